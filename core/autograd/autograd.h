@@ -1,0 +1,79 @@
+/* Gradients. */
+#ifndef FLAMBEAU_CORE_AUTOGRAD_AUTOGRAD_H
+#define FLAMBEAU_CORE_AUTOGRAD_AUTOGRAD_H
+
+#include <flambeau/core/tensor/tensor.h>
+
+FB_BEGIN
+
+typedef struct fb_hook fb_hook;
+
+typedef struct fb_backward_options {
+    fb_tensor *grad;            /**< gradient of the output; NULL: 1, for a tensor of one element */
+    const fb_batch_info *batch; /**< overrides the context's batch (its share scales the gradient) */
+    fb_tensor *count;           /**< the loss is a sum over `count` (I64, one element): the optimizer divides by
+                                     the count summed over micro-batches and ranks */
+    bool retain_graph, create_graph;
+} fb_backward_options;
+
+/**
+ * Gradients of a scalar with respect to every leaf that requires one, added to the leaf's gradient
+ * (or overwriting it, if an optimizer step has spent it). Inside a step (fb_context_batch) the
+ * gradient is scaled by the micro-batch's share. The graph is freed as backward proceeds.
+ */
+FB_API fb_status fb_backward(fb_tensor *loss);
+FB_API fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *opts);
+
+typedef struct fb_gradient_options {
+    fb_tensors seeds; /**< gradient of each output; n = 0: ones, for outputs of one element */
+    bool retain_graph, create_graph; /**< create_graph implies retain_graph */
+    bool allow_unused;               /**< NULL for an input that was not used, instead of an error */
+} fb_gradient_options;
+
+/** Gradients of `out` with respect to `wrt`, returned and not accumulated: torch.autograd.grad. */
+FB_API fb_status fb_gradients(fb_tensors out, fb_tensors wrt, const fb_gradient_options *opts,
+                              fb_tensor **grads);
+
+/** Mark a leaf (a tensor that no recorded operator made). @return t */
+FB_API fb_tensor *fb_requires_grad(fb_tensor *t, bool required);
+/** A leaf marked so, or a result that depends on one. */
+FB_API bool fb_needs_grad(const fb_tensor *t);
+/** The same data outside the graph. */
+FB_API FB_USE_RESULT fb_tensor *fb_detach(fb_tensor *t);
+/** Accumulated gradient of a leaf; NULL (no error) if there is none. */
+FB_API fb_tensor *fb_grad_of(fb_tensor *leaf);
+/** Replace a leaf's gradient; NULL: none. */
+FB_API fb_status fb_set_grad(fb_tensor *leaf, fb_tensor *grad);
+
+/** Called with the gradient of `t` once it is complete; may return another one, or NULL to keep it. */
+typedef fb_tensor *(*fb_grad_fn)(fb_tensor *grad, void *user);
+FB_API fb_hook *fb_hook_grad(fb_tensor *t, fb_grad_fn fn, void *user);
+FB_API void fb_hook_remove(fb_hook *hook);
+
+/**
+ * Activation checkpointing: run fn(in), keep only inputs and outputs, run fn again in backward with
+ * the same random numbers. `fn` fills out[0 .. n_out) and must not depend on anything that changes.
+ */
+typedef fb_status (*fb_checkpoint_fn)(void *user, fb_tensors in, fb_tensor **out);
+FB_API fb_status fb_checkpoint_call(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out,
+                                    fb_tensor **out);
+
+/** What to compare and how closely; zero is the default of every field. */
+typedef struct fb_gradcheck_options {
+    double eps;  /**< step of the central difference; 1e-6 */
+    double atol; /**< 1e-5 */
+    double rtol; /**< 1e-3 */
+} fb_gradcheck_options;
+
+/**
+ * Compare analytic gradients of fn (tensors F64 -> tensors) with central differences.
+ * @return FB_OK, or FB_E_USER with the input, element and both values in the message
+ */
+FB_API fb_status fb_gradcheck(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out,
+                              const fb_gradcheck_options *opts);
+/** The same for second derivatives. */
+FB_API fb_status fb_gradgradcheck(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out,
+                                  const fb_gradcheck_options *opts);
+
+FB_END
+#endif

@@ -1,0 +1,106 @@
+/* The graph: nodes, edges, saved tensors, leaves. */
+#ifndef FLAMBEAU_CORE_AUTOGRAD_NODE_PRIV_H
+#define FLAMBEAU_CORE_AUTOGRAD_NODE_PRIV_H
+
+#include <flambeau/core/autograd/autograd.h>
+
+#include "core/tensor/context_priv.h"
+
+/* Where the gradient of an input goes; NULL: not wanted, kernels skip it. */
+typedef struct fbi_edge {
+    fbi_node *to;
+    uint32_t out_index;
+} fbi_edge;
+
+enum { FBI_SAVED_OUTPUT = 1 }; /* a detached twin of the node's own output: no cycle */
+
+typedef struct fbi_saved {
+    fb_tensor *t;
+    uint32_t version; /* of the storage when saved */
+    uint32_t flags;
+} fbi_saved;
+
+struct fbi_hook_list;
+
+/* Header of a node; edges[n_in], grad[n_out], saved[n_saved] and attributes follow in one slab. */
+struct fbi_node {
+    int32_t refs;
+    uint16_t op; /* FBI_OP_none: a leaf's accumulation node */
+    uint8_t n_out, flags;
+    uint16_t n_in, n_saved;
+    uint32_t bytes; /* whole size, for the slab */
+    uint32_t mark;  /* of the walk that has seen it */
+    uint64_t seq;   /* order of recording; backward runs downwards */
+    const void *site;
+    fbi_leaf *leaf;              /* of an accumulation node */
+    struct fbi_hook_list *hooks; /* on outputs */
+    fbi_node *next;              /* list of the walk, free list */
+};
+
+enum {
+    FBI_NODE_SPENT = 1,   /* backward has been through and freed what was saved */
+    FBI_NODE_CUSTOM = 2   /* fb_function, checkpoint: `attrs` holds a fbi_custom */
+};
+
+static inline fbi_edge *fbi_edges(fbi_node *n) { return (fbi_edge *)(n + 1); }
+static inline fb_tensor **fbi_grads(fbi_node *n) { return (fb_tensor **)(fbi_edges(n) + n->n_in); }
+static inline fbi_saved *fbi_saves(fbi_node *n) { return (fbi_saved *)(fbi_grads(n) + n->n_out); }
+static inline void *fbi_attrs(fbi_node *n) { return fbi_saves(n) + n->n_saved; }
+
+/* State of a leaf's gradient. */
+typedef enum fbi_grad_state {
+    FBI_GRAD_NONE = 0, /* nothing written: fb_grad_of is NULL; the next write overwrites */
+    FBI_GRAD_LIVE,     /* the next write adds */
+    FBI_GRAD_SPENT     /* an optimizer has used it: readable, the next write overwrites */
+} fbi_grad_state;
+
+/* Where a parameter lies in the whole: filled for parameters, buffers and optimizer state. */
+typedef struct fbi_placement {
+    enum { FBI_REPLICATED = 0, FBI_SHARDED, FBI_FLAT_RANGE, FBI_PARTIAL } kind;
+    int dim;              /* sharded dimension */
+    int64_t offset;       /* of this piece, in elements of `dim`, or of the flattened tensor */
+    fb_shape global;      /* sizes of the whole */
+} fbi_placement;
+
+/* Where the gradient of a leaf goes. NULL sink: `grad` is allocated when first needed. */
+typedef struct fbi_grad_sink {
+    void *self;
+    /* Called once per backward and leaf, before the first write: may repoint leaf->grad and state. */
+    void (*prepare)(void *self, fbi_leaf *leaf);
+    /* Called once per backward, when every contribution of this pass is in leaf->grad. */
+    void (*ready)(void *self, fbi_leaf *leaf);
+} fbi_grad_sink;
+
+struct fbi_leaf {
+    fb_tensor *tensor; /* the leaf; not counted */
+    fb_tensor *grad;   /* owned; may be a view into a flat bucket that was there before */
+    fb_tensor *linked; /* owned; gradient with its graph, after backward with create_graph */
+    fbi_node *node;    /* accumulation node, made at first use; not counted */
+    fbi_grad_state state;
+    bool required;
+    bool frozen; /* fb_nn_freeze: norm layers stay in eval */
+    char *name;  /* full name of a parameter or buffer, owned; NULL */
+    fbi_placement place;
+    const fbi_grad_sink *sink;
+    uint32_t index; /* of the parameter in its flat storage */
+    uint32_t pending; /* contributions still expected in this pass */
+};
+
+/* --- core/autograd/node.c --- */
+/* A node with room for everything; refs 1. NULL: error is set. */
+fbi_node *fbi_node_new(fb_context *ctx, uint16_t op, int n_in, int n_out, int n_saved,
+                       size_t attrs_bytes);
+void fbi_node_unref(fb_context *ctx, fbi_node *n);
+/* The leaf record of a tensor, made if missing. */
+fbi_leaf *fbi_leaf_of(fb_tensor *t);
+void fbi_leaf_free(fb_context *ctx, fbi_leaf *leaf); /* called when the tensor goes */
+/* The node that stands for t as an input: its producer, or its leaf's accumulation node, or NULL. */
+fbi_node *fbi_node_of(fb_tensor *t);
+void fbi_save(fbi_node *n, int slot, fb_tensor *t, bool own_output);
+/* The saved tensor, version checked; in linked mode an own output is linked to the node again. */
+fb_tensor *fbi_unpack(fb_context *ctx, fbi_node *n, int slot, bool linked);
+
+fb_status fbi_backward_hook_add(fb_context *ctx, fbi_backward_hook *hook); /* caller's memory */
+void fbi_backward_hook_remove(fb_context *ctx, fbi_backward_hook *hook);
+
+#endif

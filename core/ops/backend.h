@@ -1,0 +1,37 @@
+/* The only seam between the engine and a device: kernels here, memory in core/tensor/device_priv.h.
+ * A backend includes this file, never a higher room; nobody above includes a backend's header. */
+#ifndef FLAMBEAU_CORE_OPS_BACKEND_H
+#define FLAMBEAU_CORE_OPS_BACKEND_H
+
+#include "core/tensor/device_priv.h"
+
+typedef struct fbi_opdef fbi_opdef;
+
+/* One call of a kernel: shapes are inferred, outputs allocated. */
+typedef struct fbi_call {
+    fb_context *ctx;
+    const fbi_opdef *op;
+    const void *attrs;
+    fb_tensor **in, **out; /* in[i] may be NULL where the row says optional */
+    uint16_t n_in;
+    uint8_t n_out;
+    bool inplace;  /* out[0] is in[0] */
+    int threads;   /* kernels never ask OpenMP how many there are */
+    float beta;    /* 0: out = result; 1: out += result (rows with flag BETA only) */
+} fbi_call;
+
+/* What a plug-in may call of the core; it links nothing of ours. */
+typedef struct fbi_core_api {
+    int abi;
+    fb_status (*fail)(fb_context *ctx, fb_status status, const char *fmt, ...);
+    fbi_storage *(*storage_new)(fb_context *ctx, size_t bytes);
+    void (*storage_unref)(fb_context *ctx, fbi_storage *s);
+    fb_tensor *(*tensor_new)(fb_context *ctx);
+    void (*tensor_unref)(fb_tensor *t);
+    fbi_rng_stream (*next_stream)(fb_context *ctx);
+} fbi_core_api;
+
+/* The CPU backend, always linked in (core/cpu/backend.c). */
+extern const fbi_backend fbi_backend_cpu;
+
+#endif

@@ -1,0 +1,10 @@
+/* After each inclusion of ops.def. */
+#undef UNARY
+#undef UNARY_S
+#undef BINARY
+#undef COMPARE
+#undef OP
+#undef OP_SLOW
+#undef OP_NODIFF
+#undef OP_INNER
+#undef OP_INNER_DIFF

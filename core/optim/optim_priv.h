@@ -1,0 +1,49 @@
+/* What DDP and checkpoints need of optimizers. */
+#ifndef FLAMBEAU_CORE_OPTIM_OPTIM_PRIV_H
+#define FLAMBEAU_CORE_OPTIM_OPTIM_PRIV_H
+
+#include <flambeau/core/optim/ema.h>
+#include <flambeau/core/optim/meter.h>
+#include <flambeau/core/optim/optim.h>
+#include <flambeau/core/optim/schedule.h>
+
+#include "core/nn/module_priv.h"
+
+/* Decides with all ranks whether and how a step is applied. DDP hangs one on the context for each
+ * attached root; without one the optimizer uses its own gradients. */
+typedef struct fbi_commit {
+    bool want_norm;   /* in: clipping is on */
+    double norm2;     /* out: squared norm of the summed gradients */
+    double scale;     /* out: multiply gradients by this before use (1 / count) */
+    bool apply;       /* out: false: not finite, or a rank disagrees: skip the update */
+} fbi_commit;
+
+typedef struct fbi_reducer {
+    void *self;
+    fb_module *root;
+    /* Gradients of root are summed over all leaves and ranks on return. Collective. */
+    fb_status (*commit)(void *self, fbi_commit *c);
+    struct fbi_reducer *next;
+} fbi_reducer;
+
+/* Registry by root: set by DDP, asked by the optimizer. */
+fb_status fbi_reducer_set(fb_module *root, fbi_reducer *reducer);
+fbi_reducer *fbi_reducer_of(fb_module *root);
+
+/* State by name, for checkpoints. Tensors ("<param>.exp_avg", "<param>.momentum", ...), then scalars.
+ * Tensors are borrowed views; writing them restores the state. */
+typedef fb_status (*fbi_tensor_visit)(const char *name, fb_tensor *t, void *user);
+fb_status fbi_optim_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *user);
+fb_status fbi_ema_each_state(fb_ema *ema, fbi_tensor_visit fn, void *user);
+typedef struct fbi_scalar {
+    const char *name; /* "step", "lr" */
+    int64_t *i;       /* one of the two is set */
+    double *f;
+} fbi_scalar;
+/* Fills at most n, returns how many there are. */
+int fbi_optim_scalars(fb_optimizer *opt, fbi_scalar *out, int n);
+int fbi_schedule_scalars(fb_schedule *s, fbi_scalar *out, int n);
+int fbi_ema_scalars(fb_ema *ema, fbi_scalar *out, int n);
+int fbi_meter_scalars(fb_meter *meter, fbi_scalar *out, int n);
+
+#endif

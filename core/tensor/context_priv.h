@@ -1,0 +1,171 @@
+/* The context as the engine sees it. One thread uses it; `poison` alone may be set from others. */
+#ifndef FLAMBEAU_CORE_TENSOR_CONTEXT_PRIV_H
+#define FLAMBEAU_CORE_TENSOR_CONTEXT_PRIV_H
+
+#include <stdarg.h>
+#include <stdatomic.h>
+
+#include "core/tensor/tensor_priv.h"
+
+typedef struct fbi_backend fbi_backend;
+typedef struct fbi_alloc fbi_alloc;
+typedef struct fbi_slabs fbi_slabs;
+struct fbi_call;
+typedef fb_status (*fbi_kernel)(const struct fbi_call *);
+
+enum { FBI_MESSAGE_BYTES = 1024, FBI_TEXT_RING = 8, FBI_TEXT_BYTES = 160 };
+
+/* A scope's mark: where its handles begin, and the modes to return to. */
+typedef struct fbi_scope_mark {
+    uint64_t serial;
+    uint32_t begin; /* index in the arena */
+    bool grad_on;
+    uint8_t autocast;
+    const void *site; /* of fb_scope_begin */
+} fbi_scope_mark;
+
+/* An object that the context closes, newest first, and how. */
+typedef struct fbi_closer {
+    void *object;
+    void (*close)(void *object);
+} fbi_closer;
+
+/* Keys of a stream of random numbers: Philox(key, counter = element / 4, stream). */
+typedef struct fbi_rng_stream {
+    uint64_t key, stream;
+} fbi_rng_stream;
+
+/* What higher rooms hang into the engine. Each may be NULL. */
+typedef struct fbi_context_hooks {
+    void *self;
+    /* The first error was set: tell the other ranks at the next collective. */
+    void (*error)(void *self, fb_context *ctx);
+    /* Polled by long loops; a non-zero status stops them. */
+    fb_status (*poll)(void *self);
+    /* Sum n doubles per leaf number over all ranks in fixed order: values[shards][n] -> total[n]. Collective. */
+    fb_status (*leaf_sum)(void *self, const double *values, int n, double *total);
+    int shards; /* leaves of a step; 1 without a world */
+    int first_leaf, n_leaves; /* those of this rank */
+} fbi_context_hooks;
+
+/* Called when a backward pass has delivered everything; list on the context. */
+typedef struct fbi_backward_hook {
+    void (*begin)(void *self);                 /* before the first node; may be NULL */
+    fb_status (*finished)(void *self);         /* every gradient of this pass is in place */
+    void *self;
+    struct fbi_backward_hook *next;
+} fbi_backward_hook;
+
+struct fb_context {
+    /* hot: recording */
+    fbi_slabs *slabs;
+    fb_tensor **arena;
+    uint32_t arena_n, arena_cap;
+    bool grad_on, off; /* off: an error is set, operators return NULL at once */
+    uint8_t autocast, depth; /* depth of public calls: the outermost one's site is reported */
+    int threads;             /* constant of the run, part of the numerics */
+    const fbi_kernel *kernels; /* [FBI_OP_COUNT] of the device and ISA level; NULL: not on this device */
+    const fbi_backend *backend;
+    void *device; /* the backend's own state */
+    fbi_alloc *alloc;
+    uint64_t seq, hash;  /* nodes so far; rolling hash of the program, for agreement between ranks */
+    const void *site;    /* call site of the outermost public call */
+
+    /* scopes */
+    fbi_scope_mark *scopes;
+    uint32_t scopes_n, scopes_cap;
+    uint64_t scope_serial;
+
+    /* errors */
+    fb_status status;
+    char message[FBI_MESSAGE_BYTES];
+    const void *error_site;
+    atomic_int poison;                      /* a status set by another thread */
+    char poison_message[FBI_MESSAGE_BYTES]; /* written before `poison` is stored with release */
+    char text[FBI_TEXT_RING][FBI_TEXT_BYTES];
+    uint32_t text_at;
+    char label[128];
+    unsigned long owner; /* pthread_self of the thread that opened it */
+
+    /* random numbers */
+    uint64_t seed, counter; /* counter: draws outside steps */
+    fb_batch_info batch;
+    bool in_step;
+    uint32_t op_number; /* draws within this leaf of the step */
+
+    /* autograd */
+    uint32_t mark;          /* of the current graph walk */
+    bool in_backward;
+    fbi_backward_hook *backward_hooks;
+
+    /* everything else */
+    fbi_closer *closers;
+    uint32_t closers_n, closers_cap;
+    fbi_context_hooks hooks;
+    int64_t roots; /* module roots numbered so far */
+    bool is_worlds; /* closed by fb_world_close only */
+    bool flush_denormals;
+    int64_t live_handles, live_nodes;
+};
+
+/* --- errors (core/tensor/error.c) --- */
+
+/* Set the first error (later ones are dropped), switch the context off. @return status */
+fb_status fbi_fail(fb_context *ctx, fb_status status, const char *fmt, ...) FB_PRINTF(3, 4);
+fb_status fbi_vfail(fb_context *ctx, fb_status status, const char *fmt, va_list args);
+/* Set an error from any thread; the context's thread finds it at its next call. */
+void fbi_context_poison(fb_context *ctx, fb_status status, const char *message);
+/* False if the context is NULL, off, poisoned (then the error is set), or used by a second thread. */
+bool fbi_enter(fb_context *ctx);
+
+/* Every public entry point that may fail notes who called; nested calls keep the outermost. */
+#define FBI_SITE (__builtin_extract_return_addr(__builtin_return_address(0)))
+typedef struct fbi_site_guard {
+    fb_context *ctx;
+} fbi_site_guard;
+static inline fbi_site_guard fbi_site_begin(fb_context *ctx, const void *site)
+{
+    if (ctx && ctx->depth++ == 0)
+        ctx->site = site;
+    return (fbi_site_guard){ctx};
+}
+static inline void fbi_site_end(fbi_site_guard *g)
+{
+    if (g->ctx)
+        g->ctx->depth--;
+}
+/* First statement of a public function: FBI_ENTRY(ctx); */
+#define FBI_ENTRY(ctx)                                                                             \
+    fbi_site_guard fbi_guard_ __attribute__((cleanup(fbi_site_end), unused)) =                     \
+        fbi_site_begin((ctx), FBI_SITE)
+/* "train.c:88", "main+0x1f" or an address, resolved only when printed. */
+const char *fbi_site_text(const void *site, char *buf, size_t size);
+
+/* --- registry (core/tensor/context.c) --- */
+fb_status fbi_context_adopt(fb_context *ctx, void *object, void (*close)(void *));
+/* Forget an object that was closed early. */
+void fbi_context_forget(fb_context *ctx, void *object);
+
+/* --- random numbers (core/tensor/random.c) --- */
+
+/* The stream of the next random operator: keyed by (seed, step, leaf, op number) in a step, by
+ * (seed, counter) outside. Advances op_number or counter. */
+fbi_rng_stream fbi_next_stream(fb_context *ctx);
+/* Position of the random numbers, for recomputation. */
+typedef struct fbi_rng_state {
+    uint64_t counter;
+    uint32_t op_number;
+    fb_batch_info batch;
+    bool in_step;
+} fbi_rng_state;
+fbi_rng_state fbi_rng_save(const fb_context *ctx);
+void fbi_rng_restore(fb_context *ctx, fbi_rng_state state);
+
+/* --- slabs (core/base/slab.c), allocator (core/tensor/alloc.c) --- */
+fb_tensor *fbi_slab_handle(fb_context *ctx);
+void fbi_slab_handle_free(fb_context *ctx, fb_tensor *t);
+/* Nodes by size class (128, 192, 256, 384, then powers of two); zeroed header. NULL: error is set. */
+void *fbi_slab_node(fb_context *ctx, size_t bytes);
+void fbi_slab_node_free(fb_context *ctx, void *node, size_t bytes);
+
+#endif

@@ -1,0 +1,38 @@
+/* The memory side of a backend, and how a context finds one. Kernels: core/ops/backend.h. */
+#ifndef FLAMBEAU_CORE_TENSOR_DEVICE_PRIV_H
+#define FLAMBEAU_CORE_TENSOR_DEVICE_PRIV_H
+
+#include "core/tensor/context_priv.h"
+
+enum { FBI_BACKEND_ABI = 1 };
+
+typedef struct fbi_core_api fbi_core_api;
+
+/* A device. Functions return a status and leave the text with `fail`. */
+struct fbi_backend {
+    int abi;
+    const char *name; /* "cpu", "cuda" */
+    /* Open device `index` for ctx: sets ctx->device, ctx->kernels, ctx->threads. */
+    fb_status (*open)(fb_context *ctx, int index, const fb_context_options *options,
+                      const fbi_core_api *core);
+    void (*close)(fb_context *ctx);
+    /* Raw memory for the caching allocator; NULL when there is none. */
+    void *(*alloc)(fb_context *ctx, size_t bytes);
+    void (*free)(fb_context *ctx, void *data, size_t bytes);
+    /* Copies between host and device memory, in the order of the compute queue. */
+    fb_status (*copy_in)(fb_context *ctx, void *device, const void *host, size_t bytes);
+    fb_status (*copy_out)(fb_context *ctx, void *host, const void *device, size_t bytes);
+    fb_status (*copy)(fb_context *ctx, void *dst, const void *src, size_t bytes);
+    fb_status (*fill_zero)(fb_context *ctx, void *dst, size_t bytes);
+    fb_status (*sync)(fb_context *ctx);
+    /* Events order queues; the CPU backend has one queue and does nothing. */
+    void *(*event_record)(fb_context *ctx);
+    void (*event_wait)(fb_context *ctx, void *event);
+    void (*pack_free)(fb_context *ctx, fbi_pack *packs);
+    bool host_memory; /* pointers may be read by the host */
+};
+
+/* Choose the backend of options->device and open it on ctx (core/ops/devices.c). */
+fb_status fbi_device_open(fb_context *ctx, const fb_context_options *options);
+
+#endif
