@@ -1,0 +1,24 @@
+/* All of Flambeau: every public header of every room (but comm/mpi.h, which needs MPI's own). */
+#ifndef FLAMBEAU_H
+#define FLAMBEAU_H
+
+#include <flambeau/core/base/status.h>
+
+#include <flambeau/core/tensor/context.h>
+#include <flambeau/core/tensor/dtype.h>
+#include <flambeau/core/tensor/scope.h>
+#include <flambeau/core/tensor/shape.h>
+#include <flambeau/core/tensor/tensor.h>
+
+#include <flambeau/core/autograd/autograd.h>
+#include <flambeau/core/autograd/function.h>
+
+#include <flambeau/core/nn/init.h>
+#include <flambeau/core/nn/module.h>
+
+#include <flambeau/core/optim/ema.h>
+#include <flambeau/core/optim/meter.h>
+#include <flambeau/core/optim/optim.h>
+#include <flambeau/core/optim/schedule.h>
+
+#endif
