@@ -27,6 +27,7 @@ typedef struct fbi_attrs_scalars {
 #define OP_NODIFF(name, in, out, attrs, saves, flags)     FBI_ROW_ATTRS(name, attrs)
 #define OP_INNER(name, in, out, attrs, saves, flags)      FBI_ROW_ATTRS(name, attrs)
 #define OP_INNER_DIFF(name, in, out, attrs, saves, flags) FBI_ROW_ATTRS(name, attrs)
+#define OP_VIEW(name, attrs)                              FBI_ROW_ATTRS(name, attrs)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"
@@ -49,6 +50,7 @@ typedef enum fbi_op {
 #define OP_NODIFF(name, ...)     FBI_OP_##name,
 #define OP_INNER(name, ...)      FBI_OP_##name,
 #define OP_INNER_DIFF(name, ...) FBI_OP_##name,
+#define OP_VIEW(name, ...)       FBI_OP_##name,
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"
@@ -193,6 +195,7 @@ void fbi_sample_bad(fbi_samples *s, const void *attrs, int n_in, const fbi_sampl
 #define OP_NODIFF(name, ...)     FBI_PROTO_INFER(name) FBI_PROTO_SAMPLE(name)
 #define OP_INNER(name, ...)      FBI_PROTO_INFER(name)
 #define OP_INNER_DIFF(name, ...) FBI_PROTO_INFER(name) FBI_PROTO_OPS(name)
+#define OP_VIEW(name, ...)       FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"

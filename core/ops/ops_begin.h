@@ -26,3 +26,6 @@
 #ifndef OP_INNER_DIFF
 #define OP_INNER_DIFF(...)
 #endif
+#ifndef OP_VIEW
+#define OP_VIEW(...)
+#endif

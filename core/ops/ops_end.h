@@ -8,3 +8,4 @@
 #undef OP_NODIFF
 #undef OP_INNER
 #undef OP_INNER_DIFF
+#undef OP_VIEW
