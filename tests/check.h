@@ -40,4 +40,11 @@ static inline void check_ok(fb_context *ctx)
         fail_msg("unexpected error: %s", fb_error_message(ctx));
 }
 
+/* Close a context that must have no error. */
+static inline void check_close(fb_context *ctx)
+{
+    check_ok(ctx);
+    assert_int_equal(fb_context_close(ctx), FB_OK);
+}
+
 #endif
