@@ -1,0 +1,33 @@
+/* Products of matrices. */
+#ifndef FLAMBEAU_CORE_OPS_LINALG_H
+#define FLAMBEAU_CORE_OPS_LINALG_H
+
+#include <flambeau/core/tensor/tensor.h>
+
+FB_BEGIN
+
+/**
+ * Matrix product with the rules of numpy.matmul.
+ *
+ * [M, K] x [K, N] -> [M, N]; leading dimensions are a batch and broadcast. A vector on the left is
+ * a row and one on the right a column, whose dimension of 1 is dropped from the result. Views of
+ * any strides are read as they are.
+ *
+ * @param a [..., M, K] or [K], F32 F64
+ * @param b [..., K, N] or [K], same dtype
+ * @return  NULL: FB_E_SHAPE, FB_E_DTYPE, FB_E_NOMEM
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_matmul(fb_tensor *a, fb_tensor *b);
+
+/**
+ * y = x w^T + b: an affine map of the last dimension.
+ *
+ * @param x [..., in] F32 F64
+ * @param w [out, in]
+ * @param b [out] or NULL
+ * @return  [..., out], or NULL: FB_E_SHAPE, FB_E_DTYPE, FB_E_NOMEM
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_linear(fb_tensor *x, fb_tensor *w, fb_tensor *b);
+
+FB_END
+#endif
