@@ -1,20 +1,33 @@
-/* Everything that Flambeau offers; comm/mpi.h alone is apart, since it needs mpi.h. */
-#ifndef FLAMBEAU_FLAMBEAU_H
-#define FLAMBEAU_FLAMBEAU_H
+/* All of Flambeau: every public header of every room (but comm/mpi.h, which needs MPI's own). */
+#ifndef FLAMBEAU_H
+#define FLAMBEAU_H
 
-#include <flambeau/core/autograd/autograd.h>
-#include <flambeau/core/autograd/function.h>
+#include <flambeau/core/base/log.h>
+#include <flambeau/core/base/rng.h>
 #include <flambeau/core/base/status.h>
-#include <flambeau/core/nn/init.h>
-#include <flambeau/core/nn/module.h>
-#include <flambeau/core/optim/ema.h>
-#include <flambeau/core/optim/meter.h>
-#include <flambeau/core/optim/optim.h>
-#include <flambeau/core/optim/schedule.h>
+#include <flambeau/core/base/threads.h>
+
 #include <flambeau/core/tensor/context.h>
 #include <flambeau/core/tensor/dtype.h>
 #include <flambeau/core/tensor/scope.h>
 #include <flambeau/core/tensor/shape.h>
 #include <flambeau/core/tensor/tensor.h>
+
+#include <flambeau/core/autograd/autograd.h>
+#include <flambeau/core/autograd/function.h>
+
+#include <flambeau/core/ops/extreme.h>
+#include <flambeau/core/ops/linalg.h>
+#include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/softmax.h>
+
+#include <flambeau/core/nn/init.h>
+#include <flambeau/core/nn/layers.h>
+#include <flambeau/core/nn/module.h>
+
+#include <flambeau/core/optim/ema.h>
+#include <flambeau/core/optim/meter.h>
+#include <flambeau/core/optim/optim.h>
+#include <flambeau/core/optim/schedule.h>
 
 #endif

@@ -1,6 +1,6 @@
 # Finds MPI, HDF5, OpenMP, jansson, xxHash, zlib and oneDNN.
 # Sets flambeau_libraries (for linking), flambeau_{mpi,hdf5,dnn}_includes, flambeau_openmp_flags,
-# flambeau_dnn_sources (the adapter's files) and flambeau_dnn_text (for people).
+# flambeau_dnn_major (v2, v3 or none: the adapter's file) and flambeau_dnn_text (for people).
 # Every failure says what is missing and how to get it.
 
 function(flambeau_need what found debian)
@@ -58,9 +58,9 @@ if(FLAMBEAU_OPENMP)
 endif()
 
 # oneDNN by header and library: Debian's CMake configuration of it asks for OpenCL, and fails.
-set(flambeau_dnn_sources dnn_none.c)
+set(flambeau_dnn_major none)
 set(flambeau_dnn_includes "")
-set(flambeau_dnn_text "off")
+set(flambeau_dnn_text "none")
 if(NOT FLAMBEAU_ONEDNN STREQUAL "OFF")
   if(NOT "${FLAMBEAU_ONEDNN_ROOT}" STREQUAL "${flambeau_onednn_root_used}")
     unset(FLAMBEAU_dnnl_INCLUDE CACHE)
@@ -88,14 +88,14 @@ if(NOT FLAMBEAU_ONEDNN STREQUAL "OFF")
       message(FATAL_ERROR "flambeau: oneDNN ${flambeau_dnn_text} in ${FLAMBEAU_dnnl_INCLUDE}: only "
                           "2.x and 3.x are known; configure with -DFLAMBEAU_ONEDNN=OFF")
     endif()
-    set(flambeau_dnn_sources dnn.c dnn_v${dnn_MAJOR}.c)
+    set(flambeau_dnn_major v${dnn_MAJOR})
     set(flambeau_dnn_includes ${FLAMBEAU_dnnl_INCLUDE})
     list(APPEND flambeau_libraries ${FLAMBEAU_dnnl_LIBRARY})
   elseif(FLAMBEAU_ONEDNN STREQUAL "ON" OR FLAMBEAU_ONEDNN_ROOT)
     message(FATAL_ERROR "flambeau: oneDNN not found: install libdnnl-dev, or give its folder with "
                         "-DFLAMBEAU_ONEDNN_ROOT=DIR (DIR/include/oneapi/dnnl/dnnl.h, DIR/lib)")
   else()
-    set(flambeau_dnn_text "not found (our own matmul and convolution: slower)")
+    message(STATUS "flambeau: oneDNN not found: our own matmul and convolution are slower")
   endif()
 endif()
 list(APPEND flambeau_libraries ${CMAKE_DL_LIBS} pthread m)

@@ -1,0 +1,194 @@
+/* `flambeau doctor`: what this machine has, what is missing, how to get it. */
+#include "launch/commands_priv.h"
+
+#include "core/base/threads.h"
+
+#include <dlfcn.h>
+#include <hdf5.h>
+#include <limits.h>
+#include <mpi.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The packages of launch/debian-packages, split by what needs them. */
+static const char run_packages[] = FBI_PACKAGES_RUN;
+static const char build_packages[] = FBI_PACKAGES_BUILD;
+static const char test_packages[] = FBI_PACKAGES_TEST;
+
+enum verdict { GOOD, NOTE, MISSING };
+
+/* Print one line; counts what is needed and not there. */
+static void say(int *missing, enum verdict verdict, const char *what, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void say(int *missing, enum verdict verdict, const char *what, const char *fmt, ...)
+{
+    static const char *const marks[] = {"ok", "--", "MISSING"};
+    va_list args;
+    printf("%-8s %-10s ", marks[verdict], what);
+    va_start(args, fmt);
+    vprintf(fmt, args);
+    va_end(args);
+    printf("\n");
+    *missing += verdict == MISSING;
+}
+
+/* First line of `path` that starts with `key` (after blanks), behind its colon; "" if none. */
+static void field_of(const char *path, const char *key, char *value, size_t size)
+{
+    value[0] = '\0';
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return;
+    char line[512];
+    while (!value[0] && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, strlen(key)) != 0)
+            continue;
+        char *text = strchr(line, ':');
+        text = text ? text + 1 : line;
+        text += strspn(text, " \t");
+        text[strcspn(text, "\n")] = '\0';
+        snprintf(value, size, "%s", text);
+    }
+    fclose(f);
+}
+
+static void check_processor(int *missing)
+{
+    char model[256];
+    field_of("/proc/cpuinfo", "model name", model, sizeof model);
+    const char *level = fbi_cpu_isa_level();
+    say(missing, GOOD, "CPU", "%s; kernels %s", model[0] ? model : "unknown model", level);
+    int allowed = fbi_allowed_cores();
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (allowed < online)
+        say(missing, GOOD, "cores",
+            "%d of %ld: the affinity mask or the control group keeps the others", allowed, online);
+    else
+        say(missing, GOOD, "cores", "%d", allowed);
+}
+
+static void check_memory(int *missing)
+{
+    char total[64], available[64];
+    field_of("/proc/meminfo", "MemTotal", total, sizeof total);
+    field_of("/proc/meminfo", "MemAvailable", available, sizeof available);
+    say(missing, GOOD, "memory", "%.1f GiB, %.1f GiB free", strtod(total, NULL) / (1 << 20),
+        strtod(available, NULL) / (1 << 20));
+    struct statvfs shm;
+    if (statvfs("/dev/shm", &shm) || access("/dev/shm", W_OK)) {
+        say(missing, MISSING, "/dev/shm",
+            "not there or not writable: ranks of one node share memory by it; "
+            "mount a tmpfs there");
+        return;
+    }
+    double mib = (double)shm.f_bavail * (double)shm.f_frsize / (1 << 20);
+    if (mib < 256)
+        say(missing, NOTE, "/dev/shm",
+            "%.0f MiB free: large gradients between ranks of this node go by "
+            "messages, which is slower (containers: --shm-size=1g)",
+            mib);
+    else
+        say(missing, GOOD, "/dev/shm", "%.0f MiB free", mib);
+}
+
+static void check_libraries(int *missing)
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING], path[PATH_MAX];
+    int length = 0;
+    MPI_Get_library_version(text, &length);
+    text[strcspn(text, ",\n")] = '\0';
+    if (fbi_find_program("mpirun", path, sizeof path))
+        say(missing, GOOD, "MPI", "%s; %s", text, path);
+    else
+        say(missing, MISSING, "MPI",
+            "%s, but no mpirun in PATH: `flambeau run` needs it (Debian: "
+            "apt-get install openmpi-bin)",
+            text);
+    unsigned major, minor, release;
+    H5get_libversion(&major, &minor, &release);
+    say(missing, GOOD, "HDF5", "%u.%u.%u", major, minor, release);
+    if (strcmp(FBI_BUILD_DNN, "none") == 0)
+        say(missing, NOTE, "oneDNN",
+            "not in this build: matmul and convolution are slower (Debian: apt-get "
+            "install libdnnl-dev, then configure again)");
+    else
+        say(missing, GOOD, "oneDNN", "%s at build time", FBI_BUILD_DNN);
+}
+
+static void check_gpu(int *missing)
+{
+    char driver[256], path[PATH_MAX];
+    field_of("/proc/driver/nvidia/version", "NVRM version", driver, sizeof driver);
+    void *library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    bool toolkit = fbi_find_program("nvcc", path, sizeof path) ||
+                   fbi_find_program("/usr/local/cuda/bin/nvcc", path, sizeof path);
+    if (driver[0])
+        say(missing, NOTE, "GPU", "driver %s%s", driver, library ? "" : ", but no libcuda.so.1");
+    else
+        say(missing, NOTE, "GPU", "no NVIDIA driver is loaded%s",
+            library ? " (libcuda.so.1 is there)" : "");
+    say(missing, NOTE, "CUDA", "%s%s; this version has no CUDA plug-in: everything runs on the CPU",
+        toolkit ? "toolkit at " : "no toolkit", toolkit ? path : "");
+    if (library)
+        dlclose(library);
+}
+
+static bool is_installed(const char *package)
+{
+    char command[256];
+    snprintf(command, sizeof command,
+             "dpkg-query -W -f '${db:Status-Status}' %s 2>/dev/null | grep -qx installed", package);
+    int status = system(command);
+    return status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static void check_packages(int *missing, const char *what, const char *names)
+{
+    char list[1024], absent[1024] = "";
+    snprintf(list, sizeof list, "%s", names);
+    char *rest = NULL;
+    for (char *name = strtok_r(list, " ", &rest); name; name = strtok_r(NULL, " ", &rest))
+        if (!is_installed(name)) {
+            size_t used = strlen(absent);
+            snprintf(absent + used, sizeof absent - used, " %s", name);
+        }
+    if (absent[0])
+        say(missing, NOTE, what,
+            "Debian packages not installed:%s (launch/setup, or apt-get install%s)", absent,
+            absent);
+    else
+        say(missing, GOOD, what, "every Debian package is installed");
+}
+
+int fbi_cmd_doctor(int argc, char **argv)
+{
+    if (argc > 1) {
+        bool help = !strcmp(argv[1], "--help");
+        fprintf(help ? stdout : stderr,
+                "flambeau doctor: what this machine has, what is missing, how to get it.\n"
+                "The exit code is 0 if everything needed to run is there.\n");
+        return help ? FBI_EXIT_OK : FBI_EXIT_USAGE;
+    }
+    char path[PATH_MAX];
+    int missing = 0;
+    check_processor(&missing);
+    check_memory(&missing);
+    check_libraries(&missing);
+    check_gpu(&missing);
+    if (fbi_find_program("dpkg-query", path, sizeof path)) {
+        check_packages(&missing, "to run", run_packages);
+        check_packages(&missing, "to build", build_packages);
+        check_packages(&missing, "to test", test_packages);
+    }
+    if (missing)
+        printf("\n%d needed thing%s missing\n", missing, missing == 1 ? " is" : "s are");
+    else
+        printf("\neverything needed to run is there\n");
+    return missing ? FBI_EXIT_FAILED : FBI_EXIT_OK;
+}
