@@ -39,7 +39,8 @@ struct fbi_node {
 
 enum {
     FBI_NODE_SPENT = 1,   /* backward has been through and freed what was saved */
-    FBI_NODE_CUSTOM = 2   /* fb_function, checkpoint: `attrs` holds a fbi_custom */
+    FBI_NODE_CUSTOM = 2,  /* fb_function, checkpoint: `attrs` holds a fbi_custom */
+    FBI_NODE_NEEDED = 4   /* during a walk that returns gradients: leads to one of them */
 };
 
 static inline fbi_edge *fbi_edges(fbi_node *n) { return (fbi_edge *)(n + 1); }
@@ -75,12 +76,16 @@ struct fbi_leaf {
     fb_tensor *tensor; /* the leaf; not counted */
     fb_tensor *grad;   /* owned; may be a view into a flat bucket that was there before */
     fb_tensor *linked; /* owned; gradient with its graph, after backward with create_graph */
-    fbi_node *node;    /* accumulation node, made at first use; not counted */
+    fbi_node *node;    /* accumulation node, made at first use; counted */
     fbi_grad_state state;
     bool required;
     bool frozen; /* fb_nn_freeze: norm layers stay in eval */
     char *name;  /* full name of a parameter or buffer, owned; NULL */
     fbi_placement place;
+    struct {
+        int kind;
+        double a, b;
+    } draw; /* core/nn: how a declared parameter gets its first values */
     const fbi_grad_sink *sink;
     uint32_t index; /* of the parameter in its flat storage */
     uint32_t pending; /* contributions still expected in this pass */

@@ -1,0 +1,109 @@
+/* Lists of modules, and the one that runs its list. */
+#include <flambeau/core/nn/layers.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/nn/nn_priv.h"
+
+static void list_free(void *self) { free(((fbi_list *)self)->m); }
+
+static fb_tensor *sequential_forward(fb_module *m, fb_tensor *x)
+{
+    const fbi_list *list = m->self;
+    for (int64_t i = 0; i < list->n; i++)
+        x = fb_nn_forward(list->m[i], x);
+    return x;
+}
+
+static const fb_module_type list_type = {
+    .name = "List", .size = sizeof(fbi_list), .fields = fbi_list_fields, .free = list_free};
+static const fb_module_type sequential_type = {.name = "Sequential",
+                                               .size = sizeof(fbi_list),
+                                               .fields = fbi_list_fields,
+                                               .forward = sequential_forward,
+                                               .free = list_free};
+
+static fb_module *list_new(fb_context *ctx, const fb_module_type *type, int64_t n)
+{
+    if (!fbi_enter(ctx))
+        return NULL;
+    if (n < 0 || n > 1 << 24) {
+        fbi_fail(ctx, FB_E_ARG, "%s: %" PRId64 " is no number of modules", type->name, n);
+        return NULL;
+    }
+    fbi_list list = {.m = calloc((size_t)(n ? n : 1), sizeof(fb_module *)), .n = n};
+    if (!list.m) {
+        fbi_fail(ctx, FB_E_NOMEM, "%s: no memory for %" PRId64 " modules", type->name, n);
+        return NULL;
+    }
+    fb_module *m = fb_nn_new(ctx, type, &list);
+    if (!m)
+        free(list.m);
+    return m;
+}
+
+fb_module *fb_nn_list(fb_context *ctx, int64_t n)
+{
+    FBI_ENTRY(ctx);
+    return list_new(ctx, &list_type, n);
+}
+
+fb_module *fb_nn_sequential_n(fb_context *ctx, fb_modules modules)
+{
+    FBI_ENTRY(ctx);
+    fb_module *m = list_new(ctx, &sequential_type, modules.n);
+    for (int i = 0; m && i < modules.n; i++) {
+        if (modules.m[i]) {
+            if (fb_nn_list_set(m, i, modules.m[i]))
+                return NULL; /* the context frees it */
+            continue;
+        }
+        fbi_fail(ctx, FB_E_ARG, "fb_nn_sequential: module %d is NULL", i);
+        return NULL;
+    }
+    return m;
+}
+
+fb_status fb_nn_list_set(fb_module *list, int64_t i, fb_module *m)
+{
+    if (!list)
+        return FB_E_ARG;
+    fb_context *ctx = list->ctx;
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return ctx->status;
+    fbi_list *self = list->self;
+    if (!fbi_nn_is_list(list) || i < 0 || i >= self->n)
+        return fbi_fail(ctx, FB_E_ARG, "fb_nn_list_set: a %s has no place %" PRId64,
+                        list->type->name, i);
+    if (!m || self->m[i])
+        return fbi_fail(ctx, FB_E_ARG, "fb_nn_list_set: %s %" PRId64 " %s",
+                        m ? "place" : "the module for place", i, m ? "is taken" : "is NULL");
+    if (fbi_nn_root(list)->ready)
+        return fbi_fail(ctx, FB_E_STATE,
+                        "fb_nn_list_set: the parameters are made; fill lists before the first use");
+    char name[24];
+    snprintf(name, sizeof name, "%" PRId64, i);
+    fb_status st = fbi_nn_adopt_child(list, m, name);
+    if (!st)
+        self->m[i] = m;
+    return st;
+}
+
+fb_module *fb_nn_list_at(fb_module *list, int64_t i)
+{
+    if (!fbi_nn_enter(list))
+        return NULL;
+    const fbi_list *self = list->self;
+    if (fbi_nn_is_list(list) && i >= 0 && i < self->n && self->m[i])
+        return self->m[i];
+    fbi_fail(list->ctx, FB_E_ARG, "fb_nn_list_at: a %s has no module %" PRId64, list->type->name,
+             i);
+    return NULL;
+}
+
+int64_t fb_nn_list_size(const fb_module *list)
+{
+    return list && fbi_nn_is_list(list) ? ((const fbi_list *)list->self)->n : 0;
+}

@@ -1,0 +1,102 @@
+/* Linear layers and embeddings: matrices, possibly shared. */
+#include <flambeau/core/nn/layers.h>
+#include <flambeau/core/ops/embedding.h>
+#include <flambeau/core/ops/linalg.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/nn/nn_priv.h"
+
+typedef struct linear {
+    fb_tensor *weight, *bias;
+} linear;
+
+static const fb_field linear_fields[] = {FB_PARAM(linear, weight), FB_PARAM(linear, bias), {0}};
+
+static fb_tensor *linear_forward(fb_module *m, fb_tensor *x)
+{
+    const linear *l = m->self;
+    return fb_linear(x, l->weight, l->bias);
+}
+
+static const fb_module_type linear_type = {.name = "Linear",
+                                           .size = sizeof(linear),
+                                           .fields = linear_fields,
+                                           .forward = linear_forward};
+
+/* The "weight" of another layer, as the field of a new one takes it. NULL: error is set. */
+static fb_tensor *tied_weight(fb_context *ctx, const char *what, fb_module *of, fb_shape shape)
+{
+    for (const fb_field *f = of->type->fields; f && f->kind; f++) {
+        fb_tensor *t = f->kind == FB_FIELD_PARAM ? *fbi_nn_slot(of, f) : NULL;
+        if (!t || strcmp(f->name, "weight"))
+            continue;
+        if (!fb_shape_equal(fb_shape_of(t), shape)) {
+            fbi_fail(ctx, FB_E_SHAPE, "%s: the tied weight is %s, needed %s", what, fbi_text(t),
+                     fbi_shape_text(ctx, shape));
+            return NULL;
+        }
+        if (!t->storage)
+            fbi_tensor_ref(t); /* the field takes over the reference of a declared tensor */
+        return t;
+    }
+    fbi_fail(ctx, FB_E_ARG, "%s: the tied %s has no weight", what, of->type->name);
+    return NULL;
+}
+
+fb_module *fb_nn_linear(fb_context *ctx, int64_t in, int64_t out, const fb_linear_options *opts)
+{
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return NULL;
+    if (in < 1 || out < 1) {
+        fbi_fail(ctx, FB_E_ARG, "fb_nn_linear: %" PRId64 " to %" PRId64 " features", in, out);
+        return NULL;
+    }
+    fb_shape shape = FB_SHAPE(out, in);
+    double bound = 1 / sqrt((double)in);
+    linear l = {0};
+    if (opts && opts->tie)
+        l.weight = tied_weight(ctx, "fb_nn_linear", opts->tie, shape);
+    else
+        l.weight = fb_nn_declare_param(ctx, FB_F32, shape, fb_init_kaiming_uniform(sqrt(5)));
+    if (l.weight && !(opts && opts->no_bias))
+        l.bias = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(out), fb_init_uniform(-bound, bound));
+    return fb_nn_new(ctx, &linear_type, &l);
+}
+
+typedef struct embedding {
+    fb_tensor *weight;
+} embedding;
+
+static const fb_field embedding_fields[] = {FB_PARAM(embedding, weight), {0}};
+
+static fb_tensor *embedding_forward(fb_module *m, fb_tensor *x)
+{
+    return fb_embedding(((const embedding *)m->self)->weight, x);
+}
+
+static const fb_module_type embedding_type = {.name = "Embedding",
+                                              .size = sizeof(embedding),
+                                              .fields = embedding_fields,
+                                              .forward = embedding_forward};
+
+fb_module *fb_nn_embedding(fb_context *ctx, int64_t n, int64_t dim,
+                           const fb_embedding_options *opts)
+{
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return NULL;
+    if (n < 1 || dim < 1) {
+        fbi_fail(ctx, FB_E_ARG, "fb_nn_embedding: %" PRId64 " rows of %" PRId64, n, dim);
+        return NULL;
+    }
+    fb_shape shape = FB_SHAPE(n, dim);
+    embedding e = {0};
+    if (opts && opts->tie)
+        e.weight = tied_weight(ctx, "fb_nn_embedding", opts->tie, shape);
+    else
+        e.weight = fb_nn_declare_param(ctx, FB_F32, shape, fb_init_normal(0, 1));
+    return fb_nn_new(ctx, &embedding_type, &e);
+}

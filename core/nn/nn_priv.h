@@ -1,0 +1,116 @@
+/* The module as this room sees it, and the walks over a tree of modules. */
+#ifndef FLAMBEAU_CORE_NN_NN_PRIV_H
+#define FLAMBEAU_CORE_NN_NN_PRIV_H
+
+#include "core/nn/module_priv.h"
+
+enum { FBI_PATH_BYTES = 512 };
+
+typedef struct fbi_adopted {
+    void *object;
+    void (*close)(void *);
+    struct fbi_adopted *next;
+} fbi_adopted;
+
+struct fbi_reducer;
+
+struct fb_module {
+    fb_context *ctx;
+    const fb_module_type *type;
+    void *self;
+    fb_module *parent;
+    int refs;                  /* one for the user or the parent, one for each optimizer or EMA */
+    bool training, frozen;     /* frozen: a norm layer that stays in eval */
+    const fbi_stat_sink *sink; /* of batch norm; not owned */
+
+    /* of roots only */
+    bool ready;     /* parameters are made */
+    int64_t number; /* -1 before it is materialised; part of the key of its initial values */
+    fbi_flat *flat;
+    fbi_adopted *adopted;
+    struct fbi_reducer *reducer; /* core/optim's, set by DDP */
+};
+
+void fbi_nn_ref(fb_module *m);
+void fbi_nn_unref(fb_module *m);
+fb_module *fbi_nn_root(fb_module *m);
+/* False unless m is a module of a context without error. */
+bool fbi_nn_enter(const fb_module *m);
+/* Make `child` a child of `parent`. */
+fb_status fbi_nn_adopt_child(fb_module *parent, fb_module *child, const char *name);
+
+/* --- trees (names.c) --- */
+
+/* Children of a list are no fields: every container keeps this struct and these fields. */
+typedef struct fbi_list {
+    fb_module **m;
+    int64_t n;
+} fbi_list;
+extern const fb_field fbi_list_fields[];
+static inline bool fbi_nn_is_list(const fb_module *m) { return m->type->fields == fbi_list_fields; }
+
+/* Child i and its name, in field order; false after the last. Absent children are skipped. */
+typedef struct fbi_children {
+    fb_module *parent, *child;
+    const char *name;
+    int64_t at;
+    char digits[24];
+} fbi_children;
+bool fbi_nn_next_child(fbi_children *it);
+
+static inline fb_tensor **fbi_nn_slot(const fb_module *m, const fb_field *f)
+{
+    return (fb_tensor **)(void *)((char *)m->self + f->offset);
+}
+
+/* A field that holds a tensor, under its full name. */
+typedef struct fbi_named {
+    char *name;
+    fb_tensor *t;
+    fb_tensor **slot;
+    fb_module *owner;
+} fbi_named;
+
+typedef struct fbi_named_list {
+    fbi_named *v;
+    int64_t n, cap;
+} fbi_named_list;
+
+/* All fields of a kind below m, depth first in field order; `once`: tied ones under the first name
+ * only. Free with fbi_named_free. */
+fb_status fbi_nn_collect(fb_module *m, fb_field_kind kind, bool once, fbi_named_list *out);
+void fbi_named_free(fbi_named_list *list);
+/* fn(path, module) for m and everything below it, parents first. */
+typedef fb_status (*fbi_module_visit)(const char *path, fb_module *m, void *user);
+fb_status fbi_nn_each_module(fb_module *m, fbi_module_visit fn, void *user);
+
+/* --- values --- */
+
+/* Draw the first values of t, which lies in memory already. */
+fb_status fbi_nn_draw(fb_tensor *t, fb_init init, int64_t root_number, const char *name);
+fb_init fbi_nn_draw_of(const fbi_leaf *leaf);
+void fbi_nn_set_draw(fbi_leaf *leaf, fb_init init);
+/* Lay the parameters of a root out in flat blocks; those that have values keep them. */
+fb_status fbi_nn_flat_make(fb_module *root, const fbi_named_list *params);
+/* Forget the blocks; parameters keep their storage. */
+void fbi_nn_flat_drop(fb_module *root);
+/* t's own fresh storage; values are undefined. */
+fb_status fbi_nn_allocate(fb_tensor *t);
+/* A handle in no scope with a copy of t's values. */
+fb_tensor *fbi_nn_copy_of(fb_tensor *t);
+
+/* --- norm layers (norm.c) --- */
+bool fbi_nn_is_norm(const fb_module *m);
+
+typedef enum fbi_init_kind {
+    FBI_INIT_ZEROS = 0,
+    FBI_INIT_CONSTANT,
+    FBI_INIT_NORMAL,
+    FBI_INIT_UNIFORM,
+    FBI_INIT_TRUNC_NORMAL,
+    FBI_INIT_XAVIER_UNIFORM,
+    FBI_INIT_KAIMING_NORMAL,
+    FBI_INIT_KAIMING_UNIFORM
+} fbi_init_kind;
+
+#endif
