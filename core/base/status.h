@@ -17,7 +17,7 @@
 /** Marks what the shared library shows; everything else is hidden. */
 #define FB_API __attribute__((visibility("default")))
 /** Ignoring the result is a bug: the operator is out of place. */
-#define FB_USE_RESULT          __attribute__((warn_unused_result))
+#define FB_USE_RESULT              __attribute__((warn_unused_result))
 #define FB_PRINTF(fmt_at, args_at) __attribute__((format(printf, fmt_at, args_at)))
 
 FB_BEGIN

@@ -85,6 +85,7 @@ struct fb_context {
     char text[FBI_TEXT_RING][FBI_TEXT_BYTES];
     uint32_t text_at;
     char label[128];
+    char error_label[128];  /* the label when the first error was set */
     unsigned long owner; /* pthread_self of the thread that opened it */
 
     /* random numbers */
@@ -106,6 +107,7 @@ struct fb_context {
     bool is_worlds; /* closed by fb_world_close only */
     bool flush_denormals;
     int64_t live_handles, live_nodes;
+    char device_name[16]; /* "cpu", "cuda:0" */
 };
 
 /* --- errors (core/tensor/error.c) --- */
@@ -161,7 +163,7 @@ typedef struct fbi_rng_state {
 fbi_rng_state fbi_rng_save(const fb_context *ctx);
 void fbi_rng_restore(fb_context *ctx, fbi_rng_state state);
 
-/* --- slabs (core/base/slab.c), allocator (core/tensor/alloc.c) --- */
+/* --- slabs (core/tensor/slab.c) --- */
 fb_tensor *fbi_slab_handle(fb_context *ctx);
 void fbi_slab_handle_free(fb_context *ctx, fb_tensor *t);
 /* Nodes by size class (128, 192, 256, 384, then powers of two); zeroed header. NULL: error is set. */

@@ -16,7 +16,7 @@ struct fbi_backend {
     fb_status (*open)(fb_context *ctx, int index, const fb_context_options *options,
                       const fbi_core_api *core);
     void (*close)(fb_context *ctx);
-    /* Raw memory for the caching allocator; NULL when there is none. */
+    /* Raw memory for the caching allocator, 256-byte aligned; NULL when there is none. */
     void *(*alloc)(fb_context *ctx, size_t bytes);
     void (*free)(fb_context *ctx, void *data, size_t bytes);
     /* Copies between host and device memory, in the order of the compute queue. */

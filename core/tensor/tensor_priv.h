@@ -43,7 +43,7 @@ struct fb_tensor {
     uint32_t slot; /* index in the context's arena; FBI_NO_SLOT: in no scope */
     fb_context *ctx;
     fbi_storage *storage;
-    fbi_node *node; /* producer; a leaf's accumulation node; NULL: no gradient */
+    fbi_node *node; /* producer, counted; NULL for leaves (see fbi_node_of) */
     fbi_leaf *leaf; /* gradient, hooks, name; NULL for intermediates */
     int64_t numel, offset; /* offset in elements */
     int64_t size[FB_MAX_DIMS], stride[FB_MAX_DIMS];

@@ -1,0 +1,10 @@
+/* Writing a line to the log. */
+#ifndef FLAMBEAU_CORE_BASE_LOG_PRIV_H
+#define FLAMBEAU_CORE_BASE_LOG_PRIV_H
+
+#include <flambeau/core/base/log.h>
+
+/* One line, printf style; on stderr it begins with "flambeau: ". */
+void fbi_logline(const char *fmt, ...) FB_PRINTF(1, 2);
+
+#endif

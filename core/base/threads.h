@@ -1,0 +1,8 @@
+/* Private: how many processors this process may use. */
+#ifndef FLAMBEAU_CORE_BASE_THREADS_H
+#define FLAMBEAU_CORE_BASE_THREADS_H
+
+/* Processors in the affinity mask, limited by the cgroup's quota (rounded up); at least 1. */
+int fbi_allowed_cores(void);
+
+#endif

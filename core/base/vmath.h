@@ -1,0 +1,126 @@
+/* Private: elementary functions that the compiler can vectorise: no branch, no table, no libm in
+ * the float ones. Errors are measured by tests/core/base/test_vmath.c. Do not compile with
+ * -ffast-math: rounding to integers adds and subtracts a large number. */
+#ifndef FLAMBEAU_CORE_BASE_VMATH_H
+#define FLAMBEAU_CORE_BASE_VMATH_H
+
+#include <math.h>
+
+#include "core/base/half.h"
+
+#define FBI_VMATH static inline __attribute__((always_inline))
+
+/* e^x, at most 1 ulp or so; overflows to inf, denormal results are right. Cephes' polynomial. */
+FBI_VMATH float fbi_expf(float x)
+{
+    float v = x > 89.0f ? 89.0f : x; /* comparisons with NaN are false: it passes through */
+    v = v < -104.0f ? -104.0f : v;
+    float shifted = v * 1.44269504f + 12582912.0f;
+    float k = shifted - 12582912.0f;
+    float r = v - k * 0.693359375f;
+    r = r - k * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    /* 2^k in two factors, so that neither leaves the range of normal numbers */
+    int32_t n = (int32_t)(fbi_f32_bits(shifted) & 0x7FFFFFu) - 0x400000;
+    int32_t half = n >> 1;
+    float a = fbi_bits_f32((uint32_t)(half + 127) << 23);
+    float b = fbi_bits_f32((uint32_t)(n - half + 127) << 23);
+    return p * a * b;
+}
+
+/* Natural logarithm, at most 1 ulp or so; -inf at 0, NaN below. Polynomial of FreeBSD's msun. */
+FBI_VMATH float fbi_logf(float x)
+{
+    uint32_t tiny = fbi_f32_bits(x) < 0x00800000u;
+    float v = tiny ? x * 0x1p25f : x;
+    uint32_t u = fbi_f32_bits(v) + (0x3F800000u - 0x3F3504F3u);
+    int32_t e = (int32_t)(u >> 23) - 127 - (tiny ? 25 : 0);
+    float m = fbi_bits_f32((u & 0x007FFFFFu) + 0x3F3504F3u); /* in [sqrt(1/2), sqrt(2)) */
+    float f = m - 1.0f, s = f / (2.0f + f);
+    float z = s * s, w = z * z;
+    float t1 = w * (0.40000972152f + w * 0.24279078841f);
+    float t2 = z * (0.66666662693f + w * 0.28498786688f);
+    float hfsq = 0.5f * f * f, k = (float)e;
+    float r = s * (hfsq + (t2 + t1)) + k * 9.0580006145e-06f;
+    r = r - hfsq + f + k * 6.9313812256e-01f;
+    r = x > 3.40282347e38f ? x : r; /* inf */
+    r = x == 0.0f ? -INFINITY : r;
+    return x >= 0.0f ? r : NAN;
+}
+
+/* Hyperbolic tangent, at most 2 ulp. */
+FBI_VMATH float fbi_tanhf(float x)
+{
+    float a = fbi_bits_f32(fbi_f32_bits(x) & 0x7FFFFFFFu), z = x * x;
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    float near = p * z * x + x;
+    float far = 1.0f - 2.0f / (fbi_expf(a + a) + 1.0f);
+    far = fbi_bits_f32(fbi_f32_bits(far) | (fbi_f32_bits(x) & 0x80000000u));
+    return a < 0.625f ? near : far;
+}
+
+/* Error function, at most 2 ulp. Polynomials by N. Juffa. */
+FBI_VMATH float fbi_erff(float x)
+{
+    float a = fbi_bits_f32(fbi_f32_bits(x) & 0x7FFFFFFFu);
+    float t = a > 4.0f ? 4.0f : a, s = t * t;
+    float r = -1.72853470e-5f * t + 3.83197126e-4f;
+    float u = -3.88396438e-3f * t + 2.42546219e-2f;
+    r = r * s + u;
+    r = r * t - 1.06777877e-1f;
+    r = r * t - 6.34846687e-1f;
+    r = r * t - 1.28717512e-1f;
+    r = r * t - t;
+    float far = 1.0f - fbi_expf(r);
+    far = fbi_bits_f32(fbi_f32_bits(far) | (fbi_f32_bits(x) & 0x80000000u));
+    float q = -5.96761703e-4f;
+    q = q * s + 4.99119423e-3f;
+    q = q * s - 2.67681349e-2f;
+    q = q * s + 1.12819925e-1f;
+    q = q * s - 3.76125336e-1f;
+    q = q * s + 1.28379166e-1f;
+    float near = q * x + x;
+    return t > 0.927734375f ? far : near;
+}
+
+/* 1 / (1 + e^-x), without overflow on either side. */
+FBI_VMATH float fbi_sigmoidf(float x)
+{
+    float e = fbi_expf(fbi_bits_f32(fbi_f32_bits(x) | 0x80000000u)); /* e^-|x| */
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
+/* The double versions are the C library's. */
+FBI_VMATH double fbi_exp(double x)
+{
+    return exp(x);
+}
+FBI_VMATH double fbi_log(double x)
+{
+    return log(x);
+}
+FBI_VMATH double fbi_tanh(double x)
+{
+    return tanh(x);
+}
+FBI_VMATH double fbi_erf(double x)
+{
+    return erf(x);
+}
+FBI_VMATH double fbi_sigmoid(double x)
+{
+    double e = exp(-fabs(x));
+    return (x < 0.0 ? e : 1.0) / (1.0 + e);
+}
+
+#endif
