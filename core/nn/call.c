@@ -18,7 +18,8 @@ static bool call_begin(fb_module *m, call_scope *s)
     return m->ctx->status == FB_OK;
 }
 
-/* Results made in the scope leave it; a result that was there before (an input) stays where it is. */
+/* Results made in the scope leave it; a result that was there before (an input) stays where it is.
+ */
 static void call_keep(const call_scope *s, fb_tensor *y)
 {
     if (y && y->slot != FBI_NO_SLOT && y->slot >= s->begin)
@@ -65,14 +66,13 @@ static fb_status forward_n(fb_module *m, fb_tensors in, fb_outs out)
     } else if (m->type->forward && in.n == 1 && out.n == 1) {
         *out.t[0] = m->type->forward(m, in.t[0]);
     } else {
-        return fbi_fail(m->ctx, FB_E_ARG,
-                        "%s: called with %d inputs and %d outputs; it has %s", m->type->name, in.n,
-                        out.n, m->type->forward ? "one of each" : "no forward function");
+        return fbi_fail(m->ctx, FB_E_ARG, "%s: called with %d inputs and %d outputs; it has %s",
+                        m->type->name, in.n, out.n,
+                        m->type->forward ? "one of each" : "no forward function");
     }
     for (int i = 0; i < out.n && !m->ctx->status; i++)
         if (!*out.t[i])
-            return fbi_fail(m->ctx, FB_E_USER, "%s: forward left output %d NULL", m->type->name,
-                            i);
+            return fbi_fail(m->ctx, FB_E_USER, "%s: forward left output %d NULL", m->type->name, i);
     return m->ctx->status;
 }
 

@@ -116,8 +116,13 @@ static fb_module *clone(copies *c, fb_module *m)
         return NULL;
     }
     memcpy(self, m->self, m->type->size);
-    *copy = (fb_module){.ctx = m->ctx, .type = m->type, .self = self, .refs = 1,
-                        .training = m->training, .frozen = m->frozen, .number = -1};
+    *copy = (fb_module){.ctx = m->ctx,
+                        .type = m->type,
+                        .self = self,
+                        .refs = 1,
+                        .training = m->training,
+                        .frozen = m->frozen,
+                        .number = -1};
     clear_fields(copy);
     fb_status st = fbi_nn_is_list(m) ? clone_list(c, copy, m) : FB_OK;
     for (const fb_field *f = m->type->fields; f && f->kind && !st; f++)
@@ -128,7 +133,10 @@ static fb_module *clone(copies *c, fb_module *m)
     return NULL;
 }
 
-static void clone_closer(void *object) { fbi_nn_unref(object); }
+static void clone_closer(void *object)
+{
+    fbi_nn_unref(object);
+}
 
 fb_module *fb_nn_clone(fb_module *m)
 {

@@ -6,7 +6,10 @@
 
 #include "core/nn/nn_priv.h"
 
-static void list_free(void *self) { free(((fbi_list *)self)->m); }
+static void list_free(void *self)
+{
+    free(((fbi_list *)self)->m);
+}
 
 static fb_tensor *sequential_forward(fb_module *m, fb_tensor *x)
 {

@@ -6,7 +6,10 @@
 
 enum { FLAT_ALIGN = 256 }; /* bytes */
 
-static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+static int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
 
 static fb_tensor *flat_block(fb_context *ctx, fb_dtype dtype, int64_t n)
 {
@@ -111,8 +114,8 @@ static fb_status make_block(fb_module *root, const fbi_named_list *params, fb_dt
         fb_tensor *t = params->v[i].t;
         if (t->dtype != dtype)
             continue;
-        flat->params[flat->n_params] = (fbi_flat_param){
-            .t = t, .name = t->leaf->name, .begin = flat->n, .n = t->numel};
+        flat->params[flat->n_params] =
+            (fbi_flat_param){.t = t, .name = t->leaf->name, .begin = flat->n, .n = t->numel};
         t->leaf->index = (uint32_t)flat->n_params++;
         flat->n += round_up(t->numel, align);
     }

@@ -6,17 +6,38 @@ static fb_init make(fbi_init_kind kind, double a, double b)
     return (fb_init){.kind = (int)kind, .a = a, .b = b};
 }
 
-fb_init fb_init_zeros(void) { return make(FBI_INIT_ZEROS, 0, 0); }
-fb_init fb_init_constant(double value) { return make(FBI_INIT_CONSTANT, value, 0); }
-fb_init fb_init_normal(double mean, double std) { return make(FBI_INIT_NORMAL, mean, std); }
-fb_init fb_init_uniform(double lo, double hi) { return make(FBI_INIT_UNIFORM, lo, hi); }
+fb_init fb_init_zeros(void)
+{
+    return make(FBI_INIT_ZEROS, 0, 0);
+}
+fb_init fb_init_constant(double value)
+{
+    return make(FBI_INIT_CONSTANT, value, 0);
+}
+fb_init fb_init_normal(double mean, double std)
+{
+    return make(FBI_INIT_NORMAL, mean, std);
+}
+fb_init fb_init_uniform(double lo, double hi)
+{
+    return make(FBI_INIT_UNIFORM, lo, hi);
+}
 fb_init fb_init_trunc_normal(double mean, double std)
 {
     return make(FBI_INIT_TRUNC_NORMAL, mean, std);
 }
-fb_init fb_init_xavier_uniform(double gain) { return make(FBI_INIT_XAVIER_UNIFORM, gain, 0); }
-fb_init fb_init_kaiming_normal(double slope) { return make(FBI_INIT_KAIMING_NORMAL, slope, 0); }
-fb_init fb_init_kaiming_uniform(double slope) { return make(FBI_INIT_KAIMING_UNIFORM, slope, 0); }
+fb_init fb_init_xavier_uniform(double gain)
+{
+    return make(FBI_INIT_XAVIER_UNIFORM, gain, 0);
+}
+fb_init fb_init_kaiming_normal(double slope)
+{
+    return make(FBI_INIT_KAIMING_NORMAL, slope, 0);
+}
+fb_init fb_init_kaiming_uniform(double slope)
+{
+    return make(FBI_INIT_KAIMING_UNIFORM, slope, 0);
+}
 
 fb_init fbi_nn_draw_of(const fbi_leaf *leaf)
 {

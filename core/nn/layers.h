@@ -46,7 +46,8 @@ typedef struct fb_norm_options {
     bool no_bias;
 } fb_norm_options;
 
-/** Normalise each channel over batch and space: [n, channels, h, w]. Ioffe, Szegedy: arXiv:1502.03167. */
+/** Normalise each channel over batch and space: [n, channels, h, w]. Ioffe, Szegedy:
+ * arXiv:1502.03167. */
 FB_API FB_USE_RESULT fb_module *fb_nn_batch_norm2d(fb_context *ctx, int64_t channels,
                                                    const fb_norm_options *opts);
 /** The same for [n, channels] or [n, channels, length]. */

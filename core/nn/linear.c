@@ -20,10 +20,8 @@ static fb_tensor *linear_forward(fb_module *m, fb_tensor *x)
     return fb_linear(x, l->weight, l->bias);
 }
 
-static const fb_module_type linear_type = {.name = "Linear",
-                                           .size = sizeof(linear),
-                                           .fields = linear_fields,
-                                           .forward = linear_forward};
+static const fb_module_type linear_type = {
+    .name = "Linear", .size = sizeof(linear), .fields = linear_fields, .forward = linear_forward};
 
 /* The "weight" of another layer, as the field of a new one takes it. NULL: error is set. */
 static fb_tensor *tied_weight(fb_context *ctx, const char *what, fb_module *of, fb_shape shape)

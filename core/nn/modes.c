@@ -24,7 +24,10 @@ void fb_nn_eval(fb_module *m)
         (void)fbi_nn_each_module(m, set_training, &on);
 }
 
-bool fb_nn_is_training(const fb_module *m) { return m && m->training; }
+bool fb_nn_is_training(const fb_module *m)
+{
+    return m && m->training;
+}
 
 /* --- requires_grad and freezing --- */
 
@@ -92,8 +95,8 @@ fb_status fb_nn_zero_grad(fb_module *root)
     if (!root)
         return FB_E_ARG;
     fbi_named_list list;
-    fb_status st = fbi_nn_enter(root) ? fbi_nn_collect(root, FB_FIELD_PARAM, true, &list)
-                                      : root->ctx->status;
+    fb_status st =
+        fbi_nn_enter(root) ? fbi_nn_collect(root, FB_FIELD_PARAM, true, &list) : root->ctx->status;
     if (st)
         return st;
     for (int64_t i = 0; i < list.n; i++) {
@@ -126,8 +129,8 @@ static fb_status tie(fb_module *root, fbi_named_list *list, const char *path, co
                         root->type->name, a ? to : path);
     if (!fbi_same_shape(a->t, b->t) || a->t->dtype != b->t->dtype)
         return fbi_fail(root->ctx, FB_E_SHAPE, "fb_nn_tie: %s is %s %s but %s is %s %s", path,
-                        fb_dtype_name(a->t->dtype), fbi_text(a->t), to,
-                        fb_dtype_name(b->t->dtype), fbi_text(b->t));
+                        fb_dtype_name(a->t->dtype), fbi_text(a->t), to, fb_dtype_name(b->t->dtype),
+                        fbi_text(b->t));
     if (a->t == b->t)
         return FB_OK;
     fbi_tensor_ref(b->t);

@@ -1,12 +1,19 @@
-/* Life of a module: made from a struct, owned by its parent or the user, freed with the last hold. */
+/* Life of a module: made from a struct, owned by its parent or the user, freed with the last hold.
+ */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/nn/nn_priv.h"
 
-static void module_closer(void *object) { fbi_nn_unref(object); }
+static void module_closer(void *object)
+{
+    fbi_nn_unref(object);
+}
 
-bool fbi_nn_enter(const fb_module *m) { return m && fbi_enter(m->ctx); }
+bool fbi_nn_enter(const fb_module *m)
+{
+    return m && fbi_enter(m->ctx);
+}
 
 fb_module *fbi_nn_root(fb_module *m)
 {
@@ -38,7 +45,8 @@ fb_status fbi_nn_adopt_child(fb_module *parent, fb_module *child, const char *na
     return FB_OK;
 }
 
-/* Declared tensors come in no scope and with the reference that the field keeps; others are shared. */
+/* Declared tensors come in no scope and with the reference that the field keeps; others are shared.
+ */
 static fb_status take_field(fb_module *m, const fb_field *f)
 {
     if (f->kind == FB_FIELD_CHILD) {
@@ -135,10 +143,19 @@ fb_module *fb_nn_new(fb_context *ctx, const fb_module_type *type, const void *se
     return NULL;
 }
 
-void *fb_nn_self(fb_module *m) { return m ? m->self : NULL; }
-fb_context *fb_nn_context(const fb_module *m) { return m ? m->ctx : NULL; }
+void *fb_nn_self(fb_module *m)
+{
+    return m ? m->self : NULL;
+}
+fb_context *fb_nn_context(const fb_module *m)
+{
+    return m ? m->ctx : NULL;
+}
 
-void fbi_nn_ref(fb_module *m) { m->refs++; }
+void fbi_nn_ref(fb_module *m)
+{
+    m->refs++;
+}
 
 void fbi_nn_unref(fb_module *m)
 {

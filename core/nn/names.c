@@ -26,7 +26,8 @@ bool fbi_nn_next_child(fbi_children *it)
     }
     for (const fb_field *f = p->type->fields; f && f[it->at].kind;) {
         const fb_field *at = &f[it->at++];
-        fb_module *child = at->kind == FB_FIELD_CHILD ? *(fb_module **)(void *)fbi_nn_slot(p, at) : NULL;
+        fb_module *child =
+            at->kind == FB_FIELD_CHILD ? *(fb_module **)(void *)fbi_nn_slot(p, at) : NULL;
         if (!child)
             continue;
         it->name = at->name;
@@ -79,7 +80,8 @@ typedef struct collect {
 
 static size_t pointer_slot(const collect *c, const void *p)
 {
-    size_t i = (size_t)(((uintptr_t)p >> 6) * UINT64_C(0x9E3779B97F4A7C15) >> 20) & (c->seen_cap - 1);
+    size_t i =
+        (size_t)(((uintptr_t)p >> 6) * UINT64_C(0x9E3779B97F4A7C15) >> 20) & (c->seen_cap - 1);
     while (c->seen[i] && c->seen[i] != p)
         i = (i + 1) & (c->seen_cap - 1);
     return i;
@@ -141,7 +143,8 @@ static fb_status collect_module(const char *path, fb_module *m, void *user)
         int n = snprintf(name, sizeof name, "%s%s%s", path, *path ? "." : "", f->name);
         if (n < 0 || n >= FBI_PATH_BYTES)
             return too_long(m, path);
-        fb_status st = append(m, c->out, (fbi_named){.name = name, .t = *slot, .slot = slot, .owner = m});
+        fb_status st =
+            append(m, c->out, (fbi_named){.name = name, .t = *slot, .slot = slot, .owner = m});
         if (st)
             return st;
     }

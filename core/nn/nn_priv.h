@@ -47,7 +47,10 @@ typedef struct fbi_list {
     int64_t n;
 } fbi_list;
 extern const fb_field fbi_list_fields[];
-static inline bool fbi_nn_is_list(const fb_module *m) { return m->type->fields == fbi_list_fields; }
+static inline bool fbi_nn_is_list(const fb_module *m)
+{
+    return m->type->fields == fbi_list_fields;
+}
 
 /* Child i and its name, in field order; false after the last. Absent children are skipped. */
 typedef struct fbi_children {

@@ -1,0 +1,138 @@
+/* Means over batches, kept per leaf so that any number of ranks adds in the same order. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/optim/optimizer_priv.h"
+
+enum { PAIR = 2, SCALAR_NAME = 32 }; /* sum, count */
+
+struct fb_meter {
+    fb_context *ctx;
+    char *name;
+    double *values; /* [leaves][PAIR] */
+    int leaves;
+    char (*names)[SCALAR_NAME]; /* of the scalars, made when first asked for */
+};
+
+static void meter_free(void *object)
+{
+    fb_meter *m = object;
+    free(m->names);
+    free(m->values);
+    free(m->name);
+    free(m);
+}
+
+static fb_status grow(fb_meter *m, int leaves)
+{
+    if (leaves <= m->leaves)
+        return FB_OK;
+    double *v = realloc(m->values, (size_t)leaves * PAIR * sizeof *v);
+    if (!v)
+        return fbi_fail(m->ctx, FB_E_NOMEM, "meter %s: no memory", m->name);
+    memset(v + m->leaves * PAIR, 0, (size_t)(leaves - m->leaves) * PAIR * sizeof *v);
+    m->values = v;
+    m->leaves = leaves;
+    return FB_OK;
+}
+
+fb_meter *fb_meter_open(fb_context *ctx, const char *name)
+{
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return NULL;
+    fb_meter *m = calloc(1, sizeof *m);
+    if (m)
+        m->name = strdup(name ? name : "");
+    if (!m || !m->name) {
+        free(m);
+        fbi_fail(ctx, FB_E_NOMEM, "fb_meter_open: no memory");
+        return NULL;
+    }
+    m->ctx = ctx;
+    if (fbi_context_adopt(ctx, m, meter_free)) {
+        meter_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+fb_status fb_meter_add(fb_meter *m, fb_tensor *value, double n)
+{
+    if (!m)
+        return FB_E_ARG;
+    fb_context *ctx = m->ctx;
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx) || !fbi_tensor_check(ctx, value, "fb_meter_add", m->name))
+        return ctx->status;
+    if (!(n >= 0))
+        return fbi_fail(ctx, FB_E_ARG, "fb_meter_add: %s: %g samples", m->name, n);
+    double x = fb_item(value);
+    int leaf = ctx->in_step ? (int)ctx->batch.shard : ctx->hooks.first_leaf;
+    fb_status st = ctx->status ? ctx->status : grow(m, leaf + 1);
+    if (st || n == 0)
+        return st;
+    m->values[leaf * PAIR] += x * n;
+    m->values[leaf * PAIR + 1] += n;
+    return FB_OK;
+}
+
+double fb_meter_mean(fb_meter *m)
+{
+    if (!m)
+        return NAN;
+    fb_context *ctx = m->ctx;
+    FBI_ENTRY(ctx);
+    double total[PAIR] = {0};
+    if (!fbi_enter(ctx))
+        return NAN;
+    if (ctx->hooks.leaf_sum) {
+        if (m->leaves > ctx->hooks.shards) {
+            fbi_fail(ctx, FB_E_ARG, "meter %s: leaf %d, but a step has %d", m->name, m->leaves - 1,
+                     ctx->hooks.shards);
+            return NAN;
+        }
+        if (grow(m, ctx->hooks.shards) ||
+            ctx->hooks.leaf_sum(ctx->hooks.self, m->values, PAIR, total))
+            return NAN;
+    } else {
+        for (int i = 0; i < m->leaves; i++)
+            for (int k = 0; k < PAIR; k++)
+                total[k] += m->values[i * PAIR + k];
+    }
+    fb_meter_reset(m);
+    return total[1] > 0 ? total[0] / total[1] : NAN;
+}
+
+void fb_meter_reset(fb_meter *m)
+{
+    if (m && m->leaves)
+        memset(m->values, 0, (size_t)m->leaves * PAIR * sizeof *m->values);
+}
+
+void fb_meter_close(fb_meter *m)
+{
+    if (!m)
+        return;
+    fbi_context_forget(m->ctx, m);
+    meter_free(m);
+}
+
+int fbi_meter_scalars(fb_meter *m, fbi_scalar *out, int n)
+{
+    int leaves = m->ctx->hooks.shards > 0 ? m->ctx->hooks.shards : 1;
+    leaves = leaves > m->leaves ? leaves : m->leaves;
+    char(*names)[SCALAR_NAME] = realloc(m->names, (size_t)leaves * PAIR * SCALAR_NAME);
+    if (names)
+        m->names = names;
+    if (!names || grow(m, leaves))
+        return 0;
+    for (int i = 0; i < leaves * PAIR; i++) {
+        snprintf(names[i], SCALAR_NAME, "%s.%d", i % PAIR ? "count" : "sum", i / PAIR);
+        if (i < n)
+            out[i] = (fbi_scalar){.name = names[i], .f = &m->values[i]};
+    }
+    return leaves * PAIR;
+}

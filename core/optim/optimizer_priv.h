@@ -1,0 +1,106 @@
+/* The optimizer, as this room sees it. */
+#ifndef FLAMBEAU_CORE_OPTIM_OPTIMIZER_PRIV_H
+#define FLAMBEAU_CORE_OPTIM_OPTIMIZER_PRIV_H
+
+#include "core/nn/nn_priv.h"
+#include "core/optim/optim_priv.h"
+
+enum { FBI_MAX_STATES = 3, FBI_NORM_BLOCK = 4096 };
+
+typedef struct fbi_entry {
+    char *name;
+    fb_tensor *t;                     /* the parameter, held */
+    fb_module *of;                    /* the module it came with; NULL: a tensor by itself */
+    fb_tensor *state[FBI_MAX_STATES]; /* like t, owned; made at the first update */
+    int64_t step;                     /* updates of this parameter */
+    fb_tensor *step_view;             /* `step` as a tensor, for checkpoints */
+    double lr_scale, weight_decay;
+    bool frozen;
+    double scale; /* of its gradient in this step */
+} fbi_entry;
+
+typedef struct fbi_source {
+    fb_module *m; /* held */
+    char *prefix;
+    bool expanded; /* its parameters are entries */
+} fbi_source;
+
+typedef struct fbi_rule {
+    char *glob;
+    fb_group_options o;
+} fbi_rule;
+
+/* Neighbouring parameters with equal numbers, updated in one pass. */
+typedef struct fbi_run {
+    fb_dtype dtype;
+    int threads;
+    int64_t n, step; /* step: this update's number, from 1 */
+    void *p, *g, *s[FBI_MAX_STATES];
+    double lr, weight_decay, scale;
+} fbi_run;
+
+typedef struct fbi_method {
+    const char *name;
+    const char *state_names[FBI_MAX_STATES];
+    int (*n_states)(const fb_optimizer *);
+    void (*update)(const fb_optimizer *, const fbi_run *);
+} fbi_method;
+
+extern const fbi_method fbi_sgd, fbi_adam, fbi_adamw;
+
+struct fb_optimizer {
+    fb_context *ctx;
+    const fbi_method *method;
+    fb_sgd_options sgd;
+    fb_adam_options adam;
+    double lr, weight_decay, max_norm, grad_norm;
+    int64_t steps;
+    bool keep_grad, rules_changed;
+    fbi_source *sources;
+    int n_sources;
+    fbi_rule *rules;
+    int n_rules;
+    fbi_entry **entries; /* of a module in the order of its flat blocks; addresses stay */
+    int64_t n_entries, cap_entries;
+};
+
+fb_optimizer *fbi_optim_new(fb_context *ctx, const fbi_method *method, fb_module *model);
+/* `grow` elements more, zeroed. False: no memory, nothing changed. */
+bool fbi_grow(void **v, int n, size_t size);
+/* Parameters of the modules become entries; rules are applied. */
+fb_status fbi_optim_expand(fb_optimizer *opt);
+fb_status fbi_optim_add_entry(fb_optimizer *opt, const char *prefix, const char *name, fb_tensor *t,
+                              fb_module *of);
+/* Room for the state of every entry that has none and is `wanted`. */
+fb_status fbi_optim_allocate(fb_optimizer *opt, bool (*wanted)(const fbi_entry *));
+void fbi_entry_free(fbi_entry *e);
+
+/* The gradient is there and to be used. */
+static inline bool fbi_entry_live(const fbi_entry *e)
+{
+    const fbi_leaf *leaf = e->t->leaf;
+    return !e->frozen && leaf && leaf->required && leaf->grad && leaf->state == FBI_GRAD_LIVE;
+}
+
+/* --- norm.c --- */
+/* Sum of squares in blocks of FBI_NORM_BLOCK elements, added pairwise: the same bits for any number
+ * of threads. *out is NaN if memory is short. t: contiguous, F32 or F64, in host memory. */
+double fbi_sum_squares(const fb_tensor *t, int threads);
+/* Sum of v[0 .. n) pairwise. */
+double fbi_pairwise(const double *v, int64_t n);
+
+/* --- update.c: the loops --- */
+typedef struct fbi_sgd_numbers {
+    double lr, weight_decay, momentum, dampening, scale;
+    bool nesterov, first;
+} fbi_sgd_numbers;
+typedef struct fbi_adam_numbers {
+    double shrink;       /* parameters are multiplied by this first: decoupled decay */
+    double weight_decay; /* added to the gradient */
+    double step_size, beta1, beta2, root2; /* root2: sqrt(1 - beta2^step) */
+    double eps, scale;
+} fbi_adam_numbers;
+void fbi_update_sgd(const fbi_run *r, const fbi_sgd_numbers *k);
+void fbi_update_adam(const fbi_run *r, const fbi_adam_numbers *k);
+
+#endif

@@ -1,0 +1,217 @@
+/* One step: agree, measure, clip, update, spend. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/optim/optimizer_priv.h"
+#include "core/tensor/device_priv.h"
+
+fb_status fbi_reducer_set(fb_module *root, fbi_reducer *reducer)
+{
+    if (root->parent)
+        return fbi_fail(root->ctx, FB_E_STATE, "%s is a child of %s; attach the root",
+                        root->type->name, root->parent->type->name);
+    if (reducer && root->reducer)
+        return fbi_fail(root->ctx, FB_E_STATE, "%s is attached to a group already",
+                        root->type->name);
+    root->reducer = reducer;
+    return FB_OK;
+}
+
+fbi_reducer *fbi_reducer_of(fb_module *root)
+{
+    return fbi_nn_root(root)->reducer;
+}
+
+/* Ask the reducer of every root once; their gradients are sums over all ranks afterwards. */
+static fb_status commit_all(fb_optimizer *opt, bool *apply, double *norm2)
+{
+    for (int64_t i = 0; i < opt->n_entries; i++)
+        opt->entries[i]->scale = 1;
+    for (int s = 0; s < opt->n_sources; s++) {
+        fb_module *root = fbi_nn_root(opt->sources[s].m);
+        fbi_reducer *r = fbi_reducer_of(root);
+        for (int before = 0; before < s; before++)
+            if (fbi_nn_root(opt->sources[before].m) == root)
+                r = NULL;
+        if (!r)
+            continue;
+        fbi_commit c = {.want_norm = opt->max_norm > 0, .scale = 1, .apply = true};
+        fb_status st = r->commit(r->self, &c);
+        if (st)
+            return st;
+        *apply &= c.apply;
+        *norm2 += c.norm2 * c.scale * c.scale;
+        for (int64_t i = 0; i < opt->n_entries; i++)
+            if (opt->entries[i]->of && fbi_nn_root(opt->entries[i]->of) == root)
+                opt->entries[i]->scale = c.scale;
+    }
+    return FB_OK;
+}
+
+static bool is_reduced(const fbi_entry *e)
+{
+    return e->of && fbi_reducer_of(e->of);
+}
+
+/* Squared norm of the gradients that no reducer has measured, added pairwise. */
+static double own_norm2(fb_optimizer *opt, double *part)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < opt->n_entries; i++) {
+        const fbi_entry *e = opt->entries[i];
+        if (fbi_entry_live(e) && !is_reduced(e))
+            part[n++] = fbi_sum_squares(e->t->leaf->grad, opt->ctx->threads);
+    }
+    return fbi_pairwise(part, n);
+}
+
+static fb_status clip(fb_optimizer *opt, double norm2)
+{
+    double *part = malloc((size_t)(opt->n_entries + 1) * sizeof *part);
+    if (!part)
+        return fbi_fail(opt->ctx, FB_E_NOMEM, "fb_optim_step: no memory for the norm");
+    opt->grad_norm = sqrt(norm2 + own_norm2(opt, part));
+    free(part);
+    double factor = opt->max_norm / (opt->grad_norm + 1e-6);
+    if (factor >= 1)
+        return FB_OK;
+    for (int64_t i = 0; i < opt->n_entries; i++) /* a NaN norm makes all NaN, as in PyTorch */
+        opt->entries[i]->scale *= factor;
+    return FB_OK;
+}
+
+static fb_status check_gradients(fb_optimizer *opt)
+{
+    for (int64_t i = 0; i < opt->n_entries; i++) {
+        const fbi_entry *e = opt->entries[i];
+        if (!fbi_entry_live(e))
+            continue;
+        const fb_tensor *g = e->t->leaf->grad;
+        if (g->dtype != e->t->dtype || !fbi_same_shape(g, e->t) || !fbi_contiguous(g))
+            return fbi_fail(opt->ctx, FB_E_SHAPE,
+                            "fb_optim_step: the gradient of %s is %s %s, the parameter %s %s; both "
+                            "must agree and be contiguous",
+                            e->name, fb_dtype_name(g->dtype), fbi_text(g),
+                            fb_dtype_name(e->t->dtype), fbi_text(e->t));
+    }
+    return FB_OK;
+}
+
+/* --- runs --- */
+
+static fbi_run run_of(const fb_optimizer *opt, const fbi_entry *e)
+{
+    fbi_run r = {.dtype = (fb_dtype)e->t->dtype,
+                 .threads = opt->ctx->threads,
+                 .n = e->t->numel,
+                 .step = e->step,
+                 .p = fbi_ptr(e->t),
+                 .g = fbi_ptr(e->t->leaf->grad),
+                 .lr = opt->lr * e->lr_scale,
+                 .weight_decay = e->weight_decay,
+                 .scale = e->scale};
+    for (int k = 0; k < opt->method->n_states(opt); k++)
+        r.s[k] = fbi_ptr(e->state[k]);
+    return r;
+}
+
+static bool follows(const void *a, const void *b, size_t distance)
+{
+    return a ? (const char *)a + distance == (const char *)b : !b;
+}
+
+static bool same_blocks(const fbi_entry *a, const fbi_entry *b)
+{
+    bool same =
+        a->t->storage == b->t->storage && a->t->leaf->grad->storage == b->t->leaf->grad->storage;
+    for (int k = 0; k < FBI_MAX_STATES && a->state[k] && same; k++)
+        same = b->state[k] && a->state[k]->storage == b->state[k]->storage;
+    return same;
+}
+
+/* Take b into r if it lies right behind it in every block; what pads the gap is zero and stays so.
+ */
+static bool extend(fbi_run *r, const fbi_run *b)
+{
+    size_t size = fb_dtype_size(r->dtype);
+    size_t distance = ((size_t)r->n * size + 255) / 256 * 256;
+    if (r->dtype != b->dtype || r->step != b->step || r->lr != b->lr ||
+        r->weight_decay != b->weight_decay || r->scale != b->scale ||
+        !follows(r->p, b->p, distance) || !follows(r->g, b->g, distance))
+        return false;
+    for (int k = 0; k < FBI_MAX_STATES; k++)
+        if (!follows(r->s[k], b->s[k], distance))
+            return false;
+    r->n = (int64_t)(distance / size) + b->n;
+    return true;
+}
+
+static void update_all(fb_optimizer *opt)
+{
+    bool pads_stay = opt->method == &fbi_sgd || opt->adam.eps > FB_ZERO; /* 0 / eps */
+    const fbi_entry *last = NULL;
+    fbi_run run = {0};
+    for (int64_t i = 0; i < opt->n_entries; i++) {
+        fbi_entry *e = opt->entries[i];
+        if (!fbi_entry_live(e))
+            continue;
+        e->step++;
+        fbi_run r = run_of(opt, e);
+        if (!last || !pads_stay || !same_blocks(last, e) || !extend(&run, &r)) {
+            if (last)
+                opt->method->update(opt, &run);
+            run = r;
+        }
+        last = e;
+        fbi_bump(e->t);
+    }
+    if (last)
+        opt->method->update(opt, &run);
+}
+
+static void spend(fb_optimizer *opt)
+{
+    for (int64_t i = 0; i < opt->n_entries && !opt->keep_grad; i++) {
+        fbi_leaf *leaf = opt->entries[i]->t->leaf;
+        if (!leaf)
+            continue;
+        if (leaf->state == FBI_GRAD_LIVE)
+            leaf->state = FBI_GRAD_SPENT;
+        fbi_tensor_unref(leaf->linked);
+        leaf->linked = NULL;
+    }
+}
+
+fb_status fb_optim_step(fb_optimizer *opt)
+{
+    if (!opt)
+        return FB_E_ARG;
+    fb_context *ctx = opt->ctx;
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return ctx->status;
+    if (ctx->in_step && !ctx->batch.last)
+        return FB_OK;
+    if (!ctx->backend->host_memory)
+        return fbi_fail(ctx, FB_E_UNSUPPORTED, "fb_optim_step: no kernels for %s",
+                        fb_context_device(ctx));
+    bool apply = true;
+    double norm2 = 0;
+    fb_status st = fbi_optim_expand(opt);
+    if (!st)
+        st = commit_all(opt, &apply, &norm2);
+    if (!st)
+        st = check_gradients(opt);
+    if (!st)
+        st = fbi_optim_allocate(opt, fbi_entry_live);
+    if (!st && opt->max_norm > 0)
+        st = clip(opt, norm2);
+    if (st)
+        return st;
+    if (apply) {
+        update_all(opt);
+        opt->steps++;
+    }
+    spend(opt);
+    return FB_OK;
+}
