@@ -1,0 +1,242 @@
+/* cross_entropy and mse_loss: shapes, backward, samples. */
+#include <flambeau/core/ops/loss.h>
+#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/softmax.h>
+#include <flambeau/core/ops/view.h>
+
+#include "core/ops/half_priv.h"
+
+/* The three rows of cross entropy have the same attributes. */
+typedef fbi_attrs_cross_entropy ce_attrs;
+
+static int class_dim(const fb_tensor *logits) { return logits->ndim > 1 ? 1 : 0; }
+
+/* Sizes of the target: those of the logits without the classes. */
+static fb_shape items(const fb_tensor *logits)
+{
+    fb_shape s = {0, {0}};
+    for (int i = 0; i < logits->ndim; i++)
+        if (i != class_dim(logits))
+            s.d[s.n++] = logits->size[i];
+    return s;
+}
+
+static bool is_index(const fb_tensor *t)
+{
+    return t->dtype >= FB_I32 && t->dtype != FB_BOOL;
+}
+
+/* logits, target and weight at positions x, x + 1, x + 2. */
+static fb_status check_ce(const fbi_call *c, int x, const fb_tensor *weight)
+{
+    const fb_tensor *logits = c->in[x], *target = c->in[x + 1];
+    const ce_attrs *a = c->attrs;
+    fb_status st = fbi_need_f32_f64(c, x);
+    if (st)
+        return st;
+    if (logits->ndim == 0)
+        return fbi_op_fail(c, FB_E_SHAPE, "input [] has no dimension of classes");
+    fb_shape want = items(logits);
+    if (!is_index(target))
+        return fbi_op_fail(c, FB_E_DTYPE, "target must hold integer class indices, got %s",
+                           fb_dtype_name((fb_dtype)target->dtype));
+    if (!fb_shape_equal(want, fb_shape_of(target)))
+        return fbi_op_fail(c, FB_E_SHAPE, "target %s does not fit input %s: expected %s",
+                           fbi_text(target), fbi_text(logits), fbi_shape_text(c->ctx, want));
+    int64_t classes = logits->size[class_dim(logits)];
+    if (weight && (weight->ndim != 1 || weight->size[0] != classes))
+        return fbi_op_fail(c, FB_E_SHAPE, "weight %s does not fit %lld classes of input %s",
+                           fbi_text(weight), (long long)classes, fbi_text(logits));
+    if (weight && weight->dtype != logits->dtype)
+        return fbi_op_fail(c, FB_E_DTYPE, "weight is %s, input is %s",
+                           fb_dtype_name((fb_dtype)weight->dtype),
+                           fb_dtype_name((fb_dtype)logits->dtype));
+    if (!(a->label_smoothing >= 0 && a->label_smoothing <= 1))
+        return fbi_op_fail(c, FB_E_ARG, "label_smoothing %g is not in 0 .. 1", a->label_smoothing);
+    if (a->reduction < FB_LOSS_MEAN || a->reduction > FB_LOSS_NONE)
+        return fbi_op_fail(c, FB_E_ARG, "unknown reduction %lld", (long long)a->reduction);
+    return FB_OK;
+}
+
+/* Outputs: the loss, and log(sum(exp(logits))) of each item for backward. */
+fb_status fbi_infer_cross_entropy(fbi_call *c)
+{
+    const ce_attrs *a = c->attrs;
+    fb_status st = check_ce(c, 0, c->in[2]);
+    if (st)
+        return st;
+    fb_dtype dtype = (fb_dtype)c->in[0]->dtype;
+    fb_shape s = items(c->in[0]);
+    st = fbi_out(c, 0, dtype, a->reduction == FB_LOSS_NONE ? s : FB_SCALAR);
+    return st ? st : fbi_out(c, 1, dtype, s);
+}
+
+/* in: gradient, logits, target, weight, log-sum-exp */
+fb_status fbi_infer_cross_entropy_bwd(fbi_call *c)
+{
+    return fbi_out(c, 0, (fb_dtype)c->in[1]->dtype, fb_shape_of(c->in[1]));
+}
+
+/* The gradient of the logits is g * (a * softmax(logits) - b): a [N, 1, d...], b like the logits. */
+fb_status fbi_infer_cross_entropy_coef(fbi_call *c)
+{
+    fb_status st = check_ce(c, 0, c->in[2]);
+    if (st)
+        return st;
+    fb_shape s = fb_shape_of(c->in[0]);
+    st = fbi_out(c, 1, (fb_dtype)c->in[0]->dtype, s);
+    s.d[class_dim(c->in[0])] = 1;
+    return st ? st : fbi_out(c, 0, (fb_dtype)c->in[0]->dtype, s);
+}
+
+fb_status fbi_bwd_cross_entropy(fbi_bw *bw)
+{
+    const ce_attrs *a = bw->attrs;
+    if (!bw->grad[0] || !fbi_bw_needs(bw, 0))
+        return FB_OK;
+    fbi_attrs_cross_entropy_bwd b = {a->ignore_index, a->label_smoothing, a->reduction};
+    return FBI_BW_RUN(bw, 0, cross_entropy_bwd, &b, bw->grad[0], fbi_bw_in(bw, 0),
+                      fbi_bw_in(bw, 1), fbi_bw_in(bw, 2), fbi_bw_out(bw, 1));
+}
+
+fb_status fbi_bwd_ops_cross_entropy(fbi_bw *bw)
+{
+    const ce_attrs *a = bw->attrs;
+    if (!bw->grad[0] || !fbi_bw_needs(bw, 0))
+        return FB_OK;
+    fbi_attrs_cross_entropy_coef k = {a->ignore_index, a->label_smoothing, a->reduction};
+    fb_tensor *x = fbi_bw_in(bw, 0), *g = bw->grad[0], *coef[2];
+    fb_tensor *in[3] = {x, fbi_bw_in(bw, 1), fbi_bw_in(bw, 2)};
+    fb_status st = fbi_run(bw->ctx, FBI_OP_cross_entropy_coef, &k, in, 3, coef);
+    if (st)
+        return st;
+    if (a->reduction == FB_LOSS_NONE)
+        g = fb_reshape(g, fb_shape_of(coef[0]));
+    fb_tensor *d = fb_sub(fb_mul(fb_softmax(x, class_dim(x)), coef[0]), coef[1]);
+    return fbi_bw_give(bw, 0, fb_mul(d, g));
+}
+
+fb_status fbi_infer_mse_loss(fbi_call *c)
+{
+    const fbi_attrs_mse_loss *a = c->attrs;
+    const fb_tensor *x = c->in[0], *t = c->in[1];
+    fb_status st = fbi_need_f32_f64(c, 0);
+    if (st)
+        return st;
+    if (!fbi_same_shape(x, t))
+        return fbi_op_fail(c, FB_E_SHAPE, "input %s and target %s differ in shape", fbi_text(x),
+                           fbi_text(t));
+    if (x->dtype != t->dtype)
+        return fbi_op_fail(c, FB_E_DTYPE, "input is %s, target is %s",
+                           fb_dtype_name((fb_dtype)x->dtype), fb_dtype_name((fb_dtype)t->dtype));
+    if (a->reduction < FB_LOSS_MEAN || a->reduction > FB_LOSS_NONE)
+        return fbi_op_fail(c, FB_E_ARG, "unknown reduction %lld", (long long)a->reduction);
+    return fbi_out(c, 0, (fb_dtype)x->dtype,
+                   a->reduction == FB_LOSS_NONE ? fb_shape_of(x) : FB_SCALAR);
+}
+
+/* in: gradient, input, target; the gradient of the target is the same with these two swapped */
+fb_status fbi_infer_mse_loss_bwd(fbi_call *c)
+{
+    return fbi_out(c, 0, (fb_dtype)c->in[1]->dtype, fb_shape_of(c->in[1]));
+}
+
+fb_status fbi_bwd_mse_loss(fbi_bw *bw)
+{
+    const fbi_attrs_mse_loss *a = bw->attrs;
+    fbi_attrs_mse_loss_bwd b = {.reduction = a->reduction};
+    fb_tensor *x = fbi_bw_in(bw, 0), *t = fbi_bw_in(bw, 1), *g = bw->grad[0];
+    fb_status st = FB_OK;
+    if (fbi_bw_needs(bw, 0))
+        st = FBI_BW_RUN(bw, 0, mse_loss_bwd, &b, g, x, t);
+    if (!st && fbi_bw_needs(bw, 1))
+        st = FBI_BW_RUN(bw, 1, mse_loss_bwd, &b, g, t, x);
+    return st;
+}
+
+fb_status fbi_bwd_ops_mse_loss(fbi_bw *bw)
+{
+    const fbi_attrs_mse_loss *a = bw->attrs;
+    fb_tensor *x = fbi_bw_in(bw, 0), *t = fbi_bw_in(bw, 1);
+    double k = a->reduction == FB_LOSS_MEAN ? 2.0 / (double)fb_numel(x) : 2.0;
+    fb_tensor *d = fb_mul(fb_mul_scalar(fb_sub(x, t), k), bw->grad[0]);
+    fb_status st = FB_OK;
+    if (fbi_bw_needs(bw, 0))
+        st = fbi_bw_give(bw, 0, d);
+    if (!st && fbi_bw_needs(bw, 1))
+        st = fbi_bw_give(bw, 1, fb_mul_scalar(d, -1));
+    return st;
+}
+
+fb_tensor *fb_cross_entropy(fb_tensor *logits, fb_tensor *target,
+                            const fb_cross_entropy_options *opts)
+{
+    FBI_ENTRY(fb_context_of(logits));
+    static const fb_cross_entropy_options defaults;
+    const fb_cross_entropy_options *o = opts ? opts : &defaults;
+    fbi_attrs_cross_entropy a = {.ignore_index = o->ignore_index,
+                                 .label_smoothing = o->label_smoothing,
+                                 .reduction = o->reduction};
+    if (a.ignore_index == 0)
+        a.ignore_index = -100;
+    else if (a.ignore_index == FB_ZERO_INT)
+        a.ignore_index = 0;
+    fb_tensor *weight = o->weight;
+    if (fbi_is_half(logits))
+        logits = fb_to(logits, FB_F32);
+    if (logits && weight && weight->dtype != logits->dtype)
+        weight = fb_to(weight, (fb_dtype)logits->dtype);
+    fb_tensor *in[3] = {logits, target, weight}, *out[2] = {NULL, NULL};
+    fb_context *ctx = fb_context_of(logits);
+    if (ctx && fbi_run(ctx, FBI_OP_cross_entropy, &a, in, 3, out))
+        return NULL;
+    return out[0];
+}
+
+fb_tensor *fb_mse_loss(fb_tensor *input, fb_tensor *target, const fb_mse_loss_options *opts)
+{
+    if (fbi_is_half(input)) {
+        FBI_ENTRY(input->ctx);
+        return fb_mse_loss(fb_to(input, FB_F32), fb_to(target, FB_F32), opts);
+    }
+    fbi_attrs_mse_loss a = {.reduction = opts ? opts->reduction : FB_LOSS_MEAN};
+    return FBI_RUN(mse_loss, &a, input, target);
+}
+
+void fbi_sample_cross_entropy(fbi_samples *s)
+{
+    fbi_sample_in in[3] = {{.shape = FB_SHAPE(4, 7), .lo = -2, .hi = 2},
+                           {.shape = FB_SHAPE(4), .dtype = FB_I64, .lo = 0, .hi = 7},
+                           {.absent = true}};
+    ce_attrs a = {.ignore_index = -100};
+    fbi_sample_add(s, &a, 3, in);
+    in[1].shape = FB_SHAPE(5);
+    fbi_sample_bad(s, &a, 3, in, FB_E_SHAPE,
+                   "target [5] does not fit input [4, 7]: expected [4]");
+    in[1] = (fbi_sample_in){.shape = FB_SHAPE(4), .dtype = FB_I64, .lo = 9, .hi = 10};
+    fbi_sample_bad(s, &a, 3, in, FB_E_ARG, "target 9 at index 0 is not in 0 .. 6");
+    in[1] = (fbi_sample_in){.shape = FB_SHAPE(4), .dtype = FB_BOOL, .lo = 0, .hi = 2};
+    fbi_sample_bad(s, &a, 3, in, FB_E_DTYPE, "target must hold integer class indices, got BOOL");
+    in[1] = (fbi_sample_in){.shape = FB_SHAPE(4), .dtype = FB_U8, .lo = 0, .hi = 7};
+    in[2] = (fbi_sample_in){.shape = FB_SHAPE(7), .lo = 0.5, .hi = 2, .constant = true};
+    a = (ce_attrs){.ignore_index = 2, .label_smoothing = 0.1, .reduction = FB_LOSS_SUM};
+    fbi_sample_add(s, &a, 3, in);
+    a.reduction = FB_LOSS_NONE;
+    in[0].shape = FB_SHAPE(2, 7, 3);
+    in[1] = (fbi_sample_in){.shape = FB_SHAPE(2, 3), .dtype = FB_I32, .lo = 0, .hi = 7};
+    fbi_sample_add(s, &a, 3, in);
+    a.label_smoothing = 2;
+    fbi_sample_bad(s, &a, 3, in, FB_E_ARG, "label_smoothing 2 is not in 0 .. 1");
+}
+
+void fbi_sample_mse_loss(fbi_samples *s)
+{
+    fbi_sample_in in[2] = {{.shape = FB_SHAPE(3, 5), .lo = -2, .hi = 2},
+                           {.shape = FB_SHAPE(3, 5), .lo = -2, .hi = 2}};
+    for (int r = FB_LOSS_MEAN; r <= FB_LOSS_NONE; r++)
+        fbi_sample_add(s, &(fbi_attrs_mse_loss){.reduction = r}, 2, in);
+    in[1].shape = FB_SHAPE(5);
+    fbi_sample_bad(s, &(fbi_attrs_mse_loss){0}, 2, in, FB_E_SHAPE,
+                   "input [3, 5] and target [5] differ in shape");
+}
