@@ -7,8 +7,14 @@
     do {                                                                                           \
         const T *x = f.p;                                                                          \
         T *out = values ? fbi_ptr(values) : NULL;                                                  \
-        _Pragma("omp parallel for num_threads(team) schedule(static) if (team > 1)")               \
-        for (int64_t i = 0; i < l.outer * l.inner; i++) {                                          \
+        _Pragma(                                                                                   \
+            "omp parallel for num_threads(team) schedule(static) if (team > 1)") for (int64_t i =  \
+                                                                                          0;       \
+                                                                                      i <          \
+                                                                                      l.outer *    \
+                                                                                          l.inner; \
+                                                                                      i++)         \
+        {                                                                                          \
             const T *line = x + i / l.inner * l.n * l.inner + i % l.inner;                         \
             T best = line[0];                                                                      \
             int64_t where = 0;                                                                     \
@@ -25,13 +31,23 @@
         }                                                                                          \
     } while (0)
 
-#define FIND_OF(OP)                                                                                \
-    switch (c->in[0]->dtype) {                                                                     \
-    case FB_F32: FIND(float, OP); break;                                                           \
-    case FB_F64: FIND(double, OP); break;                                                          \
-    case FB_I32: FIND(int32_t, OP); break;                                                         \
-    case FB_I64: FIND(int64_t, OP); break;                                                         \
-    default: FIND(uint8_t, OP); break;                                                             \
+#define FIND_OF(OP)            \
+    switch (c->in[0]->dtype) { \
+    case FB_F32:               \
+        FIND(float, OP);       \
+        break;                 \
+    case FB_F64:               \
+        FIND(double, OP);      \
+        break;                 \
+    case FB_I32:               \
+        FIND(int32_t, OP);     \
+        break;                 \
+    case FB_I64:               \
+        FIND(int64_t, OP);     \
+        break;                 \
+    default:                   \
+        FIND(uint8_t, OP);     \
+        break;                 \
     }
 
 static fb_status find(const fbi_call *c, int64_t dim, bool largest, fb_tensor *values,

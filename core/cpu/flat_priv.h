@@ -29,8 +29,8 @@ static inline void *fbi_scratch(const fbi_call *c, int64_t n, size_t bytes)
 {
     void *p = malloc((size_t)(n > 0 ? n : 1) * bytes);
     if (!p)
-        fbi_op_fail(c, FB_E_NOMEM, "no memory for %lld scratch elements of %zu bytes",
-                    (long long)n, bytes);
+        fbi_op_fail(c, FB_E_NOMEM, "no memory for %lld scratch elements of %zu bytes", (long long)n,
+                    bytes);
     return p;
 }
 
@@ -88,12 +88,18 @@ static inline fbi_line fbi_line_of(const fb_tensor *t, int64_t dim)
 static inline int64_t fbi_index_at(const void *p, uint8_t dtype, int64_t i)
 {
     switch (dtype) {
-    case FB_I64: return ((const int64_t *)p)[i];
-    case FB_I32: return ((const int32_t *)p)[i];
-    case FB_I16: return ((const int16_t *)p)[i];
-    case FB_U16: return ((const uint16_t *)p)[i];
-    case FB_I8: return ((const int8_t *)p)[i];
-    default: return ((const uint8_t *)p)[i];
+    case FB_I64:
+        return ((const int64_t *)p)[i];
+    case FB_I32:
+        return ((const int32_t *)p)[i];
+    case FB_I16:
+        return ((const int16_t *)p)[i];
+    case FB_U16:
+        return ((const uint16_t *)p)[i];
+    case FB_I8:
+        return ((const int8_t *)p)[i];
+    default:
+        return ((const uint8_t *)p)[i];
     }
 }
 

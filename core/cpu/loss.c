@@ -68,14 +68,15 @@ static fb_status cross_entropy(const fbi_call *c, int x, pass p)
     if (p == BACKWARD && !(fbi_flat_of(c, c->in[0], &g) && fbi_flat_of(c, c->in[4], &lse)))
         goto done;
     if (logits->dtype == FB_F32) {
-        ce_f32 e = {l.outer, l.n, l.inner, lf.p, wf.p, target, a->ignore_index,
-                    (float)a->label_smoothing, 0};
+        ce_f32 e = {l.outer, l.n,    l.inner,         lf.p,
+                    wf.p,    target, a->ignore_index, (float)a->label_smoothing,
+                    0};
         st = p == FORWARD    ? ce_forward_f32(c, &e, a->reduction)
              : p == BACKWARD ? ce_backward_f32(c, &e, a->reduction, g.p, lse.p)
                              : ce_coef_f32(c, &e, a->reduction);
     } else {
-        ce_f64 e = {l.outer, l.n, l.inner, lf.p, wf.p, target, a->ignore_index,
-                    a->label_smoothing, 0};
+        ce_f64 e = {l.outer, l.n, l.inner, lf.p, wf.p, target, a->ignore_index, a->label_smoothing,
+                    0};
         st = p == FORWARD    ? ce_forward_f64(c, &e, a->reduction)
              : p == BACKWARD ? ce_backward_f64(c, &e, a->reduction, g.p, lse.p)
                              : ce_coef_f64(c, &e, a->reduction);
@@ -89,14 +90,20 @@ done:
     return st;
 }
 
-fb_status FBI_KERNEL(cross_entropy)(const fbi_call *c) { return cross_entropy(c, 0, FORWARD); }
+fb_status FBI_KERNEL(cross_entropy)(const fbi_call *c)
+{
+    return cross_entropy(c, 0, FORWARD);
+}
 
 fb_status FBI_KERNEL(cross_entropy_bwd)(const fbi_call *c)
 {
     return cross_entropy(c, 1, BACKWARD);
 }
 
-fb_status FBI_KERNEL(cross_entropy_coef)(const fbi_call *c) { return cross_entropy(c, 0, COEF); }
+fb_status FBI_KERNEL(cross_entropy_coef)(const fbi_call *c)
+{
+    return cross_entropy(c, 0, COEF);
+}
 
 /* first: position of the input; the gradient, if any, is before it. */
 static fb_status mse(const fbi_call *c, int first, int64_t reduction)

@@ -8,19 +8,19 @@ typedef struct X(ce) {
     T smoothing, weight_sum;
 } X(ce);
 
-static T X(weight_of)(const X(ce) *e, int64_t class_index)
+static T X(weight_of)(const X(ce) * e, int64_t class_index)
 {
     return e->weight ? e->weight[class_index] : 1;
 }
 
 /* Fills what depends on the weights only. */
-static void X(prepare)(X(ce) *e)
+static void X(prepare)(X(ce) * e)
 {
     e->weight_sum = e->weight ? X(run)(e->weight, e->classes, 0, false) : (T)e->classes;
 }
 
 /* Sum of the targets' weights, by which the mean divides. False: the error is set. */
-static bool X(denominator)(const fbi_call *c, const X(ce) *e, T *sum)
+static bool X(denominator)(const fbi_call *c, const X(ce) * e, T *sum)
 {
     int64_t n = e->outer * e->inner;
     T *w = fbi_scratch(c, n, sizeof(T));
@@ -53,7 +53,7 @@ static T X(log_sum_exp)(const T *x, int64_t n, int64_t step)
     return top + X_LOG(total);
 }
 
-static T X(item)(const X(ce) *e, const T *x, int64_t target, T lse)
+static T X(item)(const X(ce) * e, const T *x, int64_t target, T lse)
 {
     T loss = X(weight_of)(e, target) * (lse - x[target * e->inner]);
     if (e->smoothing == 0)
@@ -64,7 +64,7 @@ static T X(item)(const X(ce) *e, const T *x, int64_t target, T lse)
     return (1 - e->smoothing) * loss + e->smoothing / (T)e->classes * spread;
 }
 
-static fb_status X(ce_forward)(const fbi_call *c, X(ce) *e, int64_t reduction)
+static fb_status X(ce_forward)(const fbi_call *c, X(ce) * e, int64_t reduction)
 {
     int64_t n = e->outer * e->inner;
     T *out = fbi_ptr(c->out[0]), *lse = fbi_ptr(c->out[1]), *loss = out, down = 1;
@@ -88,7 +88,7 @@ static fb_status X(ce_forward)(const fbi_call *c, X(ce) *e, int64_t reduction)
     return FB_OK;
 }
 
-static fb_status X(ce_backward)(const fbi_call *c, X(ce) *e, int64_t reduction, const T *g,
+static fb_status X(ce_backward)(const fbi_call *c, X(ce) * e, int64_t reduction, const T *g,
                                 const T *lse)
 {
     T *out = fbi_ptr(c->out[0]), down = 1;
@@ -126,7 +126,7 @@ static fb_status X(ce_backward)(const fbi_call *c, X(ce) *e, int64_t reduction, 
 }
 
 /* a and b of fbi_infer_cross_entropy_coef. */
-static fb_status X(ce_coef)(const fbi_call *c, X(ce) *e, int64_t reduction)
+static fb_status X(ce_coef)(const fbi_call *c, X(ce) * e, int64_t reduction)
 {
     T *a = fbi_ptr(c->out[0]), *b = fbi_ptr(c->out[1]), down = 1;
     X(prepare)(e);
@@ -139,8 +139,7 @@ static fb_status X(ce_coef)(const fbi_call *c, X(ce) *e, int64_t reduction)
         T hit = t == e->ignore ? 0 : (1 - e->smoothing) * X(weight_of)(e, t);
         a[i] = s * (hit + even * e->weight_sum);
         for (int64_t j = 0; j < e->classes; j++)
-            b[at + j * e->inner] =
-                s * (even * X(weight_of)(e, j) + (j == t ? hit : 0));
+            b[at + j * e->inner] = s * (even * X(weight_of)(e, j) + (j == t ? hit : 0));
     }
     return FB_OK;
 }

@@ -68,27 +68,37 @@ fb_status FBI_KERNEL(var)(const fbi_call *c)
 }
 
 /* out = the extreme of T by `v OP best`; NaN wins. First row, then the others against it. */
-#define EXTREME(T, OP)                                                                             \
-    do {                                                                                           \
-        const T *x = r.flat.p;                                                                     \
-        T *out = fbi_ptr(c->out[0]);                                                               \
-        _Pragma("omp parallel for num_threads(team) schedule(static) if (team > 1)")               \
-        for (int64_t o = 0; o < r.outer; o++)                                                      \
-            for (int64_t j = 0; j < r.n; j++)                                                      \
-                for (int64_t k = 0; k < r.inner; k++) {                                            \
-                    T v = x[(o * r.n + j) * r.inner + k], *best = out + o * r.inner + k;           \
-                    if (j == 0 || v OP *best || v != v)                                            \
-                        *best = v;                                                                 \
-                }                                                                                  \
+#define EXTREME(T, OP)                                                                       \
+    do {                                                                                     \
+        const T *x = r.flat.p;                                                               \
+        T *out = fbi_ptr(c->out[0]);                                                         \
+        _Pragma("omp parallel for num_threads(team) schedule(static) if (team > 1)") for (   \
+            int64_t o = 0; o < r.outer; o++) for (int64_t j = 0; j < r.n;                    \
+                                                  j++) for (int64_t k = 0; k < r.inner; k++) \
+        {                                                                                    \
+            T v = x[(o * r.n + j) * r.inner + k], *best = out + o * r.inner + k;             \
+            if (j == 0 || v OP * best || v != v)                                             \
+                *best = v;                                                                   \
+        }                                                                                    \
     } while (0)
 
-#define EXTREME_OF(OP)                                                                             \
-    switch (c->in[0]->dtype) {                                                                     \
-    case FB_F32: EXTREME(float, OP); break;                                                        \
-    case FB_F64: EXTREME(double, OP); break;                                                       \
-    case FB_I32: EXTREME(int32_t, OP); break;                                                      \
-    case FB_I64: EXTREME(int64_t, OP); break;                                                      \
-    default: EXTREME(uint8_t, OP); break;                                                          \
+#define EXTREME_OF(OP)         \
+    switch (c->in[0]->dtype) { \
+    case FB_F32:               \
+        EXTREME(float, OP);    \
+        break;                 \
+    case FB_F64:               \
+        EXTREME(double, OP);   \
+        break;                 \
+    case FB_I32:               \
+        EXTREME(int32_t, OP);  \
+        break;                 \
+    case FB_I64:               \
+        EXTREME(int64_t, OP);  \
+        break;                 \
+    default:                   \
+        EXTREME(uint8_t, OP);  \
+        break;                 \
     }
 
 fb_status FBI_KERNEL(amax)(const fbi_call *c)

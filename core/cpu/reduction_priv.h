@@ -9,10 +9,9 @@ typedef struct fbi_reduction {
     fbi_flat flat;
 } fbi_reduction;
 
-/* `rows`: inner must be 1. Data is packed, kept dimensions first, unless memory already has the reduced
- * dimensions side by side. False: the error is set. */
-static inline bool fbi_reduction_open(const fbi_call *c, fb_shape dims, bool rows,
-                                      fbi_reduction *r)
+/* `rows`: inner must be 1. Data is packed, kept dimensions first, unless memory already has the
+ * reduced dimensions side by side. False: the error is set. */
+static inline bool fbi_reduction_open(const fbi_call *c, fb_shape dims, bool rows, fbi_reduction *r)
 {
     const fb_tensor *t = c->in[0];
     unsigned mask = 0;

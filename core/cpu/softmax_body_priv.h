@@ -71,8 +71,9 @@ static void X(softmax)(const fbi_call *c, fbi_line l, const T *x, bool logs)
         if (l.inner == 1)
             X(softmax_row)(x + at, y + at, l.n, logs);
         else
-            X(softmax_columns)(x + at, y + at, l.n, l.inner,
-                               (int)(l.inner - first < 64 ? l.inner - first : 64), logs);
+            X(softmax_columns)
+            (x + at, y + at, l.n, l.inner, (int)(l.inner - first < 64 ? l.inner - first : 64),
+             logs);
     }
 }
 
@@ -118,7 +119,8 @@ static void X(softmax_bwd)(const fbi_call *c, fbi_line l, const T *g, const T *y
         if (l.inner == 1)
             X(bwd_row)(g + at, y + at, out + at, l.n, logs);
         else
-            X(bwd_columns)(g + at, y + at, out + at, l.n, l.inner,
-                           (int)(l.inner - first < 64 ? l.inner - first : 64), logs);
+            X(bwd_columns)
+            (g + at, y + at, out + at, l.n, l.inner,
+             (int)(l.inner - first < 64 ? l.inner - first : 64), logs);
     }
 }

@@ -19,8 +19,8 @@ static bool X(rows)(const fbi_call *c, const T *x, T *out, int64_t outer, int64_
 #pragma omp parallel for num_threads(team) schedule(static)
         for (int64_t b = 0; b < blocks; b++) {
             int64_t left = n - b * FBI_BLOCK;
-            part[b] = X(block)(x + o * n + b * FBI_BLOCK, left < FBI_BLOCK ? left : FBI_BLOCK, 0,
-                               false);
+            part[b] =
+                X(block)(x + o * n + b * FBI_BLOCK, left < FBI_BLOCK ? left : FBI_BLOCK, 0, false);
         }
         out[o] = X(join)(part, blocks);
     }

@@ -146,18 +146,19 @@ fb_tensor *fb_argmin(fb_tensor *x, int dim, bool keepdim)
     return FBI_RUN(argmin, (&(fbi_attrs_argmin){.dim = dim, .keepdim = keepdim}), x);
 }
 
-#define IN(...) (&(fbi_sample_in){.shape = FB_SHAPE(__VA_ARGS__), .lo = -2, .hi = 2, .distinct = true})
-#define SAMPLES(name)                                                                              \
-    void fbi_sample_##name(fbi_samples *s)                                                         \
-    {                                                                                              \
-        fbi_attrs_##name a = {.dim = -1};                                                          \
-        fbi_sample_add(s, &a, 1, IN(7));                                                           \
-        a.dim = 1;                                                                                 \
-        fbi_sample_add(s, &a, 1, IN(3, 5, 2));                                                     \
-        a.keepdim = 1;                                                                             \
-        fbi_sample_add(s, &a, 1, IN(3, 5));                                                        \
-        fbi_sample_bad(s, &a, 1, IN(3), FB_E_ARG, "no dimension 1 in input [3]");                  \
-        fbi_sample_bad(s, &a, 1, IN(3, 0), FB_E_SHAPE, "dimension 1 of input [3, 0] is empty");    \
+#define IN(...) \
+    (&(fbi_sample_in){.shape = FB_SHAPE(__VA_ARGS__), .lo = -2, .hi = 2, .distinct = true})
+#define SAMPLES(name)                                                                           \
+    void fbi_sample_##name(fbi_samples *s)                                                      \
+    {                                                                                           \
+        fbi_attrs_##name a = {.dim = -1};                                                       \
+        fbi_sample_add(s, &a, 1, IN(7));                                                        \
+        a.dim = 1;                                                                              \
+        fbi_sample_add(s, &a, 1, IN(3, 5, 2));                                                  \
+        a.keepdim = 1;                                                                          \
+        fbi_sample_add(s, &a, 1, IN(3, 5));                                                     \
+        fbi_sample_bad(s, &a, 1, IN(3), FB_E_ARG, "no dimension 1 in input [3]");               \
+        fbi_sample_bad(s, &a, 1, IN(3, 0), FB_E_SHAPE, "dimension 1 of input [3, 0] is empty"); \
     }
 SAMPLES(max_dim)
 SAMPLES(min_dim)

@@ -7,7 +7,8 @@
 
 FB_BEGIN
 
-/** values: dtype of x; indices: I64. Either may be NULL. The gradient goes to the chosen element. */
+/** values: dtype of x; indices: I64. Either may be NULL. The gradient goes to the chosen element.
+ */
 FB_API fb_status fb_max_dim(fb_tensor *x, int dim, bool keepdim, fb_tensor **values,
                             fb_tensor **indices);
 FB_API fb_status fb_min_dim(fb_tensor *x, int dim, bool keepdim, fb_tensor **values,

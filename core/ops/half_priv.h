@@ -11,15 +11,16 @@ static inline bool fbi_is_half(const fb_tensor *t)
     return t && (t->dtype == FB_F16 || t->dtype == FB_BF16);
 }
 
-/* First statement of a public function of x: computes `call`, in which x is then F32, and casts back. */
-#define FBI_HALF_VIA_F32(x, call)                                                                  \
-    do {                                                                                           \
-        if (fbi_is_half(x)) {                                                                      \
-            FBI_ENTRY((x)->ctx);                                                                   \
-            fb_dtype half_ = (fb_dtype)(x)->dtype;                                                 \
-            (x) = fb_to((x), FB_F32);                                                              \
-            return fb_to((call), half_);                                                           \
-        }                                                                                          \
+/* First statement of a public function of x: computes `call`, in which x is then F32, and casts
+ * back. */
+#define FBI_HALF_VIA_F32(x, call)                  \
+    do {                                           \
+        if (fbi_is_half(x)) {                      \
+            FBI_ENTRY((x)->ctx);                   \
+            fb_dtype half_ = (fb_dtype)(x)->dtype; \
+            (x) = fb_to((x), FB_F32);              \
+            return fb_to((call), half_);           \
+        }                                          \
     } while (0)
 
 /* FB_E_DTYPE unless in[i] is F32 or F64. */

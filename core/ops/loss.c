@@ -10,7 +10,10 @@
 /* The three rows of cross entropy have the same attributes. */
 typedef fbi_attrs_cross_entropy ce_attrs;
 
-static int class_dim(const fb_tensor *logits) { return logits->ndim > 1 ? 1 : 0; }
+static int class_dim(const fb_tensor *logits)
+{
+    return logits->ndim > 1 ? 1 : 0;
+}
 
 /* Sizes of the target: those of the logits without the classes. */
 static fb_shape items(const fb_tensor *logits)
@@ -78,7 +81,8 @@ fb_status fbi_infer_cross_entropy_bwd(fbi_call *c)
     return fbi_out(c, 0, (fb_dtype)c->in[1]->dtype, fb_shape_of(c->in[1]));
 }
 
-/* The gradient of the logits is g * (a * softmax(logits) - b): a [N, 1, d...], b like the logits. */
+/* The gradient of the logits is g * (a * softmax(logits) - b): a [N, 1, d...], b like the logits.
+ */
 fb_status fbi_infer_cross_entropy_coef(fbi_call *c)
 {
     fb_status st = check_ce(c, 0, c->in[2]);
@@ -96,8 +100,8 @@ fb_status fbi_bwd_cross_entropy(fbi_bw *bw)
     if (!bw->grad[0] || !fbi_bw_needs(bw, 0))
         return FB_OK;
     fbi_attrs_cross_entropy_bwd b = {a->ignore_index, a->label_smoothing, a->reduction};
-    return FBI_BW_RUN(bw, 0, cross_entropy_bwd, &b, bw->grad[0], fbi_bw_in(bw, 0),
-                      fbi_bw_in(bw, 1), fbi_bw_in(bw, 2), fbi_bw_out(bw, 1));
+    return FBI_BW_RUN(bw, 0, cross_entropy_bwd, &b, bw->grad[0], fbi_bw_in(bw, 0), fbi_bw_in(bw, 1),
+                      fbi_bw_in(bw, 2), fbi_bw_out(bw, 1));
 }
 
 fb_status fbi_bwd_ops_cross_entropy(fbi_bw *bw)
@@ -212,8 +216,7 @@ void fbi_sample_cross_entropy(fbi_samples *s)
     ce_attrs a = {.ignore_index = -100};
     fbi_sample_add(s, &a, 3, in);
     in[1].shape = FB_SHAPE(5);
-    fbi_sample_bad(s, &a, 3, in, FB_E_SHAPE,
-                   "target [5] does not fit input [4, 7]: expected [4]");
+    fbi_sample_bad(s, &a, 3, in, FB_E_SHAPE, "target [5] does not fit input [4, 7]: expected [4]");
     in[1] = (fbi_sample_in){.shape = FB_SHAPE(4), .dtype = FB_I64, .lo = 9, .hi = 10};
     fbi_sample_bad(s, &a, 3, in, FB_E_ARG, "target 9 at index 0 is not in 0 .. 6");
     in[1] = (fbi_sample_in){.shape = FB_SHAPE(4), .dtype = FB_BOOL, .lo = 0, .hi = 2};

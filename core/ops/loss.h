@@ -18,8 +18,8 @@ typedef struct fb_cross_entropy_options {
 
 /**
  * Cross entropy between logits [N, C], [N, C, d...] or [C] and class indices [N], [N, d...] or a
- * scalar, of any integer dtype. Fused: log-softmax is never stored. F16 and BF16 logits are computed
- * in F32 and give an F32 loss. opts may be NULL. Error FB_E_ARG for a target out of range.
+ * scalar, of any integer dtype. Fused: log-softmax is never stored. F16 and BF16 logits are
+ * computed in F32 and give an F32 loss. opts may be NULL. Error FB_E_ARG for a target out of range.
  * Source: torch.nn.functional.cross_entropy.
  */
 FB_API FB_USE_RESULT fb_tensor *fb_cross_entropy(fb_tensor *logits, fb_tensor *target,

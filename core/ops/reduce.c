@@ -246,22 +246,23 @@ fb_tensor *fb_all(fb_tensor *x, fb_shape dims, bool keepdim)
 
 /* --- samples --- */
 
-#define IN(...) (&(fbi_sample_in){.shape = FB_SHAPE(__VA_ARGS__), .lo = -2, .hi = 2, .distinct = true})
+#define IN(...) \
+    (&(fbi_sample_in){.shape = FB_SHAPE(__VA_ARGS__), .lo = -2, .hi = 2, .distinct = true})
 
-#define SAMPLES(name, more)                                                                        \
-    void fbi_sample_##name(fbi_samples *s)                                                         \
-    {                                                                                              \
-        fbi_attrs_##name a = {.dims = FB_ALL more};                                                \
-        fbi_sample_add(s, &a, 1, IN(7));                                                           \
-        a.dims = FB_SHAPE(1);                                                                      \
-        fbi_sample_add(s, &a, 1, IN(3, 5, 2));                                                     \
-        a.dims = FB_SHAPE(0, -1);                                                                  \
-        a.keepdim = 1;                                                                             \
-        fbi_sample_add(s, &a, 1, IN(3, 5, 2));                                                     \
-        a.dims = FB_SHAPE(2);                                                                      \
-        fbi_sample_bad(s, &a, 1, IN(3, 5), FB_E_ARG, "no dimension 2 in input [3, 5]");            \
-        a.dims = FB_SHAPE(0, -2);                                                                  \
-        fbi_sample_bad(s, &a, 1, IN(3, 5), FB_E_ARG, "dimension -2 is listed twice");              \
+#define SAMPLES(name, more)                                                             \
+    void fbi_sample_##name(fbi_samples *s)                                              \
+    {                                                                                   \
+        fbi_attrs_##name a = {.dims = FB_ALL more};                                     \
+        fbi_sample_add(s, &a, 1, IN(7));                                                \
+        a.dims = FB_SHAPE(1);                                                           \
+        fbi_sample_add(s, &a, 1, IN(3, 5, 2));                                          \
+        a.dims = FB_SHAPE(0, -1);                                                       \
+        a.keepdim = 1;                                                                  \
+        fbi_sample_add(s, &a, 1, IN(3, 5, 2));                                          \
+        a.dims = FB_SHAPE(2);                                                           \
+        fbi_sample_bad(s, &a, 1, IN(3, 5), FB_E_ARG, "no dimension 2 in input [3, 5]"); \
+        a.dims = FB_SHAPE(0, -2);                                                       \
+        fbi_sample_bad(s, &a, 1, IN(3, 5), FB_E_ARG, "dimension -2 is listed twice");   \
     }
 #define NO_MORE
 SAMPLES(sum, NO_MORE)

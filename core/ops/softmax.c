@@ -79,15 +79,15 @@ fb_tensor *fb_log_softmax(fb_tensor *x, int dim)
 }
 
 #define IN(...) (&(fbi_sample_in){.shape = FB_SHAPE(__VA_ARGS__), .lo = -3, .hi = 3})
-#define SAMPLES(name)                                                                              \
-    void fbi_sample_##name(fbi_samples *s)                                                         \
-    {                                                                                              \
-        fbi_attrs_##name a = {.dim = -1};                                                          \
-        fbi_sample_add(s, &a, 1, IN(7));                                                           \
-        fbi_sample_add(s, &a, 1, IN(2, 37));                                                       \
-        a.dim = 1;                                                                                 \
-        fbi_sample_add(s, &a, 1, IN(2, 5, 3));                                                     \
-        fbi_sample_bad(s, &a, 1, IN(4), FB_E_ARG, "no dimension 1 in input [4]");                  \
+#define SAMPLES(name)                                                             \
+    void fbi_sample_##name(fbi_samples *s)                                        \
+    {                                                                             \
+        fbi_attrs_##name a = {.dim = -1};                                         \
+        fbi_sample_add(s, &a, 1, IN(7));                                          \
+        fbi_sample_add(s, &a, 1, IN(2, 37));                                      \
+        a.dim = 1;                                                                \
+        fbi_sample_add(s, &a, 1, IN(2, 5, 3));                                    \
+        fbi_sample_bad(s, &a, 1, IN(4), FB_E_ARG, "no dimension 1 in input [4]"); \
     }
 SAMPLES(softmax)
 SAMPLES(log_softmax)

@@ -1,0 +1,244 @@
+/* embedding, index_select, gather: shapes, backward, samples. */
+#include <flambeau/core/ops/index.h>
+#include <flambeau/core/ops/view.h>
+
+#include "core/ops/half_priv.h"
+
+static fb_status need_index(const fbi_call *c, int i)
+{
+    const fb_tensor *t = c->in[i];
+    if (t->dtype >= FB_I32 && t->dtype != FB_BOOL)
+        return FB_OK;
+    return fbi_op_fail(c, FB_E_DTYPE, "index must hold integers, got %s",
+                       fb_dtype_name((fb_dtype)t->dtype));
+}
+
+/* Dimension of x, or -1 with the error set. */
+static int dim_of(const fbi_call *c, int64_t dim)
+{
+    const fb_tensor *x = c->in[0];
+    int64_t d = dim < 0 ? dim + x->ndim : dim;
+    if (d >= 0 && d < x->ndim)
+        return (int)d;
+    fbi_op_fail(c, FB_E_ARG, "no dimension %lld in input %s", (long long)dim, fbi_text(x));
+    return -1;
+}
+
+/* Rows of backward add in F32 or F64: a half-precision gradient is widened and given back narrow.
+ */
+static fb_tensor *widened(fb_tensor *g)
+{
+    return fbi_is_half(g) ? fb_to(g, FB_F32) : g;
+}
+
+static fb_status give(fbi_bw *bw, fb_tensor *g)
+{
+    fb_dtype dtype = (fb_dtype)bw->grad[0]->dtype;
+    return fbi_bw_give(bw, 0, g && g->dtype != dtype ? fb_to(g, dtype) : g);
+}
+
+/* --- embedding --- */
+
+/* blank (in a backward of the backward): rows at padding_index come out as zeros. */
+fb_status fbi_infer_embedding(fbi_call *c)
+{
+    fbi_attrs_embedding *a = (fbi_attrs_embedding *)c->attrs; /* infer completes it */
+    const fb_tensor *w = c->in[0], *index = c->in[1];
+    fb_status st = need_index(c, 1);
+    if (st)
+        return st;
+    if (w->ndim != 2)
+        return fbi_op_fail(c, FB_E_SHAPE, "weight must be [rows, dim], got %s", fbi_text(w));
+    if (index->ndim == FB_MAX_DIMS)
+        return fbi_op_fail(c, FB_E_SHAPE, "index %s has too many dimensions", fbi_text(index));
+    a->rows = w->size[0];
+    fb_shape s = fb_shape_of(index);
+    s.d[s.n++] = w->size[1];
+    return fbi_out(c, 0, (fb_dtype)w->dtype, s);
+}
+
+/* in: gradient [index..., dim], index */
+fb_status fbi_infer_embedding_bwd(fbi_call *c)
+{
+    const fbi_attrs_embedding_bwd *a = c->attrs;
+    const fb_tensor *g = c->in[0];
+    fb_status st = fbi_need_f32_f64(c, 0);
+    return st ? st : fbi_out(c, 0, (fb_dtype)g->dtype, FB_SHAPE(a->rows, g->size[g->ndim - 1]));
+}
+
+fb_status fbi_bwd_embedding(fbi_bw *bw)
+{
+    const fbi_attrs_embedding *a = bw->attrs;
+    fbi_attrs_embedding_bwd b = {.padding_index = a->padding_index, .rows = a->rows};
+    if (fbi_is_half(bw->grad[0]))
+        return fbi_bwd_ops_embedding(bw);
+    return FBI_BW_RUN(bw, 0, embedding_bwd, &b, bw->grad[0], fbi_bw_in(bw, 1));
+}
+
+fb_status fbi_bwd_ops_embedding(fbi_bw *bw)
+{
+    const fbi_attrs_embedding *a = bw->attrs;
+    fbi_attrs_embedding_bwd b = {.padding_index = a->padding_index, .rows = a->rows};
+    return give(bw, FBI_RUN(embedding_bwd, &b, widened(bw->grad[0]), fbi_bw_in(bw, 1)));
+}
+
+fb_status fbi_bwd_ops_embedding_bwd(fbi_bw *bw)
+{
+    const fbi_attrs_embedding_bwd *a = bw->attrs;
+    fbi_attrs_embedding b = {.padding_index = a->padding_index, .blank = 1};
+    return fbi_bw_give(bw, 0, FBI_RUN(embedding, &b, bw->grad[0], fbi_bw_in(bw, 1)));
+}
+
+/* --- index_select --- */
+
+fb_status fbi_infer_index_select(fbi_call *c)
+{
+    fbi_attrs_index_select *a = (fbi_attrs_index_select *)c->attrs; /* infer completes it */
+    int d = dim_of(c, a->dim);
+    fb_status st = d < 0 ? FB_E_ARG : need_index(c, 1);
+    if (st)
+        return st;
+    if (c->in[1]->ndim != 1)
+        return fbi_op_fail(c, FB_E_SHAPE, "index must have one dimension, got %s",
+                           fbi_text(c->in[1]));
+    fb_shape s = a->size = fb_shape_of(c->in[0]);
+    s.d[d] = c->in[1]->size[0];
+    return fbi_out(c, 0, (fb_dtype)c->in[0]->dtype, s);
+}
+
+/* in: gradient, index: its slices added into zeros of `size` */
+fb_status fbi_infer_index_sum(fbi_call *c)
+{
+    fb_status st = fbi_need_f32_f64(c, 0);
+    return st ? st
+              : fbi_out(c, 0, (fb_dtype)c->in[0]->dtype,
+                        ((const fbi_attrs_index_sum *)c->attrs)->size);
+}
+
+fb_status fbi_bwd_ops_index_select(fbi_bw *bw)
+{
+    const fbi_attrs_index_select *a = bw->attrs;
+    fbi_attrs_index_sum b = {.dim = a->dim, .size = a->size};
+    return give(bw, FBI_RUN(index_sum, &b, widened(bw->grad[0]), fbi_bw_in(bw, 1)));
+}
+
+fb_status fbi_bwd_ops_index_sum(fbi_bw *bw)
+{
+    const fbi_attrs_index_sum *a = bw->attrs;
+    return fbi_bw_give(bw, 0, fb_index_select(bw->grad[0], (int)a->dim, fbi_bw_in(bw, 1)));
+}
+
+/* --- gather --- */
+
+fb_status fbi_infer_gather(fbi_call *c)
+{
+    fbi_attrs_gather *a = (fbi_attrs_gather *)c->attrs; /* infer completes it */
+    const fb_tensor *x = c->in[0], *index = c->in[1];
+    int d = dim_of(c, a->dim);
+    fb_status st = d < 0 ? FB_E_ARG : need_index(c, 1);
+    if (st)
+        return st;
+    bool fits = index->ndim == x->ndim;
+    for (int i = 0; fits && i < x->ndim; i++)
+        fits = i == d || index->size[i] <= x->size[i];
+    if (!fits)
+        return fbi_op_fail(c, FB_E_SHAPE, "index %s does not fit input %s along dimension %d",
+                           fbi_text(index), fbi_text(x), d);
+    a->size = fb_shape_of(x);
+    return fbi_out(c, 0, (fb_dtype)x->dtype, fb_shape_of(index));
+}
+
+/* in: gradient, index: each element added into zeros of `size` */
+fb_status fbi_infer_scatter_sum(fbi_call *c)
+{
+    fb_status st = fbi_need_f32_f64(c, 0);
+    return st ? st
+              : fbi_out(c, 0, (fb_dtype)c->in[0]->dtype,
+                        ((const fbi_attrs_scatter_sum *)c->attrs)->size);
+}
+
+fb_status fbi_bwd_ops_gather(fbi_bw *bw)
+{
+    const fbi_attrs_gather *a = bw->attrs;
+    fbi_attrs_scatter_sum b = {.dim = a->dim, .size = a->size};
+    return give(bw, FBI_RUN(scatter_sum, &b, widened(bw->grad[0]), fbi_bw_in(bw, 1)));
+}
+
+fb_status fbi_bwd_ops_scatter_sum(fbi_bw *bw)
+{
+    const fbi_attrs_scatter_sum *a = bw->attrs;
+    return fbi_bw_give(bw, 0, fb_gather(bw->grad[0], (int)a->dim, fbi_bw_in(bw, 1)));
+}
+
+/* --- public --- */
+
+fb_tensor *fb_embedding(fb_tensor *weight, fb_tensor *index)
+{
+    return FBI_RUN(embedding, (&(fbi_attrs_embedding){.padding_index = -1}), weight, index);
+}
+
+fb_tensor *fb_embedding_padded(fb_tensor *weight, fb_tensor *index, int64_t padding_index)
+{
+    fbi_attrs_embedding a = {.padding_index = padding_index};
+    return FBI_RUN(embedding, &a, weight, index);
+}
+
+fb_tensor *fb_index_select(fb_tensor *x, int dim, fb_tensor *index)
+{
+    return FBI_RUN(index_select, (&(fbi_attrs_index_select){.dim = dim}), x, index);
+}
+
+fb_tensor *fb_gather(fb_tensor *x, int dim, fb_tensor *index)
+{
+    return FBI_RUN(gather, (&(fbi_attrs_gather){.dim = dim}), x, index);
+}
+
+/* --- samples --- */
+
+#define REALS(...)                                        \
+    {                                                     \
+        .shape = FB_SHAPE(__VA_ARGS__), .lo = -2, .hi = 2 \
+    }
+#define INDEX(n, ...)                                                       \
+    (fbi_sample_in)                                                         \
+    {                                                                       \
+        .shape = FB_SHAPE(__VA_ARGS__), .dtype = FB_I64, .lo = 0, .hi = (n) \
+    }
+
+void fbi_sample_embedding(fbi_samples *s)
+{
+    fbi_sample_in in[2] = {REALS(5, 3), INDEX(5, 4, 2)};
+    fbi_attrs_embedding a = {.padding_index = -1};
+    fbi_sample_add(s, &a, 2, in);
+    a.padding_index = 2;
+    in[1].dtype = FB_U8;
+    fbi_sample_add(s, &a, 2, in);
+    in[1].lo = 7;
+    in[1].hi = 8;
+    fbi_sample_bad(s, &a, 2, in, FB_E_ARG, "index 7 at position 0 is out of range: the size is 5");
+}
+
+void fbi_sample_index_select(fbi_samples *s)
+{
+    fbi_sample_in in[2] = {REALS(3, 4, 2), INDEX(4, 6)};
+    fbi_attrs_index_select a = {.dim = 1};
+    fbi_sample_add(s, &a, 2, in);
+    a.dim = -3;
+    in[1].hi = 3;
+    fbi_sample_add(s, &a, 2, in);
+    in[1].shape = FB_SHAPE(2, 2);
+    fbi_sample_bad(s, &a, 2, in, FB_E_SHAPE, "index must have one dimension, got [2, 2]");
+}
+
+void fbi_sample_gather(fbi_samples *s)
+{
+    fbi_sample_in in[2] = {REALS(3, 4), INDEX(4, 3, 2)};
+    fbi_attrs_gather a = {.dim = 1};
+    fbi_sample_add(s, &a, 2, in);
+    in[1] = INDEX(3, 5, 2);
+    a.dim = 0;
+    fbi_sample_add(s, &a, 2, in);
+    in[1] = INDEX(3, 5, 6);
+    fbi_sample_bad(s, &a, 2, in, FB_E_SHAPE,
+                   "index [5, 6] does not fit input [3, 4] along dimension 0");
+}

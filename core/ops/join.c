@@ -1,0 +1,169 @@
+/* cat and stack: shapes, backward, samples. */
+#include <stdlib.h>
+
+#include <flambeau/core/ops/join.h>
+#include <flambeau/core/ops/view.h>
+
+#include "core/ops/op_priv.h"
+
+/* Backward needs the sizes along dim, and attributes have a fixed size: `each` if all are equal,
+ * else a list of at most 8 (longer ones are joined in groups). infer notes them. */
+static void note_sizes(const fbi_call *c, fbi_attrs_cat *a, int d)
+{
+    a->each = c->in[0]->size[d];
+    a->sizes.n = c->n_in <= FB_MAX_DIMS ? c->n_in : 0;
+    for (int i = 0; i < c->n_in; i++) {
+        if (c->in[i]->size[d] != a->each)
+            a->each = -1;
+        if (i < a->sizes.n)
+            a->sizes.d[i] = c->in[i]->size[d];
+        if (a->each < 0 && !a->sizes.n)
+            return;
+    }
+}
+
+fb_status fbi_infer_cat(fbi_call *c)
+{
+    fbi_attrs_cat *a = (fbi_attrs_cat *)c->attrs;
+    const fb_tensor *x = c->in[0];
+    int64_t given = a->dim, d = given < 0 ? given + x->ndim : given, total = 0;
+    if (d < 0 || d >= x->ndim)
+        return fbi_op_fail(c, FB_E_ARG, "no dimension %lld in input %s", (long long)given,
+                           fbi_text(x));
+    for (int i = 0; i < c->n_in; i++) {
+        const fb_tensor *t = c->in[i];
+        bool fits = t->ndim == x->ndim;
+        for (int k = 0; fits && k < x->ndim; k++)
+            fits = k == d || t->size[k] == x->size[k];
+        if (!fits)
+            return fbi_op_fail(c, FB_E_SHAPE, "input %d %s does not fit input 0 %s along %lld", i,
+                               fbi_text(t), fbi_text(x), (long long)given);
+        if (t->dtype != x->dtype)
+            return fbi_op_fail(c, FB_E_DTYPE, "input %d is %s, input 0 is %s", i,
+                               fb_dtype_name((fb_dtype)t->dtype),
+                               fb_dtype_name((fb_dtype)x->dtype));
+        total += t->size[d];
+    }
+    note_sizes(c, a, (int)d);
+    if (a->each < 0 && a->sizes.n == 0)
+        return fbi_op_fail(c, FB_E_UNSUPPORTED,
+                           "%d inputs of different sizes in one call: fb_cat joins them in groups",
+                           (int)c->n_in);
+    fb_shape s = fb_shape_of(x);
+    s.d[d] = total;
+    return fbi_out(c, 0, (fb_dtype)x->dtype, s);
+}
+
+fb_status fbi_bwd_ops_cat(fbi_bw *bw)
+{
+    const fbi_attrs_cat *a = bw->attrs;
+    int64_t start = 0;
+    for (int i = 0; i < bw->node->n_in; i++) {
+        int64_t len = a->each >= 0 ? a->each : a->sizes.d[i];
+        fb_status st = FB_OK;
+        if (fbi_bw_needs(bw, i))
+            st = fbi_bw_give(bw, i, fb_narrow(bw->grad[0], (int)a->dim, start, len));
+        if (st)
+            return st;
+        start += len;
+    }
+    return FB_OK;
+}
+
+static bool equal_sizes(fb_tensors x, int dim)
+{
+    for (int i = 1; i < x.n; i++)
+        if (fb_size(x.t[i], dim) != fb_size(x.t[0], dim))
+            return false;
+    return true;
+}
+
+static fb_tensor *cat_run(const void *site, fb_tensors x, int dim)
+{
+    return fbi_run1(site, FBI_OP_cat, &(fbi_attrs_cat){.dim = dim}, x.n, x.t);
+}
+
+/* Context of a list, or NULL; with an error where one can be recorded. */
+static fb_context *list_context(fb_tensors x, const char *op)
+{
+    fb_context *ctx = NULL;
+    for (int i = 0; i < x.n && !ctx; i++)
+        ctx = fb_context_of(x.t[i]);
+    for (int i = 0; i < x.n && ctx; i++)
+        if (!x.t[i]) {
+            fbi_fail(ctx, FB_E_ARG, "%s: input %d is NULL", op, i);
+            return NULL;
+        }
+    if (ctx && x.n > UINT16_MAX) {
+        fbi_fail(ctx, FB_E_ARG, "%s: %d inputs, at most %d can be joined", op, x.n, UINT16_MAX);
+        return NULL;
+    }
+    return ctx;
+}
+
+fb_tensor *fb_cat(fb_tensors x, int dim)
+{
+    const void *site = FBI_SITE;
+    fb_context *ctx = list_context(x, "cat");
+    if (!ctx)
+        return NULL;
+    FBI_ENTRY(ctx);
+    if (x.n <= FB_MAX_DIMS || equal_sizes(x, dim))
+        return cat_run(site, x, dim);
+    int groups = (x.n + FB_MAX_DIMS - 1) / FB_MAX_DIMS;
+    fb_tensor **part = malloc((size_t)groups * sizeof(*part));
+    if (!part) {
+        fbi_fail(ctx, FB_E_NOMEM, "cat: no memory for %d handles", groups);
+        return NULL;
+    }
+    for (int g = 0; g < groups; g++) {
+        int first = g * FB_MAX_DIMS, n = x.n - first < FB_MAX_DIMS ? x.n - first : FB_MAX_DIMS;
+        part[g] = cat_run(site, (fb_tensors){x.t + first, n}, dim);
+    }
+    fb_tensor *y = ctx->status ? NULL : fb_cat((fb_tensors){part, groups}, dim);
+    free(part);
+    return y;
+}
+
+fb_tensor *fb_stack(fb_tensors x, int dim)
+{
+    const void *site = FBI_SITE;
+    fb_context *ctx = list_context(x, "stack");
+    if (!ctx)
+        return NULL;
+    FBI_ENTRY(ctx);
+    fb_tensor **row = malloc((size_t)x.n * sizeof(*row));
+    if (!row) {
+        fbi_fail(ctx, FB_E_NOMEM, "stack: no memory for %d handles", x.n);
+        return NULL;
+    }
+    fb_tensor *y = NULL;
+    for (int i = 0; i < x.n; i++) {
+        if (!fb_shape_equal(fb_shape_of(x.t[i]), fb_shape_of(x.t[0]))) {
+            fbi_fail(ctx, FB_E_SHAPE, "stack: input %d %s differs from input 0 %s", i,
+                     fbi_text(x.t[i]), fbi_text(x.t[0]));
+            break;
+        }
+        row[i] = fb_unsqueeze(x.t[i], dim);
+    }
+    if (!ctx->status)
+        y = cat_run(site, (fb_tensors){row, x.n}, dim);
+    free(row);
+    return y;
+}
+
+void fbi_sample_cat(fbi_samples *s)
+{
+    fbi_sample_in in[3] = {{.shape = FB_SHAPE(2, 3, 2), .lo = -2, .hi = 2},
+                           {.shape = FB_SHAPE(2, 1, 2), .lo = -2, .hi = 2},
+                           {.shape = FB_SHAPE(2, 4, 2), .lo = -2, .hi = 2}};
+    fbi_attrs_cat a = {.dim = 1};
+    fbi_sample_add(s, &a, 3, in);
+    fbi_sample_add(s, &(fbi_attrs_cat){.dim = -2}, 2, in);
+    fbi_sample_add(s, &(fbi_attrs_cat){.dim = 0}, 1, in);
+    fbi_sample_bad(s, &(fbi_attrs_cat){.dim = 0}, 3, in, FB_E_SHAPE,
+                   "input 1 [2, 1, 2] does not fit input 0 [2, 3, 2] along 0");
+    in[1].dtype = FB_I64;
+    in[1].constant = true;
+    fbi_sample_bad(s, &a, 2, in, FB_E_DTYPE, "input 1 is I64, input 0 is");
+}
