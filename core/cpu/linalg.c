@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/cpu/kernels_isa.h"
+#include "core/cpu/columns_priv.h"
 #include "core/cpu/gemm_priv.h"
 #include "core/cpu/dense_priv.h"
 
@@ -186,42 +187,14 @@ fb_status FBI_KERNEL(linear_dw)(const fbi_call *c)
     return st;
 }
 
-enum { COLUMNS = 32 }; /* columns that one thread sums at a time */
-
-/* Every column is summed by one thread from top to bottom, in double. */
-#define COLUMN_SUMS(T)                                                                             \
-    static void column_sums_##T(const rows *g, T *out, bool add, int threads)                      \
-    {                                                                                              \
-        const T *x = g->data;                                                                      \
-        int64_t blocks = (g->cols + COLUMNS - 1) / COLUMNS;                                        \
-        _Pragma("omp parallel for num_threads(threads) if (threads > 1)") for (                    \
-            int64_t q = 0; q < blocks; q++)                                                        \
-        {                                                                                          \
-            double s[COLUMNS] = {0};                                                               \
-            int64_t j0 = q * COLUMNS, n = g->cols - j0 < COLUMNS ? g->cols - j0 : COLUMNS;         \
-            for (int64_t i = 0; i < g->rows; i++) {                                                \
-                const T *row = x + i * g->row_stride + j0 * g->col_stride;                         \
-                for (int64_t j = 0; j < n; j++)                                                    \
-                    s[j] += (double)row[j * g->col_stride];                                        \
-            }                                                                                      \
-            for (int64_t j = 0; j < n; j++)                                                        \
-                out[j0 + j] = (T)(s[j] + (add ? (double)out[j0 + j] : 0));                         \
-        }                                                                                          \
-    }
-COLUMN_SUMS(float)
-COLUMN_SUMS(double)
-
 fb_status FBI_KERNEL(linear_db)(const fbi_call *c)
 {
     rows g;
     fb_status st = rows_of(c, c->in[0], &g);
     if (st)
         return st;
-    int threads = c->in[0]->numel > 32768 ? c->threads : 1;
-    if (c->in[0]->dtype == FB_F32)
-        column_sums_float(&g, fbi_ptr(c->out[0]), c->beta != 0, threads);
-    else
-        column_sums_double(&g, fbi_ptr(c->out[0]), c->beta != 0, threads);
+    st = fbi_cpu_column_sums(c, (fb_dtype)c->in[0]->dtype, g.data, g.rows, g.cols, g.row_stride,
+                             g.col_stride, fbi_ptr(c->out[0]), c->beta != 0);
     free(g.copy);
-    return FB_OK;
+    return st;
 }

@@ -1,0 +1,34 @@
+/* Sums over the rows of a matrix, column by column: bias gradients, statistics of norms. */
+#ifndef FLAMBEAU_CORE_CPU_COLUMNS_PRIV_H
+#define FLAMBEAU_CORE_CPU_COLUMNS_PRIV_H
+
+#include "core/cpu/kernels_isa.h"
+
+/* out[j] (+)= sum over i of data[i, j]. */
+fb_status FBI_K(fbi_cpu_column_sums)(const fbi_call *c, fb_dtype dtype, const void *data,
+                                     int64_t rows, int64_t cols, int64_t row_stride,
+                                     int64_t col_stride, void *out, bool add);
+#define fbi_cpu_column_sums FBI_K(fbi_cpu_column_sums)
+
+/* What is summed, for dense a and b [rows, cols]. */
+typedef enum fbi_column_kind {
+    FBI_COL_SUM,     /* s0 = sum a */
+    FBI_COL_SQUARES, /* s0 = sum (a - shift[j])^2 */
+    FBI_COL_DOT,     /* s0 = sum a, s1 = sum a (b - shift[j]) */
+    FBI_COL_ROW_DOT  /* s0 = sum a, s1 = sum a (b - row_shift[i]) row_scale[i] */
+} fbi_column_kind;
+
+typedef struct fbi_columns {
+    fb_dtype dtype;
+    int64_t rows, cols;
+    const void *a, *b;
+    const double *shift;                   /* [cols] */
+    const double *row_shift, *row_scale;   /* [rows] */
+} fbi_columns;
+
+/* Sums in double: s0, s1 [cols]; s1 may be NULL where it is not used. */
+fb_status FBI_K(fbi_cpu_columns)(const fbi_call *c, fbi_column_kind kind, const fbi_columns *p,
+                                 double *s0, double *s1);
+#define fbi_cpu_columns FBI_K(fbi_cpu_columns)
+
+#endif
