@@ -1,17 +1,7 @@
-/* embedding, index_select, gather: shapes, backward, samples. */
+/* index_select, gather: shapes, backward, samples. */
 #include <flambeau/core/ops/index.h>
-#include <flambeau/core/ops/view.h>
 
-#include "core/ops/half_priv.h"
-
-static fb_status need_index(const fbi_call *c, int i)
-{
-    const fb_tensor *t = c->in[i];
-    if (t->dtype >= FB_I32 && t->dtype != FB_BOOL)
-        return FB_OK;
-    return fbi_op_fail(c, FB_E_DTYPE, "index must hold integers, got %s",
-                       fb_dtype_name((fb_dtype)t->dtype));
-}
+#include "core/ops/index_priv.h"
 
 /* Dimension of x, or -1 with the error set. */
 static int dim_of(const fbi_call *c, int64_t dim)
@@ -24,78 +14,13 @@ static int dim_of(const fbi_call *c, int64_t dim)
     return -1;
 }
 
-/* Rows of backward add in F32 or F64: a half-precision gradient is widened and given back narrow.
- */
-static fb_tensor *widened(fb_tensor *g)
-{
-    return fbi_is_half(g) ? fb_to(g, FB_F32) : g;
-}
-
-static fb_status give(fbi_bw *bw, fb_tensor *g)
-{
-    fb_dtype dtype = (fb_dtype)bw->grad[0]->dtype;
-    return fbi_bw_give(bw, 0, g && g->dtype != dtype ? fb_to(g, dtype) : g);
-}
-
-/* --- embedding --- */
-
-/* blank (in a backward of the backward): rows at padding_index come out as zeros. */
-fb_status fbi_infer_embedding(fbi_call *c)
-{
-    fbi_attrs_embedding *a = (fbi_attrs_embedding *)c->attrs; /* infer completes it */
-    const fb_tensor *w = c->in[0], *index = c->in[1];
-    fb_status st = need_index(c, 1);
-    if (st)
-        return st;
-    if (w->ndim != 2)
-        return fbi_op_fail(c, FB_E_SHAPE, "weight must be [rows, dim], got %s", fbi_text(w));
-    if (index->ndim == FB_MAX_DIMS)
-        return fbi_op_fail(c, FB_E_SHAPE, "index %s has too many dimensions", fbi_text(index));
-    a->rows = w->size[0];
-    fb_shape s = fb_shape_of(index);
-    s.d[s.n++] = w->size[1];
-    return fbi_out(c, 0, (fb_dtype)w->dtype, s);
-}
-
-/* in: gradient [index..., dim], index */
-fb_status fbi_infer_embedding_bwd(fbi_call *c)
-{
-    const fbi_attrs_embedding_bwd *a = c->attrs;
-    const fb_tensor *g = c->in[0];
-    fb_status st = fbi_need_f32_f64(c, 0);
-    return st ? st : fbi_out(c, 0, (fb_dtype)g->dtype, FB_SHAPE(a->rows, g->size[g->ndim - 1]));
-}
-
-fb_status fbi_bwd_embedding(fbi_bw *bw)
-{
-    const fbi_attrs_embedding *a = bw->attrs;
-    fbi_attrs_embedding_bwd b = {.padding_index = a->padding_index, .rows = a->rows};
-    if (fbi_is_half(bw->grad[0]))
-        return fbi_bwd_ops_embedding(bw);
-    return FBI_BW_RUN(bw, 0, embedding_bwd, &b, bw->grad[0], fbi_bw_in(bw, 1));
-}
-
-fb_status fbi_bwd_ops_embedding(fbi_bw *bw)
-{
-    const fbi_attrs_embedding *a = bw->attrs;
-    fbi_attrs_embedding_bwd b = {.padding_index = a->padding_index, .rows = a->rows};
-    return give(bw, FBI_RUN(embedding_bwd, &b, widened(bw->grad[0]), fbi_bw_in(bw, 1)));
-}
-
-fb_status fbi_bwd_ops_embedding_bwd(fbi_bw *bw)
-{
-    const fbi_attrs_embedding_bwd *a = bw->attrs;
-    fbi_attrs_embedding b = {.padding_index = a->padding_index, .blank = 1};
-    return fbi_bw_give(bw, 0, FBI_RUN(embedding, &b, bw->grad[0], fbi_bw_in(bw, 1)));
-}
-
 /* --- index_select --- */
 
 fb_status fbi_infer_index_select(fbi_call *c)
 {
     fbi_attrs_index_select *a = (fbi_attrs_index_select *)c->attrs; /* infer completes it */
     int d = dim_of(c, a->dim);
-    fb_status st = d < 0 ? FB_E_ARG : need_index(c, 1);
+    fb_status st = d < 0 ? FB_E_ARG : fbi_need_index(c, 1);
     if (st)
         return st;
     if (c->in[1]->ndim != 1)
@@ -119,7 +44,7 @@ fb_status fbi_bwd_ops_index_select(fbi_bw *bw)
 {
     const fbi_attrs_index_select *a = bw->attrs;
     fbi_attrs_index_sum b = {.dim = a->dim, .size = a->size};
-    return give(bw, FBI_RUN(index_sum, &b, widened(bw->grad[0]), fbi_bw_in(bw, 1)));
+    return fbi_give_narrow(bw, FBI_RUN(index_sum, &b, fbi_widened(bw->grad[0]), fbi_bw_in(bw, 1)));
 }
 
 fb_status fbi_bwd_ops_index_sum(fbi_bw *bw)
@@ -135,7 +60,7 @@ fb_status fbi_infer_gather(fbi_call *c)
     fbi_attrs_gather *a = (fbi_attrs_gather *)c->attrs; /* infer completes it */
     const fb_tensor *x = c->in[0], *index = c->in[1];
     int d = dim_of(c, a->dim);
-    fb_status st = d < 0 ? FB_E_ARG : need_index(c, 1);
+    fb_status st = d < 0 ? FB_E_ARG : fbi_need_index(c, 1);
     if (st)
         return st;
     bool fits = index->ndim == x->ndim;
@@ -161,7 +86,8 @@ fb_status fbi_bwd_ops_gather(fbi_bw *bw)
 {
     const fbi_attrs_gather *a = bw->attrs;
     fbi_attrs_scatter_sum b = {.dim = a->dim, .size = a->size};
-    return give(bw, FBI_RUN(scatter_sum, &b, widened(bw->grad[0]), fbi_bw_in(bw, 1)));
+    return fbi_give_narrow(bw,
+                           FBI_RUN(scatter_sum, &b, fbi_widened(bw->grad[0]), fbi_bw_in(bw, 1)));
 }
 
 fb_status fbi_bwd_ops_scatter_sum(fbi_bw *bw)
@@ -171,17 +97,6 @@ fb_status fbi_bwd_ops_scatter_sum(fbi_bw *bw)
 }
 
 /* --- public --- */
-
-fb_tensor *fb_embedding(fb_tensor *weight, fb_tensor *index)
-{
-    return FBI_RUN(embedding, (&(fbi_attrs_embedding){.padding_index = -1}), weight, index);
-}
-
-fb_tensor *fb_embedding_padded(fb_tensor *weight, fb_tensor *index, int64_t padding_index)
-{
-    fbi_attrs_embedding a = {.padding_index = padding_index};
-    return FBI_RUN(embedding, &a, weight, index);
-}
 
 fb_tensor *fb_index_select(fb_tensor *x, int dim, fb_tensor *index)
 {
@@ -204,19 +119,6 @@ fb_tensor *fb_gather(fb_tensor *x, int dim, fb_tensor *index)
     {                                                                       \
         .shape = FB_SHAPE(__VA_ARGS__), .dtype = FB_I64, .lo = 0, .hi = (n) \
     }
-
-void fbi_sample_embedding(fbi_samples *s)
-{
-    fbi_sample_in in[2] = {REALS(5, 3), INDEX(5, 4, 2)};
-    fbi_attrs_embedding a = {.padding_index = -1};
-    fbi_sample_add(s, &a, 2, in);
-    a.padding_index = 2;
-    in[1].dtype = FB_U8;
-    fbi_sample_add(s, &a, 2, in);
-    in[1].lo = 7;
-    in[1].hi = 8;
-    fbi_sample_bad(s, &a, 2, in, FB_E_ARG, "index 7 at position 0 is out of range: the size is 5");
-}
 
 void fbi_sample_index_select(fbi_samples *s)
 {

@@ -8,11 +8,6 @@
 
 FB_BEGIN
 
-/** Rows of weight [rows, dim] at `index` (any shape): [index..., dim]. */
-FB_API FB_USE_RESULT fb_tensor *fb_embedding(fb_tensor *weight, fb_tensor *index);
-/** The same; row `padding_index` (>= 0) gets no gradient. */
-FB_API FB_USE_RESULT fb_tensor *fb_embedding_padded(fb_tensor *weight, fb_tensor *index,
-                                                    int64_t padding_index);
 /** The slices of x along dim that index [n] lists, in its order. */
 FB_API FB_USE_RESULT fb_tensor *fb_index_select(fb_tensor *x, int dim, fb_tensor *index);
 /**
