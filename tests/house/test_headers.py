@@ -1,0 +1,67 @@
+"""Public headers compile alone as C11 and as C++20; flambeau.h has all; macros work in C++."""
+import concurrent.futures
+import os
+import re
+import subprocess
+
+from tree import BUILD, SOURCE, finish, public_headers, read
+
+CC = os.environ.get("FLAMBEAU_CC", "cc")
+INCLUDES = ["-I", os.path.join(BUILD, "include")]
+# No function: pieces of declarations, or constants that need no C++ form.
+PLAIN = re.compile(r"FB_(BEGIN|END|API|USE_RESULT|PRINTF|VERSION\w*|MAX_DIMS|ZERO|ZERO_INT)$")
+STANDARDS = [("c", "-std=c11"), ("c++", "-std=c++20")]
+
+
+def name_of(path):
+    return "flambeau/flambeau.h" if path == "launch/flambeau.h" else "flambeau/" + path
+
+
+def compile_text(text, language, standard, extra=()):
+    pedantic = [] if language == "c++" else ["-Wpedantic"]
+    out = subprocess.run([CC, "-x", language, standard, "-Wall", "-Wextra", "-Werror", *pedantic,
+                          "-fsyntax-only", *INCLUDES, *extra, "-"],
+                         input=text, capture_output=True, text=True)
+    return out.stderr if out.returncode else ""
+
+
+def alone(path):
+    extra = []
+    if path == "comm/mpi.h":
+        extra = subprocess.run(["mpicc", "--showme:compile"], capture_output=True,
+                               text=True).stdout.split()
+    broken = []
+    for language, standard in STANDARDS:
+        # Twice: the guard works too.
+        text = f"#include <{name_of(path)}>\n" * 2 + "int main(void) { return 0; }\n"
+        errors = compile_text(text, language, standard, extra)
+        if errors:
+            broken.append(f"{path} alone, {standard}:\n{errors[:800]}")
+    return broken
+
+
+def main():
+    headers = public_headers()
+    broken = []
+    umbrella = read("launch/flambeau.h")
+    for path in headers:
+        if path not in ("launch/flambeau.h", "comm/mpi.h") and f"<flambeau/{path}>" not in umbrella:
+            broken.append(f"launch/flambeau.h does not include {path}")
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(alone, headers):
+            broken += found
+    # Every macro for users is used in macros.cpp, which compiles.
+    with open(os.path.join(SOURCE, "tests/house/macros.cpp"), encoding="utf-8") as f:
+        program = f.read()
+    macros = {m for path in headers
+              for m in re.findall(r"^\s*#\s*define\s+((?:FB|fb)_\w+)", read(path), re.M)}
+    for macro in sorted(macros):
+        if not PLAIN.match(macro) and not re.search(rf"\b{macro}\b", program):
+            broken.append(f"tests/house/macros.cpp does not use {macro}")
+    errors = compile_text(program, "c++", "-std=c++20")
+    if errors:
+        broken.append(f"tests/house/macros.cpp:\n{errors[:2000]}")
+    finish(f"{len(headers)} headers", broken)
+
+
+main()
