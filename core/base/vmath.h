@@ -1,6 +1,7 @@
 /* Private: elementary functions that the compiler can vectorise: no branch, no table, no libm in
  * the float ones. Errors are measured by tests/core/base/test_vmath.c. Do not compile with
- * -ffast-math: rounding to integers adds and subtracts a large number. */
+ * -ffast-math: rounding to integers adds and subtracts a large number. Loops over all but
+ * fbi_f32_to_bf16 vectorise with -fno-trapping-math only. */
 #ifndef FLAMBEAU_CORE_BASE_VMATH_H
 #define FLAMBEAU_CORE_BASE_VMATH_H
 

@@ -226,6 +226,10 @@ FB_API void fb_set(fb_tensor **slot, fb_tensor *t)
 {
     FBI_ENTRY(t ? t->ctx : *slot ? (*slot)->ctx : NULL);
     fb_tensor *old = *slot;
+    if (t && !(t->flags & FBI_T_LIVE)) { /* the slot keeps what it has */
+        fbi_stale(t, "set", "the tensor");
+        return;
+    }
     fb_retain(t);
     *slot = t;
     fb_release(old);

@@ -194,6 +194,11 @@ static void a_slot_carries_a_tensor_through_a_loop(void **state)
     assert_int_equal(handles(ctx), 1);
     fb_set(&h, h);
     assert_true(fb_item(h) == 10);
+    fb_tensor *gone = number(ctx, 2);
+    fb_drop(gone);
+    fb_set(&h, gone);
+    expect(ctx, FB_E_STALE, "set: the tensor was released before");
+    assert_true(fb_item(h) == 10);
     fb_set(&h, NULL);
     assert_null(h);
     assert_int_equal(handles(ctx), 0);
