@@ -1,7 +1,7 @@
 /* `flambeau doctor`: what this machine has, what is missing, how to get it. */
 #include "launch/commands_priv.h"
 
-#include "core/base/threads.h"
+#include "core/base/threads_priv.h"
 
 #include <dlfcn.h>
 #include <hdf5.h>

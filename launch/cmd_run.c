@@ -3,7 +3,7 @@
  * waiting threads behave. Forwards signals and the exit code. */
 #include "launch/commands_priv.h"
 
-#include "core/base/threads.h"
+#include "core/base/threads_priv.h"
 
 #include <errno.h>
 #include <getopt.h>

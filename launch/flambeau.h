@@ -3,9 +3,7 @@
 #define FLAMBEAU_H
 
 #include <flambeau/core/base/log.h>
-#include <flambeau/core/base/rng.h>
 #include <flambeau/core/base/status.h>
-#include <flambeau/core/base/threads.h>
 
 #include <flambeau/core/tensor/context.h>
 #include <flambeau/core/tensor/dtype.h>
@@ -16,8 +14,15 @@
 #include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/autograd/function.h>
 
+#include <flambeau/core/ops/conv.h>
+#include <flambeau/core/ops/embedding.h>
 #include <flambeau/core/ops/extreme.h>
+#include <flambeau/core/ops/index.h>
+#include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/linalg.h>
+#include <flambeau/core/ops/loss.h>
+#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/pool.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/softmax.h>
 
@@ -29,5 +34,8 @@
 #include <flambeau/core/optim/meter.h>
 #include <flambeau/core/optim/optim.h>
 #include <flambeau/core/optim/schedule.h>
+#include <flambeau/core/optim/update_t.h>
+
+#include <flambeau/io/dataset.h>
 
 #endif

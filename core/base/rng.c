@@ -1,4 +1,4 @@
-#include "core/base/rng.h"
+#include "core/base/rng_priv.h"
 
 #include <math.h>
 

@@ -1,4 +1,4 @@
-#include "core/base/threads.h"
+#include "core/base/threads_priv.h"
 
 #include <sched.h>
 #include <stdbool.h>

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "core/base/philox_priv.h"
-#include "core/base/rng.h"
+#include "core/base/rng_priv.h"
 
 static void philox_gives_the_known_answers_of_random123(void **state)
 {

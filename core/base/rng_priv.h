@@ -1,7 +1,7 @@
-/* Private: streams of random numbers. Element i of a stream never depends on how many are drawn
+/* Streams of random numbers. Element i of a stream never depends on how many are drawn
  * together, on threads or on the order of drawing. */
-#ifndef FLAMBEAU_CORE_BASE_RNG_H
-#define FLAMBEAU_CORE_BASE_RNG_H
+#ifndef FLAMBEAU_CORE_BASE_RNG_PRIV_H
+#define FLAMBEAU_CORE_BASE_RNG_PRIV_H
 
 #include <stddef.h>
 #include <stdint.h>
