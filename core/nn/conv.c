@@ -55,7 +55,7 @@ static const fb_field no_fields[] = {{0}};
 static fb_tensor *max_pool2d_forward(fb_module *m, fb_tensor *x)
 {
     const pool *p = m->self;
-    return fb_max_pool2d(x, p->a, &p->o);
+    return fb_max_pool2d(x, p->a, p->b, &p->o);
 }
 
 static fb_tensor *adaptive_avg_pool2d_forward(fb_module *m, fb_tensor *x)

@@ -1,0 +1,221 @@
+/* Normalising layers, and the running statistics of batch norm. */
+#include <flambeau/core/nn/layers.h>
+#include <inttypes.h>
+
+#include "core/nn/nn_priv.h"
+#include "core/tensor/device_priv.h"
+
+typedef struct batch_norm {
+    fb_tensor *weight, *bias;
+    fb_tensor *running_mean, *running_var, *num_batches_tracked;
+    int64_t channels;
+    double eps, momentum;
+    int min_dims, max_dims;
+} batch_norm;
+
+static const fb_field batch_norm_fields[] = {FB_PARAM(batch_norm, weight),
+                                             FB_PARAM(batch_norm, bias),
+                                             FB_BUFFER(batch_norm, running_mean),
+                                             FB_BUFFER(batch_norm, running_var),
+                                             FB_BUFFER(batch_norm, num_batches_tracked),
+                                             {0}};
+
+static double element(const fb_tensor *t, int64_t i)
+{
+    return t->dtype == FB_F64 ? ((const double *)fbi_ptr(t))[i]
+                              : (double)((const float *)fbi_ptr(t))[i];
+}
+
+/* running = (1 - momentum) * running + momentum * batch */
+static void blend(fb_tensor *running, const fb_tensor *batch, double momentum)
+{
+    float *r = fbi_ptr(running);
+    for (int64_t i = 0; i < running->numel; i++)
+        r[i] = (float)((1 - momentum) * (double)r[i] + momentum * element(batch, i));
+    fbi_bump(running);
+}
+
+static fb_status update_running(fb_module *m, const fb_tensor *mean, const fb_tensor *var)
+{
+    batch_norm *b = m->self;
+    if (!m->ctx->backend->host_memory)
+        return fbi_fail(m->ctx, FB_E_UNSUPPORTED, "%s: running statistics on %s", m->type->name,
+                        fb_context_device(m->ctx));
+    blend(b->running_mean, mean, b->momentum);
+    blend(b->running_var, var, b->momentum);
+    *(int64_t *)fbi_ptr(b->num_batches_tracked) += 1;
+    fbi_bump(b->num_batches_tracked);
+    return FB_OK;
+}
+
+/* The variance as an estimate for the population: n / (n - 1). */
+static void unbias(fb_tensor *var, int64_t n)
+{
+    double factor = n > 1 ? (double)n / (double)(n - 1) : 1;
+    for (int64_t i = 0; i < var->numel; i++) {
+        if (var->dtype == FB_F64)
+            ((double *)fbi_ptr(var))[i] *= factor;
+        else
+            ((float *)fbi_ptr(var))[i] = (float)((double)((float *)fbi_ptr(var))[i] * factor);
+    }
+}
+
+static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
+{
+    batch_norm *b = m->self;
+    if (!x)
+        return NULL;
+    if (x->ndim < b->min_dims || x->ndim > b->max_dims || x->size[1] != b->channels) {
+        fbi_fail(m->ctx, FB_E_SHAPE, "%s: input %s; it takes %d%s dimensions, the second %" PRId64,
+                 m->type->name, fbi_text(x), b->min_dims, b->max_dims > b->min_dims ? " or 3" : "",
+                 b->channels);
+        return NULL;
+    }
+    if (b->running_mean && !m->training)
+        return fb_batch_norm_eval(x, b->weight, b->bias, b->running_mean, b->running_var, b->eps);
+    int64_t n = x->numel / b->channels;
+    if (n < 2 && m->training) {
+        fbi_fail(m->ctx, FB_E_SHAPE, "%s: input %s has one value a channel: no variance in training",
+                 m->type->name, fbi_text(x));
+        return NULL;
+    }
+    if (!b->running_mean)
+        return fb_batch_norm(x, b->weight, b->bias, b->eps, NULL, NULL);
+    fb_tensor *mean = NULL, *biased = NULL;
+    fb_tensor *y = fb_batch_norm(x, b->weight, b->bias, b->eps, &mean, &biased);
+    /* The operator may have kept its own variance for backward: change a copy. */
+    fb_tensor *var = y ? fbi_empty(m->ctx, (fb_dtype)biased->dtype, fb_shape_of(biased)) : NULL;
+    if (!var || m->ctx->backend->copy(m->ctx, fbi_ptr(var), fbi_ptr(biased),
+                                      (size_t)var->numel * fb_dtype_size((fb_dtype)var->dtype)))
+        return NULL;
+    unbias(var, n);
+    fb_status st = m->sink ? m->sink->give(m->sink->self, m, mean, var)
+                           : update_running(m, mean, var);
+    return st ? NULL : y;
+}
+
+static const fb_module_type batch_norm2d_type = {.name = "BatchNorm2d",
+                                                 .size = sizeof(batch_norm),
+                                                 .fields = batch_norm_fields,
+                                                 .forward = batch_norm_forward};
+static const fb_module_type batch_norm1d_type = {.name = "BatchNorm1d",
+                                                 .size = sizeof(batch_norm),
+                                                 .fields = batch_norm_fields,
+                                                 .forward = batch_norm_forward};
+
+static bool is_batch_norm(const fb_module *m) { return m->type->fields == batch_norm_fields; }
+
+static fb_module *batch_norm_new(fb_context *ctx, const fb_module_type *type, int64_t channels,
+                                 const fb_norm_options *opts, int min_dims, int max_dims)
+{
+    if (!fbi_enter(ctx))
+        return NULL;
+    if (channels < 1) {
+        fbi_fail(ctx, FB_E_ARG, "%s: %" PRId64 " channels", type->name, channels);
+        return NULL;
+    }
+    fb_norm_options o = opts ? *opts : (fb_norm_options){0};
+    batch_norm b = {.channels = channels,
+                    .eps = o.eps == 0 ? 1e-5 : o.eps,
+                    .momentum = o.momentum == 0 ? 0.1 : o.momentum,
+                    .min_dims = min_dims,
+                    .max_dims = max_dims};
+    fb_shape shape = FB_SHAPE(channels);
+    fb_init one = fb_init_constant(1), zero = fb_init_zeros();
+    if (!o.no_affine)
+        b.weight = fb_nn_declare_param(ctx, FB_F32, shape, one);
+    if (!o.no_affine && !o.no_bias)
+        b.bias = fb_nn_declare_param(ctx, FB_F32, shape, zero);
+    if (!o.no_stats) {
+        b.running_mean = fb_nn_declare_buffer(ctx, FB_F32, shape, zero);
+        b.running_var = fb_nn_declare_buffer(ctx, FB_F32, shape, one);
+        b.num_batches_tracked = fb_nn_declare_buffer(ctx, FB_I64, FB_SCALAR, zero);
+    }
+    return fb_nn_new(ctx, type, &b);
+}
+
+fb_module *fb_nn_batch_norm2d(fb_context *ctx, int64_t channels, const fb_norm_options *opts)
+{
+    FBI_ENTRY(ctx);
+    return batch_norm_new(ctx, &batch_norm2d_type, channels, opts, 4, 4);
+}
+
+fb_module *fb_nn_batch_norm1d(fb_context *ctx, int64_t channels, const fb_norm_options *opts)
+{
+    FBI_ENTRY(ctx);
+    return batch_norm_new(ctx, &batch_norm1d_type, channels, opts, 2, 3);
+}
+
+/* --- for DDP --- */
+
+typedef struct norm_walk {
+    fbi_norm_visit fn;
+    void *user;
+} norm_walk;
+
+static fb_status visit_norm(const char *path, fb_module *m, void *user)
+{
+    (void)path;
+    const norm_walk *w = user;
+    if (!is_batch_norm(m))
+        return FB_OK;
+    const batch_norm *b = m->self;
+    if (!b->running_mean)
+        return FB_OK;
+    return w->fn(m,
+                 (fbi_running){.mean = b->running_mean,
+                               .var = b->running_var,
+                               .count = b->num_batches_tracked,
+                               .momentum = b->momentum},
+                 w->user);
+}
+
+fb_status fbi_nn_each_norm(fb_module *root, fbi_norm_visit fn, void *user)
+{
+    fb_status st = fb_nn_materialize(root);
+    return st ? st : fbi_nn_each_module(root, visit_norm, &(norm_walk){.fn = fn, .user = user});
+}
+
+void fbi_nn_set_stat_sink(fb_module *layer, const fbi_stat_sink *sink) { layer->sink = sink; }
+
+/* --- layer norm --- */
+
+typedef struct layer_norm {
+    fb_tensor *weight, *bias;
+    fb_shape shape;
+    double eps;
+} layer_norm;
+
+static const fb_field layer_norm_fields[] = {
+    FB_PARAM(layer_norm, weight), FB_PARAM(layer_norm, bias), {0}};
+
+static fb_tensor *layer_norm_forward(fb_module *m, fb_tensor *x)
+{
+    const layer_norm *l = m->self;
+    return fb_layer_norm(x, l->shape, l->weight, l->bias, l->eps);
+}
+
+static const fb_module_type layer_norm_type = {.name = "LayerNorm",
+                                               .size = sizeof(layer_norm),
+                                               .fields = layer_norm_fields,
+                                               .forward = layer_norm_forward};
+
+fb_module *fb_nn_layer_norm(fb_context *ctx, fb_shape shape, const fb_norm_options *opts)
+{
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return NULL;
+    if (shape.n < 1 || fb_shape_numel(shape) < 1) {
+        fbi_fail(ctx, FB_E_ARG, "fb_nn_layer_norm: shape %s", fbi_shape_text(ctx, shape));
+        return NULL;
+    }
+    fb_norm_options o = opts ? *opts : (fb_norm_options){0};
+    layer_norm l = {.shape = shape, .eps = o.eps == 0 ? 1e-5 : o.eps};
+    if (!o.no_affine)
+        l.weight = fb_nn_declare_param(ctx, FB_F32, shape, fb_init_constant(1));
+    if (!o.no_affine && !o.no_bias)
+        l.bias = fb_nn_declare_param(ctx, FB_F32, shape, fb_init_zeros());
+    return fb_nn_new(ctx, &layer_norm_type, &l);
+}
+
+bool fbi_nn_is_norm(const fb_module *m) { return is_batch_norm(m) || m->type == &layer_norm_type; }
