@@ -1,0 +1,157 @@
+/* The public doors: fb_backward, fb_backward_with, fb_gradients. */
+#include <stdlib.h>
+
+#include "core/autograd/pass_priv.h"
+
+static double fbi_share(const fb_context *ctx, const fb_backward_options *o)
+{
+    if (o && o->count)
+        return 1.0; /* a sum: the optimizer divides by the counts of all micro-batches */
+    const fb_batch_info *b = o && o->batch ? o->batch : ctx->in_step ? &ctx->batch : NULL;
+    return b && b->share > 0 ? b->share : 1.0;
+}
+
+static fb_tensor *fbi_make_seed(fb_context *ctx, fb_tensor *out, fb_tensor *grad, const char *who,
+                                double factor)
+{
+    if (grad && (!fbi_same_shape(grad, out) || grad->dtype != out->dtype)) {
+        fbi_fail(ctx, FB_E_SHAPE, "%s: gradient %s %s for an output %s %s", who,
+                 fb_dtype_name((fb_dtype)grad->dtype), fbi_text(grad),
+                 fb_dtype_name((fb_dtype)out->dtype), fbi_text(out));
+        return NULL;
+    }
+    if (grad)
+        return factor == 1.0 ? grad : fbi_grad_scale(grad, factor);
+    if (out->numel != 1) {
+        fbi_fail(ctx, FB_E_SHAPE, "%s: the output is %s, not one element; give its gradient", who,
+                 fbi_text(out));
+        return NULL;
+    }
+    return fbi_grad_full(out, factor);
+}
+
+static bool fbi_output_ok(fb_context *ctx, fb_tensor *out, const char *who)
+{
+    if (!fbi_tensor_check(ctx, out, who, "the output"))
+        return false;
+    if (fb_needs_grad(out))
+        return true;
+    fbi_fail(ctx, FB_E_STATE,
+             "%s: the output does not depend on anything that requires a gradient "
+             "(or was computed under fb_no_grad)",
+             who);
+    return false;
+}
+
+fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *o)
+{
+    if (!loss)
+        return FB_E_ARG;
+    fb_context *ctx = loss->ctx;
+    if (!fbi_enter(ctx))
+        return ctx ? ctx->status : FB_E_ARG;
+    FBI_ENTRY(ctx);
+    if (!fbi_output_ok(ctx, loss, "fb_backward"))
+        return ctx->status;
+    FB_SCOPE(ctx);
+    bool create = o && o->create_graph;
+    if (!create)
+        fb_no_grad(ctx);
+    fb_tensor *seed =
+        fbi_make_seed(ctx, loss, o ? o->grad : NULL, "fb_backward", fbi_share(ctx, o));
+    if (!seed)
+        return ctx->status;
+    fbi_pass pass = {.ctx = ctx, .linked = create, .retain = create || (o && o->retain_graph)};
+    return fbi_pass_run(&pass, (fb_tensors){&loss, 1}, &seed, NULL, 0);
+}
+
+fb_status fb_backward(fb_tensor *loss)
+{
+    if (!loss)
+        return FB_E_ARG;
+    FBI_ENTRY(loss->ctx);
+    return fb_backward_with(loss, NULL);
+}
+
+static fb_status fbi_seeds(fb_context *ctx, fb_tensors out, const fb_gradient_options *o,
+                           fb_tensor **seed)
+{
+    int given = o ? o->seeds.n : 0;
+    if (given && given != out.n)
+        return fbi_fail(ctx, FB_E_ARG, "fb_gradients: %d seeds for %d outputs", given, out.n);
+    for (int i = 0; i < out.n; i++) {
+        if (!fbi_output_ok(ctx, out.t[i], "fb_gradients"))
+            return ctx->status;
+        seed[i] = fbi_make_seed(ctx, out.t[i], given ? o->seeds.t[i] : NULL, "fb_gradients", 1.0);
+        if (!seed[i])
+            return ctx->status;
+    }
+    return FB_OK;
+}
+
+static fb_status fbi_hand_out(fb_context *ctx, fbi_capture *caps, fb_tensors wrt, bool unused_ok,
+                              fb_status st, fb_tensor **grads)
+{
+    for (int i = 0; i < wrt.n; i++) {
+        grads[i] = NULL;
+        if (!caps[i].grad) {
+            if (!st && !unused_ok)
+                st = fbi_fail(ctx, FB_E_ARG,
+                              "fb_gradients: the outputs do not depend on input %d %s; "
+                              "set allow_unused",
+                              i, fbi_text(wrt.t[i]));
+            continue;
+        }
+        /* a handle of its own, so that keeping or dropping it touches nobody else */
+        fb_tensor *g = fbi_tensor_alias(caps[i].grad);
+        if (g && caps[i].grad->node) {
+            g->node = caps[i].grad->node;
+            g->node->refs++;
+            g->out_index = caps[i].grad->out_index;
+        }
+        fbi_tensor_unref(caps[i].grad);
+        grads[i] = st ? NULL : g;
+    }
+    return st;
+}
+
+fb_status fb_gradients(fb_tensors out, fb_tensors wrt, const fb_gradient_options *o,
+                       fb_tensor **grads)
+{
+    if (out.n < 1 || !out.t[0])
+        return FB_E_ARG;
+    fb_context *ctx = out.t[0]->ctx;
+    for (int i = 0; i < wrt.n; i++)
+        grads[i] = NULL;
+    if (!fbi_enter(ctx))
+        return ctx ? ctx->status : FB_E_ARG;
+    FBI_ENTRY(ctx);
+    bool create = o && o->create_graph;
+    fb_tensor **seed = calloc((size_t)out.n, sizeof *seed);
+    fbi_capture *caps = calloc((size_t)wrt.n + 1, sizeof *caps);
+    fb_status st = seed && caps ? FB_OK : fbi_fail(ctx, FB_E_NOMEM, "fb_gradients: no memory");
+    for (int i = 0; i < wrt.n && !st; i++) {
+        if (!fbi_tensor_check(ctx, wrt.t[i], "fb_gradients", "an input"))
+            st = ctx->status;
+        else if (fb_needs_grad(wrt.t[i]))
+            caps[i] = (fbi_capture){fbi_node_of(wrt.t[i]), wrt.t[i]->node ? wrt.t[i]->out_index : 0,
+                                    NULL};
+    }
+    if (!st) {
+        FB_SCOPE(ctx);
+        if (!create)
+            fb_no_grad(ctx);
+        st = fbi_seeds(ctx, out, o, seed);
+        fbi_pass pass = {.ctx = ctx,
+                         .linked = create,
+                         .capture = true,
+                         .retain = create || (o && o->retain_graph)};
+        if (!st)
+            st = fbi_pass_run(&pass, out, seed, caps, wrt.n);
+    }
+    if (caps)
+        st = fbi_hand_out(ctx, caps, wrt, o && o->allow_unused, st, grads);
+    free(seed);
+    free(caps);
+    return st;
+}

@@ -1,0 +1,140 @@
+/* The CPU as a device: memory of the host, threads, and the kernels of the best instruction set. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/threads_priv.h"
+#include "core/ops/op_priv.h"
+
+#if defined(__x86_64__)
+extern const fbi_kernel fbi_cpu_kernels_v2[], fbi_cpu_kernels_v3[], fbi_cpu_kernels_v4[];
+
+static const char *const fbi_isa_names[3] = {"v2", "v3", "v4"};
+
+static int fbi_isa_of_machine(void)
+{
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return 2;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                   __builtin_cpu_supports("bmi2")
+               ? 1
+               : 0;
+}
+
+/* FB_ISA may ask for less than the machine has, never for more. */
+static fb_status fbi_choose_kernels(fb_context *ctx)
+{
+    const fbi_kernel *const tables[3] = {fbi_cpu_kernels_v2, fbi_cpu_kernels_v3,
+                                         fbi_cpu_kernels_v4};
+    int best = fbi_isa_of_machine(), use = best;
+    const char *want = getenv("FB_ISA");
+    if (want && *want) {
+        use = 0;
+        while (use < 3 && strcmp(want, fbi_isa_names[use]) != 0)
+            use++;
+        if (use == 3)
+            return fbi_fail(ctx, FB_E_ARG, "FB_ISA=%s: known are v2, v3 and v4", want);
+        if (use > best)
+            return fbi_fail(ctx, FB_E_UNSUPPORTED, "FB_ISA=%s: this processor has %s", want,
+                            fbi_isa_names[best]);
+    }
+    ctx->kernels = tables[use];
+    return FB_OK;
+}
+#else
+extern const fbi_kernel fbi_cpu_kernels_v0[];
+
+static fb_status fbi_choose_kernels(fb_context *ctx)
+{
+    ctx->kernels = fbi_cpu_kernels_v0;
+    return FB_OK;
+}
+#endif
+
+static fb_status cpu_open(fb_context *ctx, int index, const fb_context_options *options,
+                          const fbi_core_api *core)
+{
+    (void)index, (void)core;
+    int threads = options ? options->threads : 0;
+    if (threads < 0 || threads > 1024)
+        return fbi_fail(ctx, FB_E_ARG, "context: %d threads", threads);
+    ctx->threads = threads ? threads : fbi_allowed_cores();
+    return fbi_choose_kernels(ctx);
+}
+
+static void cpu_close(fb_context *ctx)
+{
+    (void)ctx;
+}
+
+static void *cpu_alloc(fb_context *ctx, size_t bytes)
+{
+    (void)ctx;
+    void *p = NULL;
+    size_t align = bytes >= 4096 ? 256 : 64;
+    return posix_memalign(&p, align, bytes ? bytes : 1) ? NULL : p;
+}
+
+static void cpu_free(fb_context *ctx, void *data, size_t bytes)
+{
+    (void)ctx, (void)bytes;
+    free(data);
+}
+
+static fb_status cpu_copy(fb_context *ctx, void *dst, const void *src, size_t bytes)
+{
+    (void)ctx;
+    if (bytes)
+        memcpy(dst, src, bytes);
+    return FB_OK;
+}
+
+static fb_status cpu_fill_zero(fb_context *ctx, void *dst, size_t bytes)
+{
+    (void)ctx;
+    if (bytes)
+        memset(dst, 0, bytes);
+    return FB_OK;
+}
+
+static fb_status cpu_sync(fb_context *ctx)
+{
+    (void)ctx;
+    return FB_OK;
+}
+
+static void *cpu_event_record(fb_context *ctx)
+{
+    (void)ctx;
+    return NULL;
+}
+
+static void cpu_event_wait(fb_context *ctx, void *event)
+{
+    (void)ctx, (void)event;
+}
+
+static void cpu_pack_free(fb_context *ctx, fbi_pack *packs)
+{
+    (void)ctx, (void)packs;
+}
+
+const fbi_backend fbi_backend_cpu = {
+    .abi = FBI_BACKEND_ABI,
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .copy_in = cpu_copy,
+    .copy_out = cpu_copy,
+    .copy = cpu_copy,
+    .fill_zero = cpu_fill_zero,
+    .sync = cpu_sync,
+    .event_record = cpu_event_record,
+    .event_wait = cpu_event_wait,
+    .pack_free = cpu_pack_free,
+    .host_memory = true,
+};

@@ -1,0 +1,256 @@
+/* One call of an operator: check, infer, run the kernel, hash, record. */
+#include "core/ops/call_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/ops/pointwise_priv.h"
+
+enum { FBI_MAX_OUT = 16, FBI_VIEW_ATTRS = 256 };
+
+fb_status fbi_check_inputs(fb_context *ctx, const fbi_opdef *d, fb_tensor *const *in, int n_in)
+{
+    if (n_in != d->n_in && !(d->flags & FBI_VARIADIC))
+        return fbi_fail(ctx, FB_E_ARG, "%s: takes %d inputs, got %d", d->name, d->n_in, n_in);
+    for (int i = 0; i < n_in; i++) {
+        if (!in[i]) {
+            if (i >= 1 && i <= 3 && (d->flags & (FBI_OPT1 << (i - 1))))
+                continue;
+            return fbi_fail(ctx, FB_E_ARG, "%s: input %d is NULL", d->name, i);
+        }
+        char what[24];
+        if (__builtin_expect(!(in[i]->flags & FBI_T_LIVE) || ctx->off, 0)) {
+            snprintf(what, sizeof what, "input %d", i);
+            if (!fbi_tensor_check(ctx, in[i], d->name, what))
+                return ctx->status ? ctx->status : FB_E_STALE;
+        }
+        if (in[i]->ctx != ctx)
+            return fbi_fail(ctx, FB_E_ARG, "%s: input %d belongs to another context", d->name, i);
+    }
+    return FB_OK;
+}
+
+fb_status fbi_launch(fbi_call *c)
+{
+    fbi_kernel k = c->ctx->kernels ? c->ctx->kernels[c->op->op] : NULL;
+    if (!k)
+        return fbi_op_fail(c, FB_E_UNSUPPORTED, "the device has no kernel for it");
+    if (c->op->flags & FBI_CPU_F32)
+        for (int i = 0; i < c->n_in; i++)
+            if (c->in[i] && fb_dtype_is_float(c->in[i]->dtype) && c->in[i]->dtype != FB_F32)
+                return fbi_op_fail(c, FB_E_DTYPE, "works on F32 only, input %d is %s", i,
+                                   fb_dtype_name(c->in[i]->dtype));
+    return k(c);
+}
+
+/* Folded into the rolling hash: ranks compare it to find programs that differ. */
+static void fbi_hash(fb_context *ctx, fbi_op op, const fb_tensor *t)
+{
+    uint64_t h = ctx->hash ^ ((uint64_t)op * 0x9E3779B97F4A7C15ull + (uint64_t)t->numel);
+    ctx->hash = (h ^ h >> 29) * 0xff51afd7ed558ccdull;
+}
+
+static bool fbi_recording(const fb_context *ctx, const fbi_opdef *d, fb_tensor *const *in, int n_in)
+{
+    if (!ctx->grad_on || !d->bwd_ops)
+        return false;
+    for (int i = 0; i < n_in; i++)
+        if (in[i] && fb_needs_grad(in[i]))
+            return true;
+    return false;
+}
+
+/* Of a product, the factor is kept only for the other one's gradient. */
+static bool fbi_kept(const fbi_node *n, int i)
+{
+    if (n->op != FBI_OP_mul)
+        return true;
+    return fbi_edges((fbi_node *)(uintptr_t)n)[1 - i].to != NULL;
+}
+
+fb_status fbi_record(fbi_call *c)
+{
+    const fbi_opdef *d = c->op;
+    fbi_node *n = fbi_node_new(c->ctx, (uint16_t)d->op, c->n_in, c->n_out,
+                               __builtin_popcount(d->saves), d->attrs_bytes);
+    if (!n)
+        return c->ctx->status;
+    if (d->attrs_bytes && c->attrs)
+        memcpy(fbi_attrs(n), c->attrs, d->attrs_bytes);
+    for (int i = 0; i < c->n_in; i++) {
+        fbi_node *to = c->in[i] ? fbi_node_of(c->in[i]) : NULL;
+        if (!to || !fb_dtype_is_float(c->in[i]->dtype))
+            continue;
+        to->refs++;
+        fbi_edges(n)[i] = (fbi_edge){to, c->in[i]->out_index};
+    }
+    int slot = 0;
+    for (int i = 0; i < 6; i++)
+        if (d->saves & (1u << i)) {
+            if (i < c->n_in && c->in[i] && fbi_kept(n, i))
+                fbi_save(n, slot, c->in[i], false);
+            slot++;
+        }
+    for (int i = 0; i < c->n_out; i++) {
+        fb_tensor *o = c->out[i];
+        if (c->inplace && o->node)
+            fbi_node_unref(c->ctx, o->node);
+        if (fb_dtype_is_float(o->dtype)) {
+            o->node = n;
+            o->out_index = (uint8_t)i;
+            n->refs++;
+        }
+        if (d->saves & (256u << i))
+            fbi_save(n, slot++, o, true);
+    }
+    fbi_node_unref(c->ctx, n);
+    return FB_OK;
+}
+
+static fb_status fbi_run_unified(fb_context *ctx, const fbi_opdef *d, const void *attrs,
+                                 fb_tensor **in, int n_in, fb_tensor **out)
+{
+    uint64_t copy[FBI_VIEW_ATTRS / 8];
+    if ((d->flags & FBI_VIEW) && attrs && d->attrs_bytes <= sizeof copy)
+        attrs = memcpy(copy, attrs, d->attrs_bytes); /* infer may complete it */
+    fbi_call c = {.ctx = ctx,
+                  .op = d,
+                  .attrs = attrs,
+                  .in = in,
+                  .out = out,
+                  .n_in = (uint16_t)n_in,
+                  .n_out = d->n_out,
+                  .threads = ctx->threads};
+    fb_status st = d->infer(&c);
+    if (!st && !(d->flags & FBI_VIEW))
+        st = fbi_launch(&c);
+    if (!st) {
+        fbi_hash(ctx, d->op, out[0]);
+        if (fbi_recording(ctx, d, in, n_in))
+            st = fbi_record(&c);
+    }
+    if (st)
+        for (int i = 0; i < d->n_out; i++) {
+            if (out[i])
+                fb_drop(out[i]);
+            out[i] = NULL;
+        }
+    return st;
+}
+
+fb_status fbi_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *const *in, int n_in,
+                  fb_tensor **out)
+{
+    const fbi_opdef *d = &fbi_opdefs[op];
+    for (int i = 0; i < d->n_out; i++)
+        out[i] = NULL;
+    if (!fbi_enter(ctx))
+        return ctx ? ctx->status : FB_E_ARG;
+    fb_status st = fbi_check_inputs(ctx, d, in, n_in);
+    if (st)
+        return st;
+    if (d->infer == fbi_infer_binary || d->infer == fbi_infer_compare) {
+        fb_tensor *two[2] = {in[0], in[1]};
+        st = fbi_unify(ctx, op, &two[0], &two[1]);
+        if (!st)
+            st = fbi_run_unified(ctx, d, attrs, two, 2, out);
+        for (int i = 0; i < 2; i++)
+            if (two[i] && two[i] != in[i])
+                fb_drop(two[i]); /* the graph keeps what it needs */
+        return st;
+    }
+    return fbi_run_unified(ctx, d, attrs, (fb_tensor **)(uintptr_t)in, n_in, out);
+}
+
+fb_tensor *fbi_run1(const void *site, fbi_op op, const void *attrs, int n_in, fb_tensor *const *in)
+{
+    fb_context *ctx = NULL;
+    for (int i = 0; i < n_in && !ctx; i++)
+        if (in[i])
+            ctx = in[i]->ctx;
+    if (!ctx)
+        return NULL;
+    fbi_site_guard guard __attribute__((cleanup(fbi_site_end), unused)) = fbi_site_begin(ctx, site);
+    fb_tensor *out[FBI_MAX_OUT];
+    return fbi_run(ctx, op, attrs, in, n_in, out) ? NULL : out[0];
+}
+
+static fb_status fbi_inplace_ok(fb_context *ctx, const fbi_opdef *d, fb_tensor *t, bool recording)
+{
+    if (t->storage->flags & FBI_S_READ_ONLY)
+        return fbi_fail(ctx, FB_E_ARG, "%s: in place on read-only memory", d->name);
+    if (!recording)
+        return FB_OK;
+    if (t->leaf && t->leaf->required)
+        return fbi_fail(ctx, FB_E_STATE,
+                        "%s: in place on a leaf that requires a gradient; use fb_no_grad", d->name);
+    if (t->flags & FBI_T_VIEW)
+        return fbi_fail(ctx, FB_E_UNSUPPORTED,
+                        "%s: in place on a view cannot be recorded; write out of place", d->name);
+    return FB_OK;
+}
+
+fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_in,
+                          fb_tensor *const *in)
+{
+    const fbi_opdef *d = &fbi_opdefs[op];
+    if (!in[0])
+        return FB_E_ARG;
+    fb_context *ctx = in[0]->ctx;
+    fbi_site_guard guard __attribute__((cleanup(fbi_site_end), unused)) = fbi_site_begin(ctx, site);
+    if (!fbi_enter(ctx))
+        return ctx ? ctx->status : FB_E_ARG;
+    fb_status st = fbi_check_inputs(ctx, d, in, n_in);
+    if (st)
+        return st;
+    FB_SCOPE(ctx);
+    fb_tensor *arg[4] = {in[0]};
+    for (int i = 1; i < n_in && i < 4; i++)
+        arg[i] = in[i];
+    if (n_in > 1 && arg[1]) { /* the other operand adapts to the target */
+        if (arg[1]->dtype != in[0]->dtype)
+            arg[1] = fbi_cast_to(arg[1], (fb_dtype)in[0]->dtype);
+        if (arg[1] && !fbi_same_shape(arg[1], in[0]))
+            arg[1] = fbi_expand_to(arg[1], fb_shape_of(in[0]), d->name);
+        if (!arg[1])
+            return ctx->status;
+    }
+    bool rec = fbi_recording(ctx, d, arg, n_in);
+    st = fbi_inplace_ok(ctx, d, in[0], rec);
+    if (st)
+        return st;
+    fb_tensor *out[1] = {in[0]};
+    fbi_call c = {.ctx = ctx,
+                  .op = d,
+                  .attrs = attrs,
+                  .in = arg,
+                  .out = out,
+                  .n_in = (uint16_t)n_in,
+                  .n_out = 1,
+                  .inplace = true,
+                  .threads = ctx->threads};
+    if (rec && (st = fbi_record(&c)))
+        return st;
+    st = fbi_launch(&c);
+    fbi_bump(in[0]);
+    if (rec)
+        fbi_saved_own_refresh(in[0]);
+    fbi_hash(ctx, op, in[0]);
+    return st;
+}
+
+fb_status fbi_kernel_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *const *in,
+                         int n_in, fb_tensor *const *out, int n_out, float beta)
+{
+    fbi_call c = {.ctx = ctx,
+                  .op = &fbi_opdefs[op],
+                  .attrs = attrs,
+                  .in = (fb_tensor **)(uintptr_t)in,
+                  .out = (fb_tensor **)(uintptr_t)out,
+                  .n_in = (uint16_t)n_in,
+                  .n_out = (uint8_t)n_out,
+                  .threads = ctx->threads,
+                  .beta = beta};
+    c.inplace = n_in && n_out && in[0] == out[0];
+    return fbi_launch(&c);
+}

@@ -1,0 +1,18 @@
+/* Steps of a call, shared by call.c, infer.c and backward. */
+#ifndef FLAMBEAU_CORE_OPS_CALL_PRIV_H
+#define FLAMBEAU_CORE_OPS_CALL_PRIV_H
+
+#include "core/ops/op_priv.h"
+
+fb_status fbi_check_inputs(fb_context *ctx, const fbi_opdef *d, fb_tensor *const *in, int n_in);
+/* The kernel of the call on the context's device. */
+fb_status fbi_launch(fbi_call *c);
+/* A node for the call; outputs point at it. */
+fb_status fbi_record(fbi_call *c);
+/* After an in-place change by t's own node: what it saved of its output is that new value. */
+void fbi_saved_own_refresh(fb_tensor *t);
+/* Recorded cast and broadcast; NULL: error is set. */
+fb_tensor *fbi_cast_to(fb_tensor *t, fb_dtype dtype);
+fb_tensor *fbi_expand_to(fb_tensor *t, fb_shape sizes, const char *op);
+
+#endif

@@ -1,0 +1,30 @@
+/* New tensors. dtype 0 is F32. Random values depend on seed, position of the call and index of the
+ * element only, not on threads. Errors: NULL, and the context keeps them. */
+#ifndef FLAMBEAU_CORE_OPS_CREATE_H
+#define FLAMBEAU_CORE_OPS_CREATE_H
+
+#include <flambeau/core/tensor/tensor.h>
+
+FB_BEGIN
+
+/** Uninitialised. */
+FB_API FB_USE_RESULT fb_tensor *fb_empty(fb_context *ctx, fb_dtype dtype, fb_shape shape);
+FB_API FB_USE_RESULT fb_tensor *fb_zeros(fb_context *ctx, fb_dtype dtype, fb_shape shape);
+FB_API FB_USE_RESULT fb_tensor *fb_ones(fb_context *ctx, fb_dtype dtype, fb_shape shape);
+FB_API FB_USE_RESULT fb_tensor *fb_full(fb_context *ctx, fb_dtype dtype, fb_shape shape,
+                                        double value);
+/** start, start + step, ... while before end (after it, if step is negative). */
+FB_API FB_USE_RESULT fb_tensor *fb_arange(fb_context *ctx, fb_dtype dtype, double start, double end,
+                                          double step);
+/** Uniform in [0, 1); a floating dtype. */
+FB_API FB_USE_RESULT fb_tensor *fb_rand(fb_context *ctx, fb_dtype dtype, fb_shape shape);
+/** Normal, mean 0, deviation 1; a floating dtype. */
+FB_API FB_USE_RESULT fb_tensor *fb_randn(fb_context *ctx, fb_dtype dtype, fb_shape shape);
+/** I64, uniform in lo .. hi - 1. */
+FB_API FB_USE_RESULT fb_tensor *fb_randint(fb_context *ctx, int64_t lo, int64_t hi, fb_shape shape);
+/** Shape and dtype of t. */
+FB_API FB_USE_RESULT fb_tensor *fb_zeros_like(fb_tensor *t);
+FB_API FB_USE_RESULT fb_tensor *fb_full_like(fb_tensor *t, double value);
+
+FB_END
+#endif

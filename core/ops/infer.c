@@ -1,0 +1,84 @@
+/* What infer functions call: outputs and checks. */
+#include <stdio.h>
+
+#include "core/ops/op_priv.h"
+
+fb_status fbi_op_fail(const fbi_call *c, fb_status st, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    return fbi_fail(c->ctx, st, "%s: %s", c->op->name, text);
+}
+
+/* Whether the caller has put a fitting destination in place (a leaf's gradient). */
+static bool fbi_preset(fbi_call *c, int i, fb_dtype dtype, fb_shape shape)
+{
+    fb_tensor *o = c->out[i];
+    return o && o->dtype == dtype && fb_shape_equal(fb_shape_of(o), shape) && fbi_contiguous(o);
+}
+
+fb_status fbi_out(fbi_call *c, int i, fb_dtype dtype, fb_shape shape)
+{
+    if (fbi_preset(c, i, dtype, shape))
+        return FB_OK;
+    c->out[i] = fbi_empty(c->ctx, dtype, shape);
+    return c->out[i] ? FB_OK : c->ctx->status;
+}
+
+fb_status fbi_out_like(fbi_call *c, int i, fb_dtype dtype, const fb_tensor *like)
+{
+    fb_shape shape = fb_shape_of(like);
+    if (fbi_preset(c, i, dtype, shape))
+        return FB_OK;
+    fb_status st = fbi_out(c, i, dtype, shape);
+    if (!st && !fbi_contiguous(like) && fbi_dense(like))
+        for (int k = 0; k < like->ndim; k++)
+            c->out[i]->stride[k] = like->stride[k];
+    return st;
+}
+
+fb_status fbi_out_view(fbi_call *c, int i, fb_tensor *base, fb_shape sizes, fb_shape strides,
+                       int64_t offset)
+{
+    c->out[i] = fbi_view(base, sizes, strides, offset);
+    return c->out[i] ? FB_OK : c->ctx->status;
+}
+
+fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape nchw)
+{
+    c->out[i] = fbi_empty(c->ctx, dtype, nchw);
+    if (!c->out[i])
+        return c->ctx->status;
+    int64_t ch = nchw.d[1], h = nchw.d[2], w = nchw.d[3];
+    int64_t strides[4] = {h * w * ch, 1, w * ch, ch};
+    for (int k = 0; k < 4; k++)
+        c->out[i]->stride[k] = strides[k];
+    return FB_OK;
+}
+
+fb_status fbi_need_float(const fbi_call *c, int i)
+{
+    if (fb_dtype_is_float(c->in[i]->dtype))
+        return FB_OK;
+    return fbi_op_fail(c, FB_E_DTYPE, "input %d is %s; needs F32, F64, F16 or BF16", i,
+                       fb_dtype_name(c->in[i]->dtype));
+}
+
+fb_status fbi_need_dtype(const fbi_call *c, int i, fb_dtype dtype)
+{
+    if (c->in[i]->dtype == dtype)
+        return FB_OK;
+    return fbi_op_fail(c, FB_E_DTYPE, "input %d is %s; needs %s", i, fb_dtype_name(c->in[i]->dtype),
+                       fb_dtype_name(dtype));
+}
+
+fb_status fbi_need_ndim(const fbi_call *c, int i, int n)
+{
+    if (c->in[i]->ndim == n)
+        return FB_OK;
+    return fbi_op_fail(c, FB_E_SHAPE, "input %d has %d dimensions %s; needs %d", i, c->in[i]->ndim,
+                       fbi_text(c->in[i]), n);
+}

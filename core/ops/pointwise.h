@@ -1,0 +1,108 @@
+/* Pointwise operators. Floating inputs of any layout; the result keeps a dense layout. F16 and BF16
+ * are computed in F32. Derivatives of first and second order; of third order where composed of
+ * others.
+ *
+ * With two tensors, shapes are broadcast and dtypes promoted as in PyTorch. Errors: NULL, and the
+ * context keeps FB_E_SHAPE or FB_E_DTYPE. Formulas: one row each in ops.def. */
+#ifndef FLAMBEAU_CORE_OPS_POINTWISE_H
+#define FLAMBEAU_CORE_OPS_POINTWISE_H
+
+#include <flambeau/core/tensor/tensor.h>
+
+FB_BEGIN
+
+/** -x. */
+FB_API FB_USE_RESULT fb_tensor *fb_neg(fb_tensor *x);
+/** e to the x. */
+FB_API FB_USE_RESULT fb_tensor *fb_exp(fb_tensor *x);
+/** natural logarithm. */
+FB_API FB_USE_RESULT fb_tensor *fb_log(fb_tensor *x);
+/** log(1 + x). */
+FB_API FB_USE_RESULT fb_tensor *fb_log1p(fb_tensor *x);
+/** square root. */
+FB_API FB_USE_RESULT fb_tensor *fb_sqrt(fb_tensor *x);
+/** 1 / sqrt(x). */
+FB_API FB_USE_RESULT fb_tensor *fb_rsqrt(fb_tensor *x);
+/** 1 / x. */
+FB_API FB_USE_RESULT fb_tensor *fb_reciprocal(fb_tensor *x);
+/** sine. */
+FB_API FB_USE_RESULT fb_tensor *fb_sin(fb_tensor *x);
+/** cosine. */
+FB_API FB_USE_RESULT fb_tensor *fb_cos(fb_tensor *x);
+/** hyperbolic tangent. */
+FB_API FB_USE_RESULT fb_tensor *fb_tanh(fb_tensor *x);
+/** error function. */
+FB_API FB_USE_RESULT fb_tensor *fb_erf(fb_tensor *x);
+/** 1 / (1 + exp(-x)). */
+FB_API FB_USE_RESULT fb_tensor *fb_sigmoid(fb_tensor *x);
+/** max(x, 0); NaN stays. */
+FB_API FB_USE_RESULT fb_tensor *fb_relu(fb_tensor *x);
+/** x times the normal distribution function, by erf. */
+FB_API FB_USE_RESULT fb_tensor *fb_gelu(fb_tensor *x);
+/** x * sigmoid(x). */
+FB_API FB_USE_RESULT fb_tensor *fb_silu(fb_tensor *x);
+/** log(1 + exp(x)), without overflow. */
+FB_API FB_USE_RESULT fb_tensor *fb_softplus(fb_tensor *x);
+/** absolute value; gradient 0 at 0. */
+FB_API FB_USE_RESULT fb_tensor *fb_abs(fb_tensor *x);
+/** x * x. */
+FB_API FB_USE_RESULT fb_tensor *fb_square(fb_tensor *x);
+
+/** x + s. */
+FB_API FB_USE_RESULT fb_tensor *fb_add_scalar(fb_tensor *x, double s);
+/** x * s. */
+FB_API FB_USE_RESULT fb_tensor *fb_mul_scalar(fb_tensor *x, double s);
+/** x to the power s. */
+FB_API FB_USE_RESULT fb_tensor *fb_pow_scalar(fb_tensor *x, double s);
+/** x above 0, slope * x below. */
+FB_API FB_USE_RESULT fb_tensor *fb_leaky_relu(fb_tensor *x, double slope);
+/** x above 0, alpha * (exp(x) - 1) below. */
+FB_API FB_USE_RESULT fb_tensor *fb_elu(fb_tensor *x, double alpha);
+/** x, limited to [lo, hi]; gradient 1 on the limits, 0 beyond. */
+FB_API FB_USE_RESULT fb_tensor *fb_clamp(fb_tensor *x, double lo, double hi);
+
+/** a + b; integers too. */
+FB_API FB_USE_RESULT fb_tensor *fb_add(fb_tensor *a, fb_tensor *b);
+/** a - b; integers too. */
+FB_API FB_USE_RESULT fb_tensor *fb_sub(fb_tensor *a, fb_tensor *b);
+/** a * b; integers too. */
+FB_API FB_USE_RESULT fb_tensor *fb_mul(fb_tensor *a, fb_tensor *b);
+/** a / b; integers are divided as F32. */
+FB_API FB_USE_RESULT fb_tensor *fb_div(fb_tensor *a, fb_tensor *b);
+/** a to the power b. */
+FB_API FB_USE_RESULT fb_tensor *fb_pow(fb_tensor *a, fb_tensor *b);
+/** the larger one; of equal ones each gets half of the gradient. */
+FB_API FB_USE_RESULT fb_tensor *fb_maximum(fb_tensor *a, fb_tensor *b);
+/** the smaller one; of equal ones each gets half of the gradient. */
+FB_API FB_USE_RESULT fb_tensor *fb_minimum(fb_tensor *a, fb_tensor *b);
+
+/* Comparisons: BOOL, no gradient. */
+FB_API FB_USE_RESULT fb_tensor *fb_eq(fb_tensor *a, fb_tensor *b);
+FB_API FB_USE_RESULT fb_tensor *fb_ne(fb_tensor *a, fb_tensor *b);
+FB_API FB_USE_RESULT fb_tensor *fb_lt(fb_tensor *a, fb_tensor *b);
+FB_API FB_USE_RESULT fb_tensor *fb_le(fb_tensor *a, fb_tensor *b);
+FB_API FB_USE_RESULT fb_tensor *fb_gt(fb_tensor *a, fb_tensor *b);
+FB_API FB_USE_RESULT fb_tensor *fb_ge(fb_tensor *a, fb_tensor *b);
+
+/** a where cond (BOOL) is true, b elsewhere; all three are broadcast. */
+FB_API FB_USE_RESULT fb_tensor *fb_where(fb_tensor *cond, fb_tensor *a, fb_tensor *b);
+/** The same values in another dtype; t itself if it has it. Floats become integers by truncation.
+ */
+FB_API fb_tensor *fb_to(fb_tensor *t, fb_dtype dtype);
+/** Row-major: t itself if it is, else a copy. */
+FB_API fb_tensor *fb_contiguous(fb_tensor *t);
+/** A copy of its own, row-major. */
+FB_API FB_USE_RESULT fb_tensor *fb_clone(fb_tensor *t);
+
+/* In place: the second operand takes the target's dtype and is broadcast to its shape. A leaf that
+ * requires a gradient, and a view, are refused while recording. */
+/** dst := src. */
+FB_API fb_status fb_copy_(fb_tensor *dst, fb_tensor *src);
+FB_API fb_status fb_add_(fb_tensor *a, fb_tensor *b);
+FB_API fb_status fb_mul_(fb_tensor *a, fb_tensor *b);
+FB_API fb_status fb_mul_scalar_(fb_tensor *a, double s);
+FB_API fb_status fb_fill_(fb_tensor *t, double value);
+FB_API fb_status fb_zero_(fb_tensor *t);
+
+FB_END
+#endif
