@@ -1,0 +1,215 @@
+#include "io/dataset_priv.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <errno.h>
+
+static bool check_field(fb_context *ctx, const char *path, const fb_dataset_field *f)
+{
+    if (!f->name || !*f->name || strlen(f->name) >= FBI_NAME_BYTES || strchr(f->name, '/')) {
+        fbi_fail(ctx, FB_E_ARG, "dataset %s: a field's name must have 1 to %d characters and no '/'",
+                 path, FBI_NAME_BYTES - 1);
+        return false;
+    }
+    if (fb_dtype_size(f->dtype) == 0) {
+        fbi_fail(ctx, FB_E_DTYPE, "dataset %s: field %s has no dtype", path, f->name);
+        return false;
+    }
+    int64_t n = fb_shape_numel(f->shape);
+    if (n <= 0 || f->shape.n >= FB_MAX_DIMS) {
+        fbi_fail(ctx, FB_E_SHAPE, "dataset %s: field %s: a sample has shape %s; sizes must be positive "
+                 "and at most %d", path, f->name, fbi_shape_text(ctx, f->shape), FB_MAX_DIMS - 1);
+        return false;
+    }
+    if (f->deliver.n && fb_shape_numel(f->deliver) != n) {
+        fbi_fail(ctx, FB_E_SHAPE, "dataset %s: field %s: stored %s cannot be delivered as %s", path,
+                 f->name, fbi_shape_text(ctx, f->shape), fbi_shape_text(ctx, f->deliver));
+        return false;
+    }
+    return true;
+}
+
+fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_field *fields,
+                            int n_fields)
+{
+    if (!path || !*path || strlen(path) >= FBI_PATH_BYTES - FBI_NAME_BYTES) {
+        fbi_fail(ctx, FB_E_ARG, "dataset: a path is needed, of less than %d characters",
+                 FBI_PATH_BYTES - FBI_NAME_BYTES);
+        return NULL;
+    }
+    if (n_fields < 1 || n_fields > FB_MAX_FIELDS) {
+        fbi_fail(ctx, FB_E_ARG, "dataset %s: %d fields; 1 to %d are possible", path, n_fields,
+                 FB_MAX_FIELDS);
+        return NULL;
+    }
+    for (int i = 0; i < n_fields; i++)
+        if (!check_field(ctx, path, &fields[i]))
+            return NULL;
+    fb_dataset *ds = calloc(1, sizeof *ds);
+    if (!ds || fbi_context_adopt(ctx, ds, fbi_dataset_free)) {
+        free(ds);
+        fbi_fail(ctx, FB_E_NOMEM, "dataset %s: no memory", path);
+        return NULL;
+    }
+    ds->ctx = ctx;
+    snprintf(ds->path, sizeof ds->path, "%s", path);
+    ds->n_fields = n_fields;
+    for (int i = 0; i < n_fields; i++) {
+        ds->fields[i] = fields[i];
+        snprintf(ds->names[i], FBI_NAME_BYTES, "%s", fields[i].name);
+        ds->fields[i].name = ds->names[i];
+        ds->bytes[i] = (size_t)fb_shape_numel(fields[i].shape) * fb_dtype_size(fields[i].dtype);
+    }
+    return ds;
+}
+
+void fbi_dataset_free(void *object)
+{
+    fb_dataset *ds = object;
+    for (int i = 0; i < ds->n_shards; i++)
+        if (ds->shards[i].fd >= 0)
+            close(ds->shards[i].fd);
+    fbi_dataset_writer_free(ds->writer);
+    free(ds->shards);
+    free(ds);
+}
+
+void fb_dataset_close(fb_dataset *ds)
+{
+    if (!ds)
+        return;
+    fbi_context_forget(ds->ctx, ds);
+    fbi_dataset_free(ds);
+}
+
+fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size, const fb_dataset_field *fields,
+                              int n_fields, fb_dataset_read read, void *user)
+{
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return NULL;
+    if (!read || size < 1) {
+        fbi_fail(ctx, FB_E_ARG, "dataset (custom): needs a read callback and at least one sample, "
+                 "got %lld", (long long)size);
+        return NULL;
+    }
+    fb_dataset *ds = fbi_dataset_new(ctx, "(custom)", fields, n_fields);
+    if (!ds)
+        return NULL;
+    ds->size = size;
+    ds->read = read;
+    ds->user = user;
+    return ds;
+}
+
+int64_t fb_dataset_size(const fb_dataset *ds) { return ds ? ds->size : 0; }
+int fb_dataset_field_count(const fb_dataset *ds) { return ds ? ds->n_fields : 0; }
+
+fb_dataset_field fb_dataset_field_at(const fb_dataset *ds, int i)
+{
+    if (!ds || i < 0 || i >= ds->n_fields)
+        return (fb_dataset_field){0};
+    return ds->fields[i];
+}
+
+void fbi_dataset_beside(const fb_dataset *ds, const char *name, char *out)
+{
+    const char *slash = strrchr(ds->path, '/');
+    int folder = slash ? (int)(slash - ds->path) + 1 : 0;
+    snprintf(out, FBI_PATH_BYTES, "%.*s%s", folder, ds->path, name);
+}
+
+fb_dtype fbi_dataset_deliver_dtype(const fb_dataset_field *field)
+{
+    return field->scale != 0 ? FB_F32 : field->dtype;
+}
+
+fb_shape fbi_dataset_deliver_shape(const fb_dataset_field *field)
+{
+    return field->deliver.n ? field->deliver : field->shape;
+}
+
+/* The shard that holds a sample: shards but the last are equally long in practice, so try there first. */
+static const fbi_shard *shard_of(const fb_dataset *ds, int64_t index)
+{
+    int64_t guess = index / ds->shards[0].n;
+    if (guess >= ds->n_shards)
+        guess = ds->n_shards - 1;
+    while (index < ds->shards[guess].begin)
+        guess--;
+    while (index >= ds->shards[guess].begin + ds->shards[guess].n)
+        guess++;
+    return &ds->shards[guess];
+}
+
+static bool read_fully(int fd, char *out, size_t bytes, int64_t at)
+{
+    while (bytes) {
+        ssize_t got = pread(fd, out, bytes, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return false;
+        out += got;
+        at += got;
+        bytes -= (size_t)got;
+    }
+    return true;
+}
+
+fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *out, char *text,
+                            size_t text_bytes)
+{
+    if (ds->read) {
+        int rc = ds->read(ds->user, index, out);
+        if (!rc)
+            return FB_OK;
+        snprintf(text, text_bytes, "dataset (custom): the read callback failed with %d at sample %lld",
+                 rc, (long long)index);
+        return FB_E_USER;
+    }
+    const fbi_shard *shard = shard_of(ds, index);
+    for (int f = 0; f < ds->n_fields; f++) {
+        int64_t at = shard->at[f] + (index - shard->begin) * (int64_t)ds->bytes[f];
+        errno = 0;
+        if (read_fully(shard->fd, out[f], ds->bytes[f], at))
+            continue;
+        snprintf(text, text_bytes, "dataset %s: shard %s: cannot read sample %lld: %s; was the file "
+                 "changed during the run?", ds->path, shard->name, (long long)index,
+                 errno ? strerror(errno) : "the file ends too early");
+        return FB_E_IO;
+    }
+    return FB_OK;
+}
+
+fb_status fbi_hash_file(fb_context *ctx, const char *path, char hex[17])
+{
+    enum { CHUNK = 1 << 20 };
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fbi_fail(ctx, FB_E_IO, "%s: cannot open: %s", path, strerror(errno));
+    char *buf = malloc(CHUNK);
+    XXH3_state_t *state = XXH3_createState();
+    fb_status st = FB_OK;
+    if (!buf || !state) {
+        st = fbi_fail(ctx, FB_E_NOMEM, "%s: no memory for its checksum", path);
+        goto free_all;
+    }
+    XXH3_64bits_reset(state);
+    ssize_t got;
+    while ((got = read(fd, buf, CHUNK)) > 0)
+        XXH3_64bits_update(state, buf, (size_t)got);
+    if (got < 0)
+        st = fbi_fail(ctx, FB_E_IO, "%s: cannot read: %s", path, strerror(errno));
+    snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
+free_all:
+    XXH3_freeState(state);
+    free(buf);
+    close(fd);
+    return st;
+}

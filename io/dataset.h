@@ -1,0 +1,62 @@
+/* Datasets: HDF5 files of fixed-size samples, or samples made by the program. */
+#ifndef FLAMBEAU_IO_DATASET_H
+#define FLAMBEAU_IO_DATASET_H
+
+#include <flambeau/core/tensor/tensor.h>
+
+FB_BEGIN
+
+typedef struct fb_dataset fb_dataset;
+
+#define FB_MAX_FIELDS 16
+
+/** One field of every sample, e.g. "input" or "target". */
+typedef struct fb_dataset_field {
+    const char *name;
+    fb_dtype dtype;       /**< as stored: any dtype */
+    fb_shape shape;       /**< of one sample as stored; FB_SCALAR for a single value */
+    fb_shape deliver;     /**< of one sample as the loader gives it; n = 0: like `shape` */
+    double scale, shift;  /**< scale != 0: the loader delivers F32 = x * scale + shift */
+} fb_dataset_field;
+
+typedef struct fb_dataset_options {
+    int64_t shard_samples; /**< samples of a shard file; 0: as many as make 64 MiB */
+} fb_dataset_options;
+
+/**
+ * Start writing a dataset: the head `path` (name.h5) and shards name-<id>-00000.h5 beside it.
+ * The head is written by fb_dataset_finish; before that the dataset does not exist. One process.
+ */
+FB_API FB_USE_RESULT fb_dataset *fb_dataset_create(fb_context *ctx, const char *path,
+                                                   const fb_dataset_field *fields, int n_fields,
+                                                   const fb_dataset_options *opts);
+/** Append n samples: values[f] points to n * samples of field f, row-major, in the stored dtype. */
+FB_API fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values);
+/** Write the last shard and the head. FB_E_ARG for a dataset without samples. */
+FB_API fb_status fb_dataset_finish(fb_dataset *ds);
+
+/**
+ * Open a dataset for reading. Every shard is checked for presence, size and identity.
+ * FB_E_NOT_FOUND, FB_E_IO with the file and what is wrong with it.
+ */
+FB_API FB_USE_RESULT fb_dataset *fb_dataset_open(fb_context *ctx, const char *path);
+
+/** Fills one sample: out[f] is where field f goes. Called from the loader's thread. 0: good. */
+typedef int (*fb_dataset_read)(void *user, int64_t index, void *const *out);
+/** A dataset of `size` samples made by a callback, which must be thread-safe and touch no context. */
+FB_API FB_USE_RESULT fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size,
+                                                   const fb_dataset_field *fields, int n_fields,
+                                                   fb_dataset_read read, void *user);
+
+/** Samples; 0 for NULL. */
+FB_API int64_t fb_dataset_size(const fb_dataset *ds);
+FB_API int fb_dataset_field_count(const fb_dataset *ds);
+/** Description of field i; names are valid until the dataset is closed. */
+FB_API fb_dataset_field fb_dataset_field_at(const fb_dataset *ds, int i);
+/** Compare every shard with its checksum. FB_E_IO names the shard. */
+FB_API fb_status fb_dataset_check(fb_dataset *ds);
+/** Let go; the context closes what is left. */
+FB_API void fb_dataset_close(fb_dataset *ds);
+
+FB_END
+#endif

@@ -1,0 +1,56 @@
+/* A dataset as the loader sees it. */
+#ifndef FLAMBEAU_IO_DATASET_PRIV_H
+#define FLAMBEAU_IO_DATASET_PRIV_H
+
+#include <flambeau/io/dataset.h>
+
+#include "core/tensor/context_priv.h"
+
+enum { FBI_DATASET_FORMAT = 1, FBI_NAME_BYTES = 128, FBI_PATH_BYTES = 4096 };
+
+typedef struct fbi_shard {
+    char name[FBI_NAME_BYTES]; /* beside the head */
+    char hash[17];             /* XXH3-64 of the whole file, hex */
+    int64_t begin, n, bytes;   /* first sample, samples, file size */
+    int fd;
+    int64_t at[FB_MAX_FIELDS]; /* file offset of each field's first byte */
+} fbi_shard;
+
+typedef struct fbi_dataset_writer fbi_dataset_writer;
+
+struct fb_dataset {
+    fb_context *ctx;
+    char path[FBI_PATH_BYTES];
+    char id[17];
+    int64_t size;
+    int n_fields;
+    fb_dataset_field fields[FB_MAX_FIELDS];
+    char names[FB_MAX_FIELDS][FBI_NAME_BYTES];
+    size_t bytes[FB_MAX_FIELDS]; /* of one stored sample */
+    fbi_shard *shards;
+    int n_shards;
+    fb_dataset_read read; /* custom */
+    void *user;
+    fbi_dataset_writer *writer;
+};
+
+/* A dataset with these fields, checked and copied, adopted by the context. NULL: error is set. */
+fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_field *fields,
+                            int n_fields);
+void fbi_dataset_free(void *ds);
+void fbi_dataset_writer_free(fbi_dataset_writer *w);
+/* Path of a file beside the head. */
+void fbi_dataset_beside(const fb_dataset *ds, const char *name, char *out);
+
+/* Read sample `index` of every field. Thread-safe, touches no context. On failure returns a status
+ * and leaves a message in text. */
+fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *out, char *text,
+                            size_t text_bytes);
+/* Shape and dtype that the loader delivers for a field. */
+fb_dtype fbi_dataset_deliver_dtype(const fb_dataset_field *field);
+fb_shape fbi_dataset_deliver_shape(const fb_dataset_field *field);
+
+/* XXH3-64 of a file as hex. */
+fb_status fbi_hash_file(fb_context *ctx, const char *path, char hex[17]);
+
+#endif

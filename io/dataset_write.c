@@ -1,0 +1,291 @@
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <xxhash.h>
+
+#include <errno.h>
+
+#include "io/dataset_priv.h"
+#include "io/h5_priv.h"
+
+enum { SHARD_BYTES = 64 << 20 };
+
+/* One shard's samples are held in memory, so that a shard file is written once, with its right size. */
+struct fbi_dataset_writer {
+    int64_t capacity, n;
+    char *rows[FB_MAX_FIELDS];
+};
+
+void fbi_dataset_writer_free(fbi_dataset_writer *w)
+{
+    if (!w)
+        return;
+    for (int f = 0; f < FB_MAX_FIELDS; f++)
+        free(w->rows[f]);
+    free(w);
+}
+
+/* Tells this dataset's shards from others of the same name. */
+static void make_id(fb_dataset *ds)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    char seed[FBI_PATH_BYTES + 64];
+    int n = snprintf(seed, sizeof seed, "%s %lld %ld %d", ds->path, (long long)now.tv_sec,
+                     now.tv_nsec, (int)getpid());
+    snprintf(ds->id, sizeof ds->id, "%08x", (unsigned)XXH3_64bits(seed, (size_t)n));
+}
+
+fb_dataset *fb_dataset_create(fb_context *ctx, const char *path, const fb_dataset_field *fields,
+                              int n_fields, const fb_dataset_options *opts)
+{
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return NULL;
+    fb_dataset *ds = fbi_dataset_new(ctx, path, fields, n_fields);
+    if (!ds)
+        return NULL;
+    make_id(ds);
+    size_t sample = 0;
+    for (int f = 0; f < n_fields; f++)
+        sample += ds->bytes[f];
+    fbi_dataset_writer *w = ds->writer = calloc(1, sizeof *w);
+    if (w)
+        w->capacity = opts && opts->shard_samples > 0 ? opts->shard_samples
+                      : sample < SHARD_BYTES          ? (int64_t)(SHARD_BYTES / sample)
+                                                      : 1;
+    for (int f = 0; w && f < n_fields; f++) {
+        w->rows[f] = malloc((size_t)w->capacity * ds->bytes[f]);
+        if (!w->rows[f])
+            w = NULL;
+    }
+    if (!w) {
+        fbi_fail(ctx, FB_E_NOMEM, "dataset %s: no memory for one shard; ask for fewer samples a shard",
+                 path);
+        fb_dataset_close(ds);
+        return NULL;
+    }
+    return ds;
+}
+
+/* Name without folder and ".h5". */
+static void stem_of(const fb_dataset *ds, char *out, size_t size)
+{
+    const char *slash = strrchr(ds->path, '/');
+    snprintf(out, size, "%s", slash ? slash + 1 : ds->path);
+    char *dot = strrchr(out, '.');
+    if (dot && !strcmp(dot, ".h5"))
+        *dot = '\0';
+}
+
+static fb_status write_failed(fb_dataset *ds, const char *file)
+{
+    return fbi_fail(ds->ctx, FB_E_IO,
+                    "dataset %s: cannot write %s: %s; is the folder there, writable and not full?",
+                    ds->path, file, errno ? strerror(errno) : "HDF5 failed");
+}
+
+static bool write_field(fb_dataset *ds, hid_t file, int f)
+{
+    const fb_dataset_field *field = &ds->fields[f];
+    hid_t data = fbi_h5_create(file, field->name, field->dtype, ds->writer->n, field->shape);
+    if (data < 0)
+        return false;
+    bool good = H5Dwrite(data, fbi_h5_type(field->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT,
+                         ds->writer->rows[f]) >= 0 &&
+                fbi_h5_put_text(data, "dtype", fb_dtype_name(field->dtype));
+    return H5Dclose(data) >= 0 && good;
+}
+
+/* Make what was written durable before anything refers to it. */
+static bool sync_file(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool good = fsync(fd) == 0;
+    close(fd);
+    return good;
+}
+
+static fb_status write_shard(fb_dataset *ds)
+{
+    fbi_dataset_writer *w = ds->writer;
+    fbi_shard *shards = realloc(ds->shards, sizeof *shards * (size_t)(ds->n_shards + 1));
+    if (!shards)
+        return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
+    ds->shards = shards;
+    fbi_shard *shard = &shards[ds->n_shards];
+    *shard = (fbi_shard){.begin = ds->size - w->n, .n = w->n, .fd = -1};
+    char stem[FBI_NAME_BYTES - 32], path[FBI_PATH_BYTES];
+    stem_of(ds, stem, sizeof stem);
+    snprintf(shard->name, sizeof shard->name, "%s-%s-%05d.h5", stem, ds->id, ds->n_shards);
+    fbi_dataset_beside(ds, shard->name, path);
+
+    errno = 0;
+    fbi_h5_lock();
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset shard") &&
+                fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
+                fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_int(file, "begin", shard->begin);
+    for (int f = 0; good && f < ds->n_fields; f++)
+        good = write_field(ds, file, f);
+    if (file >= 0)
+        good = H5Fclose(file) >= 0 && good;
+    fbi_h5_unlock();
+    struct stat info;
+    if (!good || !sync_file(path) || stat(path, &info))
+        return write_failed(ds, path);
+    shard->bytes = info.st_size;
+    fb_status st = fbi_hash_file(ds->ctx, path, shard->hash);
+    if (st)
+        return st;
+    ds->n_shards++;
+    w->n = 0;
+    return FB_OK;
+}
+
+fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values)
+{
+    if (!ds)
+        return FB_E_ARG;
+    FBI_ENTRY(ds->ctx);
+    if (!fbi_enter(ds->ctx))
+        return ds->ctx->status;
+    fbi_dataset_writer *w = ds->writer;
+    if (!w)
+        return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading", ds->path);
+    for (int64_t done = 0; done < n;) {
+        int64_t some = n - done < w->capacity - w->n ? n - done : w->capacity - w->n;
+        for (int f = 0; f < ds->n_fields; f++)
+            memcpy(w->rows[f] + (size_t)w->n * ds->bytes[f],
+                   (const char *)values[f] + (size_t)done * ds->bytes[f],
+                   (size_t)some * ds->bytes[f]);
+        w->n += some;
+        ds->size += some;
+        done += some;
+        if (w->n == w->capacity) {
+            fb_status st = write_shard(ds);
+            if (st)
+                return st;
+        }
+    }
+    return FB_OK;
+}
+
+/* A virtual dataset over the shards: what h5py, MATLAB and h5dump read as one. */
+static bool write_virtual(fb_dataset *ds, hid_t file, int f)
+{
+    const fb_dataset_field *field = &ds->fields[f];
+    hsize_t dims[FB_MAX_DIMS + 1] = {(hsize_t)ds->size}, start[FB_MAX_DIMS + 1] = {0}, count[FB_MAX_DIMS + 1];
+    for (int i = 0; i < field->shape.n; i++)
+        dims[i + 1] = count[i + 1] = (hsize_t)field->shape.d[i];
+    int rank = field->shape.n + 1;
+    hid_t space = H5Screate_simple(rank, dims, NULL);
+    hid_t create = H5Pcreate(H5P_DATASET_CREATE);
+    uint64_t ones = UINT64_MAX; /* a missing shard shows as NaN or all ones, never as zeros */
+    H5Pset_fill_value(create, fbi_h5_type(field->dtype), &ones);
+    bool good = true;
+    for (int s = 0; good && s < ds->n_shards; s++) {
+        start[0] = (hsize_t)ds->shards[s].begin;
+        count[0] = dims[0] = (hsize_t)ds->shards[s].n;
+        hid_t source = H5Screate_simple(rank, dims, NULL);
+        good = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
+               H5Pset_virtual(create, space, ds->shards[s].name, field->name, source) >= 0;
+        H5Sclose(source);
+    }
+    H5Sselect_all(space);
+    hid_t data = good ? H5Dcreate2(file, field->name, fbi_h5_type(field->dtype), space, H5P_DEFAULT,
+                                   create, H5P_DEFAULT)
+                      : H5I_INVALID_HID;
+    H5Pclose(create);
+    H5Sclose(space);
+    if (data < 0)
+        return false;
+    good = fbi_h5_put_text(data, "dtype", fb_dtype_name(field->dtype));
+    if (field->scale != 0)
+        good = good && fbi_h5_put_double(data, "scale", field->scale) &&
+               fbi_h5_put_double(data, "shift", field->shift);
+    if (field->deliver.n)
+        good = good && fbi_h5_put_ints(data, "sample_shape", field->deliver.n, field->deliver.d);
+    return H5Dclose(data) >= 0 && good;
+}
+
+/* What the head says of its shards, as text: {"shards": [{"name", "samples", "bytes", "xxh3"}]}. */
+static char *shards_text(const fb_dataset *ds)
+{
+    json_t *list = json_array();
+    for (int s = 0; s < ds->n_shards; s++)
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:s}", "name", ds->shards[s].name,
+                                              "samples", (json_int_t)ds->shards[s].n, "bytes",
+                                              (json_int_t)ds->shards[s].bytes, "xxh3",
+                                              ds->shards[s].hash));
+    json_t *root = json_pack("{s:o}", "shards", list);
+    char *text = json_dumps(root, JSON_INDENT(1));
+    json_decref(root);
+    return text;
+}
+
+static bool write_text(hid_t file, const char *name, const char *text)
+{
+    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
+    H5Tset_size(type, strlen(text) + 1);
+    hid_t data = H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    bool good = data >= 0 && H5Dwrite(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) >= 0;
+    if (data >= 0)
+        H5Dclose(data);
+    H5Sclose(space);
+    H5Tclose(type);
+    return good;
+}
+
+fb_status fb_dataset_finish(fb_dataset *ds)
+{
+    if (!ds)
+        return FB_E_ARG;
+    FBI_ENTRY(ds->ctx);
+    if (!fbi_enter(ds->ctx))
+        return ds->ctx->status;
+    if (!ds->writer)
+        return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading", ds->path);
+    if (ds->size == 0)
+        return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: no samples were appended", ds->path);
+    fb_status st = ds->writer->n ? write_shard(ds) : FB_OK;
+    char *text = st ? NULL : shards_text(ds);
+    if (st || !text)
+        return st ? st : fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
+
+    char part[FBI_PATH_BYTES];
+    if (snprintf(part, sizeof part, "%s.part", ds->path) >= (int)sizeof part) {
+        free(text);
+        return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: the path is too long", ds->path);
+    }
+    errno = 0;
+    fbi_h5_lock();
+    hid_t file = H5Fcreate(part, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset") &&
+                fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
+                fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_int(file, "samples", ds->size) &&
+                write_text(file, "flambeau_shards", text);
+    for (int f = 0; good && f < ds->n_fields; f++)
+        good = write_virtual(ds, file, f);
+    if (file >= 0)
+        good = H5Fclose(file) >= 0 && good;
+    fbi_h5_unlock();
+    free(text);
+    /* The head is what makes the dataset exist, so it is renamed into place last. */
+    if (!good || !sync_file(part) || rename(part, ds->path)) {
+        st = write_failed(ds, ds->path);
+        unlink(part);
+        return st;
+    }
+    fbi_dataset_writer_free(ds->writer);
+    ds->writer = NULL;
+    return FB_OK;
+}

@@ -1,0 +1,197 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/loader_priv.h"
+
+enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3 };
+
+static void loader_free(void *object)
+{
+    fb_loader *l = object;
+    fbi_prefetch_close(l);
+    for (int f = 0; f < FB_MAX_FIELDS; f++)
+        if (l->tensors[f])
+            fb_set(&l->tensors[f], NULL);
+    free(l->indices);
+    free(l);
+}
+
+void fb_loader_close(fb_loader *l)
+{
+    if (!l)
+        return;
+    fbi_context_forget(l->ctx, l);
+    loader_free(l);
+}
+
+fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_options *opts)
+{
+    if (!ds)
+        return NULL;
+    fb_context *ctx = ds->ctx;
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return NULL;
+    fb_loader_options o = opts ? *opts : (fb_loader_options){0};
+    if (!o.global_batch)
+        o.global_batch = DEFAULT_BATCH;
+    if (o.global_batch < 0 || o.micro_batch < 0 || o.prefetch < 0) {
+        fbi_fail(ctx, FB_E_ARG, "loader: batch %lld, micro-batch %lld and prefetch %d must not be negative",
+                 (long long)o.global_batch, (long long)o.micro_batch, o.prefetch);
+        return NULL;
+    }
+    if (o.global_batch > ds->size) {
+        fbi_fail(ctx, FB_E_ARG, "loader: a batch of %lld is larger than dataset %s with its %lld samples: "
+                 "ask for a smaller batch", (long long)o.global_batch, ds->path, (long long)ds->size);
+        return NULL;
+    }
+    if (ds->writer) {
+        fbi_fail(ctx, FB_E_STATE, "loader: dataset %s is being written: finish it, then open it", ds->path);
+        return NULL;
+    }
+    bool shared = group && ctx->hooks.shards > 0;
+    fb_loader *l = calloc(1, sizeof *l);
+    if (!l)
+        goto no_memory;
+    l->ctx = ctx;
+    l->ds = ds;
+    l->shuffle = o.shuffle;
+    l->seed = o.seed ? o.seed : ctx->seed;
+    l->n_slots = o.prefetch ? o.prefetch : DEFAULT_PREFETCH;
+    l->plan = (fbi_plan){.size = ds->size,
+                         .batch = o.global_batch,
+                         .micro = o.micro_batch,
+                         .leaves = shared ? ctx->hooks.shards : 1,
+                         .first_leaf = shared ? ctx->hooks.first_leaf : 0,
+                         .n_leaves = shared ? ctx->hooks.n_leaves : 1,
+                         .drop_last = o.drop_last};
+    l->indices = malloc((size_t)fbi_plan_largest(&l->plan) * sizeof(int64_t));
+    if (!l->indices || fbi_prefetch_open(l) || fbi_context_adopt(ctx, l, loader_free)) {
+        loader_free(l);
+        goto no_memory;
+    }
+    return l;
+
+no_memory:
+    fbi_fail(ctx, FB_E_NOMEM, "loader: no memory for batches of %lld samples of %s",
+             (long long)o.global_batch, ds->path);
+    return NULL;
+}
+
+bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
+{
+    if (!l || !fb_ok(l->ctx) || l->epoch >= n_epochs)
+        return false;
+    if (l->ctx->hooks.poll && l->ctx->hooks.poll(l->ctx->hooks.self))
+        return false;
+    if (!l->inside || !l->driving) {
+        fbi_prefetch_begin(l, l->epoch, l->position);
+        l->inside = l->driving = true;
+    }
+    return true;
+}
+
+void fb_loader_rewind(fb_loader *l)
+{
+    if (!l || !fb_ok(l->ctx))
+        return;
+    l->driving = false;
+    l->inside = true;
+    fbi_prefetch_begin(l, l->epoch, 0);
+}
+
+static void end_of_epoch(fb_loader *l)
+{
+    l->inside = false;
+    if (!l->driving)
+        return;
+    l->epoch++;
+    l->position = 0;
+    l->driving = false;
+    fb_context_batch(l->ctx, NULL);
+}
+
+/* Copy a slot's field into a tensor of its own: the user may hold it beyond the next batch. */
+static fb_tensor *tensor_of(fb_loader *l, const fbi_slot *slot, int f, int64_t n)
+{
+    fb_shape sample = fbi_dataset_deliver_shape(&l->ds->fields[f]);
+    fb_shape shape = {.n = sample.n + 1, .d = {n}};
+    memcpy(shape.d + 1, sample.d, (size_t)sample.n * sizeof sample.d[0]);
+    return fb_from(l->ctx, fbi_dataset_deliver_dtype(&l->ds->fields[f]), shape, slot->fields[f]);
+}
+
+bool fb_loader_next(fb_loader *l, fb_batch *batch)
+{
+    *batch = (fb_batch){0};
+    if (!l || !fb_ok(l->ctx))
+        return false;
+    FBI_ENTRY(l->ctx);
+    if (!l->inside) {
+        fbi_fail(l->ctx, FB_E_STATE, "loader: fb_loader_next outside of an epoch: call fb_loader_epoch or "
+                 "fb_loader_rewind first");
+        return false;
+    }
+    fbi_slot *slot = fbi_prefetch_take(l);
+    if (!slot) {
+        if (l->status)
+            fbi_fail(l->ctx, l->status, "%s", l->text);
+        else
+            end_of_epoch(l);
+        return false;
+    }
+    const fbi_unit *unit = &slot->unit;
+    int64_t n = unit->n ? unit->n : 1;
+    {
+        FB_SCOPE(l->ctx);
+        for (int f = 0; f < l->ds->n_fields; f++)
+            fb_set(&l->tensors[f], tensor_of(l, slot, f, n));
+    }
+    l->n_indices = unit->n;
+    memcpy(l->indices, slot->indices, (size_t)unit->n * sizeof *l->indices);
+    batch->input = fb_loader_field(l, "input");
+    batch->target = fb_loader_field(l, "target");
+    batch->n = unit->n;
+    batch->at = (fb_batch_info){.epoch = l->epoch,
+                                .step = l->step,
+                                .shard = unit->leaf,
+                                .batch = unit->position / l->plan.batch,
+                                .first = unit->first,
+                                .last = unit->last,
+                                .share = (double)unit->n / (double)unit->step_n};
+    if (l->driving) {
+        fb_context_batch(l->ctx, &batch->at);
+        if (unit->last) {
+            l->position = unit->position + unit->step_n;
+            l->step++;
+        }
+    }
+    fbi_prefetch_give_back(l);
+    return fb_ok(l->ctx);
+}
+
+fb_tensor *fb_loader_field(fb_loader *l, const char *name)
+{
+    if (!l)
+        return NULL;
+    for (int f = 0; f < l->ds->n_fields; f++)
+        if (!strcmp(l->ds->names[f], name))
+            return l->tensors[f];
+    return NULL;
+}
+
+int64_t fb_loader_steps(const fb_loader *l)
+{
+    if (!l)
+        return 0;
+    return l->plan.drop_last ? l->plan.size / l->plan.batch
+                             : (l->plan.size + l->plan.batch - 1) / l->plan.batch;
+}
+
+int64_t fb_loader_position(const fb_loader *l) { return l ? l->position : 0; }
+int64_t fb_loader_epoch_number(const fb_loader *l) { return l ? l->epoch : 0; }
+
+const int64_t *fb_loader_indices(const fb_loader *l, int64_t *n)
+{
+    *n = l ? l->n_indices : 0;
+    return l ? l->indices : NULL;
+}

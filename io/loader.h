@@ -1,0 +1,57 @@
+/* Loaders: batches of a dataset, shuffled, prefetched, the same for any number of ranks. */
+#ifndef FLAMBEAU_IO_LOADER_H
+#define FLAMBEAU_IO_LOADER_H
+
+#include <flambeau/io/dataset.h>
+
+FB_BEGIN
+
+typedef struct fb_group fb_group;
+typedef struct fb_loader fb_loader;
+
+/** A micro-batch; it belongs to the loader until the next fb_loader_next (fb_set holds it longer). */
+typedef struct fb_batch {
+    fb_tensor *input, *target; /**< the fields of these names, or NULL */
+    int64_t n;                 /**< samples */
+    fb_batch_info at;
+} fb_batch;
+
+typedef struct fb_loader_options {
+    int64_t global_batch; /**< samples of a step over all ranks; 0: 32 */
+    int64_t micro_batch;  /**< at most so many at once; 0: a whole leaf */
+    bool shuffle;         /**< a new seeded order for each epoch */
+    bool drop_last;       /**< leave out the uneven rest of an epoch */
+    uint64_t seed;        /**< 0: the context's seed */
+    int prefetch;         /**< micro-batches read ahead; 0: 3 */
+} fb_loader_options;
+
+/**
+ * Open a loader on the data-parallel group (NULL: this process alone). The global batch is split
+ * into the group's leaves (`shards`, else one a rank); fb_loader_next gives this rank's leaves one
+ * after the other and tells the context which one it is, so that fb_backward weighs it rightly.
+ *
+ * FB_E_ARG if the batch is larger than the dataset. Not collective.
+ */
+FB_API FB_USE_RESULT fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds,
+                                               const fb_loader_options *opts);
+/** Whether another epoch begins or goes on: false after n_epochs and on error. Moves nothing. */
+FB_API bool fb_loader_epoch(fb_loader *loader, int64_t n_epochs);
+/** The next micro-batch; false at the end of the epoch and on error. */
+FB_API bool fb_loader_next(fb_loader *loader, fb_batch *batch);
+/** Any field of the current micro-batch by name: [n, sample shape]. */
+FB_API fb_tensor *fb_loader_field(fb_loader *loader, const char *name);
+/** Start at the first sample of the current epoch, for validation: the context is not driven, so that random numbers
+ *  and steps of a training loop are left alone. */
+FB_API void fb_loader_rewind(fb_loader *loader);
+/** Steps of an epoch. */
+FB_API int64_t fb_loader_steps(const fb_loader *loader);
+/** Global sample index within the epoch at which the next step begins. */
+FB_API int64_t fb_loader_position(const fb_loader *loader);
+/** Number of the current epoch, from 0. */
+FB_API int64_t fb_loader_epoch_number(const fb_loader *loader);
+/** Dataset indices of the current micro-batch, fb_batch.n of them (0 for an empty leaf). */
+FB_API const int64_t *fb_loader_indices(const fb_loader *loader, int64_t *n);
+FB_API void fb_loader_close(fb_loader *loader);
+
+FB_END
+#endif

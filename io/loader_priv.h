@@ -1,0 +1,76 @@
+/* A loader: the plan of an epoch, the thread that reads ahead, and the state that checkpoints keep. */
+#ifndef FLAMBEAU_IO_LOADER_PRIV_H
+#define FLAMBEAU_IO_LOADER_PRIV_H
+
+#include <pthread.h>
+
+#include <flambeau/io/loader.h>
+
+#include "io/dataset_priv.h"
+#include "io/order_priv.h"
+
+/* Which samples a micro-batch holds: positions begin .. begin + n of the epoch's order. */
+typedef struct fbi_unit {
+    int64_t position; /* where its step begins */
+    int64_t step_n;   /* samples of the step */
+    int64_t begin, n; /* n = 0: an empty leaf, filled with a copy of one sample of share 0 */
+    int64_t leaf;
+    bool first, last; /* of this rank in the step */
+} fbi_unit;
+
+/* A micro-batch in host memory, made by the thread. */
+typedef struct fbi_slot {
+    fbi_unit unit;
+    int64_t *indices;
+    void *fields[FB_MAX_FIELDS]; /* as delivered */
+} fbi_slot;
+
+/* Walks over the units of this rank in an epoch. */
+typedef struct fbi_plan {
+    int64_t size, batch, micro; /* dataset, global batch, largest micro-batch (0: whole leaves) */
+    int64_t leaves, first_leaf, n_leaves;
+    bool drop_last;
+    int64_t position, leaf, done; /* done: samples of the leaf already given */
+} fbi_plan;
+
+/* The next unit; false at the end of the epoch. */
+bool fbi_plan_next(fbi_plan *plan, fbi_unit *unit);
+/* Samples of the largest unit that the plan can give. */
+int64_t fbi_plan_largest(const fbi_plan *plan);
+
+struct fb_loader {
+    fb_context *ctx;
+    fb_dataset *ds;
+    fbi_plan plan; /* of the thread */
+    fbi_order order;
+    bool shuffle, driving, inside; /* inside: within an epoch that fb_loader_epoch began */
+    uint64_t seed;
+
+    int64_t epoch, position, step; /* state: position of the next step, steps done in all */
+    fb_tensor *tensors[FB_MAX_FIELDS]; /* of the current batch */
+    int64_t *indices;
+    int64_t n_indices;
+
+    /* between the threads; the lock guards what follows */
+    pthread_t thread;
+    bool started, quit, running, ended; /* running: the thread fills slots; ended: the plan is through */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint64_t generation; /* a rewind makes what the thread holds worthless */
+    fbi_slot *slots;
+    int n_slots, head, full;
+    void *scratch[FB_MAX_FIELDS]; /* one stored sample */
+    fb_status status;
+    char text[256];
+};
+
+/* The thread (io/prefetch.c). */
+fb_status fbi_prefetch_open(fb_loader *l);
+void fbi_prefetch_close(fb_loader *l);
+/* Begin at a position of an epoch; what was read ahead is dropped. */
+void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position);
+/* The oldest full slot, waiting for it; NULL: the epoch is through, or l->status is set. */
+fbi_slot *fbi_prefetch_take(fb_loader *l);
+void fbi_prefetch_give_back(fb_loader *l);
+
+#endif

@@ -1,0 +1,207 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/half.h"
+#include "io/loader_priv.h"
+
+static size_t delivered_bytes(const fb_dataset_field *f)
+{
+    return (size_t)fb_shape_numel(f->shape) * fb_dtype_size(fbi_dataset_deliver_dtype(f));
+}
+
+/* Stored values as F32: x * scale + shift. One loop a dtype, so that each is vectorised. */
+#define CONVERT(type, read)                                                                        \
+    do {                                                                                           \
+        const type *x = src;                                                                       \
+        for (int64_t i = 0; i < n; i++)                                                            \
+            out[i] = (float)read(x[i]) * scale + shift;                                            \
+    } while (0)
+
+static void convert(const fb_dataset_field *f, const void *src, float *out)
+{
+    int64_t n = fb_shape_numel(f->shape);
+    float scale = (float)f->scale, shift = (float)f->shift;
+    switch (f->dtype) {
+    case FB_F32:
+        CONVERT(float, );
+        break;
+    case FB_F64:
+        CONVERT(double, );
+        break;
+    case FB_F16:
+        CONVERT(uint16_t, fbi_f16_to_f32);
+        break;
+    case FB_BF16:
+        CONVERT(uint16_t, fbi_bf16_to_f32);
+        break;
+    case FB_I32:
+        CONVERT(int32_t, );
+        break;
+    case FB_I64:
+        CONVERT(int64_t, );
+        break;
+    case FB_U8:
+    case FB_BOOL:
+        CONVERT(uint8_t, );
+        break;
+    case FB_I8:
+        CONVERT(int8_t, );
+        break;
+    case FB_I16:
+        CONVERT(int16_t, );
+        break;
+    case FB_U16:
+        CONVERT(uint16_t, );
+        break;
+    case FB_DTYPE_DEFAULT:
+    case FB_DTYPE_COUNT:
+        break;
+    }
+}
+
+static fb_status fill(fb_loader *l, fbi_slot *slot, const fbi_order *order, char *text, size_t size)
+{
+    int64_t n = slot->unit.n ? slot->unit.n : 1;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = slot->unit.begin + i;
+        if (at >= order->n)
+            at = order->n - 1; /* an empty leaf at the very end */
+        int64_t index = l->shuffle ? fbi_order_at(order, at) : at;
+        slot->indices[i] = index;
+        void *out[FB_MAX_FIELDS];
+        for (int f = 0; f < l->ds->n_fields; f++) {
+            bool direct = l->ds->fields[f].scale == 0;
+            out[f] = direct ? (char *)slot->fields[f] + (size_t)i * l->ds->bytes[f] : l->scratch[f];
+        }
+        fb_status st = fbi_dataset_fetch(l->ds, index, out, text, size);
+        if (st)
+            return st;
+        for (int f = 0; f < l->ds->n_fields; f++)
+            if (l->ds->fields[f].scale != 0)
+                convert(&l->ds->fields[f], l->scratch[f],
+                        (float *)slot->fields[f] + i * fb_shape_numel(l->ds->fields[f].shape));
+    }
+    return FB_OK;
+}
+
+/* Reads ahead until the plan is through, then sleeps until a new one begins. */
+static void *work(void *arg)
+{
+    fb_loader *l = arg;
+    char text[sizeof l->text];
+    pthread_mutex_lock(&l->lock);
+    for (;;) {
+        while (!l->quit && (!l->running || l->full == l->n_slots))
+            pthread_cond_wait(&l->changed, &l->lock);
+        if (l->quit)
+            break;
+        fbi_slot *slot = &l->slots[(l->head + l->full) % l->n_slots];
+        uint64_t generation = l->generation;
+        if (!fbi_plan_next(&l->plan, &slot->unit)) {
+            l->running = false;
+            l->ended = true;
+            pthread_cond_broadcast(&l->changed);
+            continue;
+        }
+        fbi_order order = l->order;
+        pthread_mutex_unlock(&l->lock);
+        fb_status st = fill(l, slot, &order, text, sizeof text);
+        pthread_mutex_lock(&l->lock);
+        if (generation != l->generation)
+            continue; /* rewound meanwhile */
+        if (st) {
+            l->status = st;
+            memcpy(l->text, text, sizeof text);
+            l->running = false;
+        } else {
+            l->full++;
+        }
+        pthread_cond_broadcast(&l->changed);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+fb_status fbi_prefetch_open(fb_loader *l)
+{
+    size_t largest = (size_t)fbi_plan_largest(&l->plan);
+    l->slots = calloc((size_t)l->n_slots, sizeof *l->slots);
+    if (!l->slots)
+        return FB_E_NOMEM;
+    for (int s = 0; s < l->n_slots; s++) {
+        l->slots[s].indices = malloc(largest * sizeof(int64_t));
+        if (!l->slots[s].indices)
+            return FB_E_NOMEM;
+        for (int f = 0; f < l->ds->n_fields; f++) {
+            l->slots[s].fields[f] = malloc(largest * delivered_bytes(&l->ds->fields[f]));
+            if (!l->slots[s].fields[f])
+                return FB_E_NOMEM;
+        }
+    }
+    for (int f = 0; f < l->ds->n_fields; f++) {
+        l->scratch[f] = malloc(l->ds->bytes[f]);
+        if (!l->scratch[f])
+            return FB_E_NOMEM;
+    }
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->changed, NULL);
+    if (pthread_create(&l->thread, NULL, work, l))
+        return FB_E_NOMEM;
+    l->started = true;
+    return FB_OK;
+}
+
+void fbi_prefetch_close(fb_loader *l)
+{
+    if (l->started) {
+        pthread_mutex_lock(&l->lock);
+        l->quit = true;
+        pthread_cond_broadcast(&l->changed);
+        pthread_mutex_unlock(&l->lock);
+        pthread_join(l->thread, NULL);
+        pthread_mutex_destroy(&l->lock);
+        pthread_cond_destroy(&l->changed);
+    }
+    for (int s = 0; l->slots && s < l->n_slots; s++) {
+        free(l->slots[s].indices);
+        for (int f = 0; f < FB_MAX_FIELDS; f++)
+            free(l->slots[s].fields[f]);
+    }
+    free(l->slots);
+    for (int f = 0; f < FB_MAX_FIELDS; f++)
+        free(l->scratch[f]);
+}
+
+void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
+{
+    pthread_mutex_lock(&l->lock);
+    l->generation++;
+    l->plan.position = position;
+    l->plan.leaf = l->plan.done = 0;
+    l->order = fbi_order_make(l->ds->size, l->seed, epoch);
+    l->full = 0;
+    l->ended = false;
+    l->running = l->status == FB_OK;
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+
+fbi_slot *fbi_prefetch_take(fb_loader *l)
+{
+    pthread_mutex_lock(&l->lock);
+    while (!l->full && l->running)
+        pthread_cond_wait(&l->changed, &l->lock);
+    fbi_slot *slot = l->full ? &l->slots[l->head] : NULL;
+    pthread_mutex_unlock(&l->lock);
+    return slot;
+}
+
+void fbi_prefetch_give_back(fb_loader *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->head = (l->head + 1) % l->n_slots;
+    l->full--;
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}

@@ -1,0 +1,83 @@
+/* What a checkpoint holds: objects under names. Built once. */
+#ifndef FLAMBEAU_IO_STATE_H
+#define FLAMBEAU_IO_STATE_H
+
+#include <flambeau/core/nn/module.h>
+#include <flambeau/core/optim/ema.h>
+#include <flambeau/core/optim/meter.h>
+#include <flambeau/core/optim/optim.h>
+#include <flambeau/core/optim/schedule.h>
+#include <flambeau/io/loader.h>
+
+FB_BEGIN
+
+typedef struct fb_state fb_state;
+
+FB_API FB_USE_RESULT fb_state *fb_state_open(fb_context *ctx);
+/** Parameters and buffers by name. */
+FB_API fb_status fb_state_add_module(fb_state *s, const char *name, fb_module *m);
+/** State by parameter name, and the count of steps. */
+FB_API fb_status fb_state_add_optimizer(fb_state *s, const char *name, fb_optimizer *opt);
+FB_API fb_status fb_state_add_schedule(fb_state *s, const char *name, fb_schedule *schedule);
+/** Epoch, position and steps. */
+FB_API fb_status fb_state_add_loader(fb_state *s, const char *name, fb_loader *loader);
+FB_API fb_status fb_state_add_ema(fb_state *s, const char *name, fb_ema *ema);
+FB_API fb_status fb_state_add_meter(fb_state *s, const char *name, fb_meter *meter);
+/** A tensor of any kind; its values are replaced by a resume. */
+FB_API fb_status fb_state_add_tensor(fb_state *s, const char *name, fb_tensor *t);
+FB_API fb_status fb_state_add_int(fb_state *s, const char *name, int64_t *value);
+FB_API fb_status fb_state_add_double(fb_state *s, const char *name, double *value);
+/** XXH3-64 over names and values of everything, as hex: the same on every rank after a step. "" on error. */
+FB_API const char *fb_state_digest(fb_state *s, char hex[17]);
+FB_API void fb_state_close(fb_state *s);
+
+FB_END
+
+#ifndef __cplusplus
+#define fb_state_add(s, name, x)                                                                   \
+    _Generic((x),                                                                                  \
+        fb_module *: fb_state_add_module,                                                          \
+        fb_optimizer *: fb_state_add_optimizer,                                                    \
+        fb_schedule *: fb_state_add_schedule,                                                      \
+        fb_loader *: fb_state_add_loader,                                                          \
+        fb_ema *: fb_state_add_ema,                                                                \
+        fb_meter *: fb_state_add_meter,                                                            \
+        fb_tensor *: fb_state_add_tensor,                                                          \
+        int64_t *: fb_state_add_int,                                                               \
+        double *: fb_state_add_double)(s, name, x)
+#else
+inline fb_status fb_state_add(fb_state *s, const char *n, fb_module *x)
+{
+    return fb_state_add_module(s, n, x);
+}
+inline fb_status fb_state_add(fb_state *s, const char *n, fb_optimizer *x)
+{
+    return fb_state_add_optimizer(s, n, x);
+}
+inline fb_status fb_state_add(fb_state *s, const char *n, fb_schedule *x)
+{
+    return fb_state_add_schedule(s, n, x);
+}
+inline fb_status fb_state_add(fb_state *s, const char *n, fb_loader *x)
+{
+    return fb_state_add_loader(s, n, x);
+}
+inline fb_status fb_state_add(fb_state *s, const char *n, fb_ema *x)
+{
+    return fb_state_add_ema(s, n, x);
+}
+inline fb_status fb_state_add(fb_state *s, const char *n, fb_meter *x)
+{
+    return fb_state_add_meter(s, n, x);
+}
+inline fb_status fb_state_add(fb_state *s, const char *n, int64_t *x)
+{
+    return fb_state_add_int(s, n, x);
+}
+inline fb_status fb_state_add(fb_state *s, const char *n, double *x)
+{
+    return fb_state_add_double(s, n, x);
+}
+#endif
+
+#endif

@@ -1,0 +1,27 @@
+/* A state as checkpoints see it: tensors and scalars by name. */
+#ifndef FLAMBEAU_IO_STATE_PRIV_H
+#define FLAMBEAU_IO_STATE_PRIV_H
+
+#include <flambeau/io/state.h>
+
+#include "core/optim/optim_priv.h"
+
+enum { FBI_KEY_BYTES = 512 };
+
+/* One entry: a tensor, an integer or a double. */
+typedef struct fbi_entry {
+    char key[FBI_KEY_BYTES]; /* "model/conv1.weight" */
+    fb_tensor *t;
+    int64_t *i;
+    double *f;
+} fbi_entry;
+
+typedef fb_status (*fbi_entry_visit)(const fbi_entry *entry, void *user);
+
+/* Every entry, in the order of adding; modules are materialised first. Stops at a non-zero status. */
+fb_status fbi_state_each(fb_state *s, fbi_entry_visit fn, void *user);
+fb_context *fbi_state_context(fb_state *s);
+/* Steps done, for the name of a checkpoint: those of the first loader or optimizer; -1 without one. */
+int64_t fbi_state_step(fb_state *s);
+
+#endif
