@@ -1,5 +1,5 @@
-/* Column sums. Rows are cut into blocks that depend on the sizes only; the blocks' sums are added in
- * order, in double: the bits do not depend on the number of threads. */
+/* Column sums. Rows are cut into blocks that depend on the sizes only; the blocks' sums are added
+ * in order, in double: the bits do not depend on the number of threads. */
 #include <stdlib.h>
 
 #include "core/cpu/columns_priv.h"
@@ -18,8 +18,8 @@ enum { ROWS = 64, BLOCKS = 64 }; /* least rows of a block, most blocks */
 #undef T
 #undef FN
 
-fb_status fbi_cpu_columns(const fbi_call *c, fbi_column_kind kind, const fbi_columns *p,
-                          double *s0, double *s1)
+fb_status fbi_cpu_columns(const fbi_call *c, fbi_column_kind kind, const fbi_columns *p, double *s0,
+                          double *s1)
 {
     int64_t each = (p->rows + BLOCKS - 1) / BLOCKS, n = p->cols;
     each = each < ROWS ? ROWS : each;

@@ -22,8 +22,8 @@ typedef struct fbi_columns {
     fb_dtype dtype;
     int64_t rows, cols;
     const void *a, *b;
-    const double *shift;                   /* [cols] */
-    const double *row_shift, *row_scale;   /* [rows] */
+    const double *shift;                 /* [cols] */
+    const double *row_shift, *row_scale; /* [rows] */
 } fbi_columns;
 
 /* Sums in double: s0, s1 [cols]; s1 may be NULL where it is not used. */

@@ -1,8 +1,8 @@
 /* One block of rows of a column sum, for one element type: T and FN(name). No include guard. */
 
-static inline __attribute__((always_inline)) void
-FN(block_of)(fbi_column_kind kind, const fbi_columns *p, int64_t i0, int64_t i1, double *s0,
-             double *s1)
+static inline __attribute__((always_inline)) void FN(block_of)(fbi_column_kind kind,
+                                                               const fbi_columns *p, int64_t i0,
+                                                               int64_t i1, double *s0, double *s1)
 {
     const T *a = p->a, *b = p->b;
     int64_t n = p->cols;

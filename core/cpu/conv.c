@@ -96,12 +96,12 @@ static fb_status run(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p, v
     return st;
 }
 
-#define CONV(a, x, w, y)                                                                           \
-    {                                                                                              \
-        .dtype = (fb_dtype)(x)->dtype, .n = (x)->size[0], .c = (x)->size[1], .h = (x)->size[2],    \
-        .w = (x)->size[3], .k = (y)->size[1], .oh = (y)->size[2], .ow = (y)->size[3],              \
-        .kh = (w)->size[2], .kw = (w)->size[3], .stride = {(a)->sh, (a)->sw},                      \
-        .padding = {(a)->ph, (a)->pw}, .dilation = {(a)->dh, (a)->dw}, .groups = (a)->groups       \
+#define CONV(a, x, w, y)                                                                        \
+    {                                                                                           \
+        .dtype = (fb_dtype)(x)->dtype, .n = (x)->size[0], .c = (x)->size[1], .h = (x)->size[2], \
+        .w = (x)->size[3], .k = (y)->size[1], .oh = (y)->size[2], .ow = (y)->size[3],           \
+        .kh = (w)->size[2], .kw = (w)->size[3], .stride = {(a)->sh, (a)->sw},                   \
+        .padding = {(a)->ph, (a)->pw}, .dilation = {(a)->dh, (a)->dw}, .groups = (a)->groups    \
     }
 
 /* Memory of a weight or bias, row-major; *copy is freed by the caller. */

@@ -1,8 +1,9 @@
 /* oneDNN: engine, primitive cache, scratch memory.
  *
- * Creating a primitive costs 25 us to 1 ms and running a small one 0.3 us, so each is made once per key
- * and its memory objects are re-aimed. oneDNN's results depend on the thread count at creation and at
- * execution, and are wrong when the team is shorter than it believes: both happen under c->threads. */
+ * Creating a primitive costs 25 us to 1 ms and running a small one 0.3 us, so each is made once per
+ * key and its memory objects are re-aimed. oneDNN's results depend on the thread count at creation
+ * and at execution, and are wrong when the team is shorter than it believes: both happen under
+ * c->threads. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,8 @@ static void empty(fbi_dnn *d)
 static void dnn_close(void *self)
 {
     fbi_dnn *d = self;
+    if (d->ctx->device == d)
+        d->ctx->device = NULL;
     if (d->table)
         empty(d);
     free(d->table);
@@ -103,10 +106,9 @@ failed:
 
 fbi_dnn *fbi_dnn_of(fb_context *ctx)
 {
-    for (uint32_t i = 0; i < ctx->closers_n; i++)
-        if (ctx->closers[i].close == dnn_close)
-            return ctx->closers[i].object;
-    return dnn_open(ctx);
+    if (!ctx->device)
+        ctx->device = dnn_open(ctx); /* the CPU backend has no other state */
+    return ctx->device;
 }
 
 const char *fbi_dnn_version(void)

@@ -1,4 +1,5 @@
-/* The few calls that differ between oneDNN 2.6 and 3.x, with one text for both (dnn_v2.c, dnn_v3.c). */
+/* The few calls that differ between oneDNN 2.6 and 3.x, with one text for both (dnn_v2.c,
+ * dnn_v3.c). */
 #ifndef FLAMBEAU_CORE_CPU_DNN_API_PRIV_H
 #define FLAMBEAU_CORE_CPU_DNN_API_PRIV_H
 

@@ -1,5 +1,5 @@
-/* Convolutions by oneDNN: channels-last activations, plain weights outside, oneDNN's own layout of the
- * weights inside. The reorder costs 1-4 % of the convolution. */
+/* Convolutions by oneDNN: channels-last activations, plain weights outside, oneDNN's own layout of
+ * the weights inside. The reorder costs 1-4 % of the convolution. */
 #include <string.h>
 
 #include "core/cpu/dnn_state_priv.h"
@@ -30,8 +30,8 @@ static bool describe(const fbi_conv *p, bool bias, descriptors *d)
 }
 
 /* Arguments in the order src, weights, dst, bias, with the names that the direction gives them. */
-static dnnl_status_t add_args(fbi_dnn *d, fbi_dnn_entry *e, fbi_conv_kind kind, const descriptors *m,
-                              fbi_cmd weight)
+static dnnl_status_t add_args(fbi_dnn *d, fbi_dnn_entry *e, fbi_conv_kind kind,
+                              const descriptors *m, fbi_cmd weight)
 {
     static const int what[3][3] = {
         [FBI_CONV_FWD] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
@@ -115,14 +115,14 @@ fb_status fbi_dnn_conv(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p,
     fbi_dnn *d = p->dtype == FB_F32 ? fbi_dnn_of(c->ctx) : NULL;
     if (!d)
         return p->dtype == FB_F32 ? c->ctx->status : FB_E_UNSUPPORTED;
-    double flops = 2.0 * (double)(p->n * p->k * p->oh * p->ow) *
-                   (double)(p->c / p->groups * p->kh * p->kw);
+    double flops =
+        2.0 * (double)(p->n * p->k * p->oh * p->ow) * (double)(p->c / p->groups * p->kh * p->kw);
     int threads = flops < 1e6 ? 1 : c->threads;
     fbi_dnn_key key = {.kind = 2 + (int64_t)kind,
                        .threads = threads,
-                       .v = {p->n, p->c, p->h, p->w, p->k, p->oh, p->ow, p->kh, p->kw,
-                             p->stride[0], p->stride[1], p->padding[0], p->padding[1],
-                             p->dilation[0], p->dilation[1], p->groups, bias != NULL}};
+                       .v = {p->n, p->c, p->h, p->w, p->k, p->oh, p->ow, p->kh, p->kw, p->stride[0],
+                             p->stride[1], p->padding[0], p->padding[1], p->dilation[0],
+                             p->dilation[1], p->groups, bias != NULL}};
     bool found;
     fbi_dnn_entry *e = fbi_dnn_find(d, &key, &found);
     if (!e)

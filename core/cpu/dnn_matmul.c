@@ -27,7 +27,8 @@ static shapes shapes_of(const fbi_mm *g)
     shapes s = {.n = g->batch > 1 ? 3 : 2};
     int o = s.n - 2;
     if (o) {
-        bool one_a = g->a_b == 0, one_b = g->b_b == 0; /* the same matrix for all: oneDNN broadcasts */
+        bool one_a = g->a_b == 0,
+             one_b = g->b_b == 0; /* the same matrix for all: oneDNN broadcasts */
         s.a[0] = one_a ? 1 : g->batch;
         s.b[0] = one_b ? 1 : g->batch;
         s.c[0] = g->batch;

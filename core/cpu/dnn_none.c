@@ -28,4 +28,7 @@ fbi_dnn *fbi_dnn_of(fb_context *ctx)
     return NULL;
 }
 
-const char *fbi_dnn_version(void) { return "none"; }
+const char *fbi_dnn_version(void)
+{
+    return "none";
+}

@@ -59,6 +59,9 @@ dnnl_status_t fbi_dnn_reorder_run(fbi_dnn *d, fbi_dnn_reorder *r, void *from, vo
 int fbi_dnn_threads_begin(int threads);
 void fbi_dnn_threads_end(int before);
 
-static inline size_t fbi_dnn_round(size_t bytes) { return (bytes + 4095) & ~(size_t)4095; }
+static inline size_t fbi_dnn_round(size_t bytes)
+{
+    return (bytes + 4095) & ~(size_t)4095;
+}
 
 #endif

@@ -25,9 +25,15 @@ fbi_md fbi_md_any(int n, const int64_t *dims)
     return m;
 }
 
-void fbi_md_free(fbi_md m) { free(m); }
+void fbi_md_free(fbi_md m)
+{
+    free(m);
+}
 
-dnnl_status_t fbi_post_sum(dnnl_post_ops_t p) { return dnnl_post_ops_append_sum(p, 1.0f); }
+dnnl_status_t fbi_post_sum(dnnl_post_ops_t p)
+{
+    return dnnl_post_ops_append_sum(p, 1.0f);
+}
 
 dnnl_status_t fbi_pd_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_cmd a, fbi_cmd b,
                             fbi_cmd bias, fbi_cmd c, const_dnnl_primitive_attr_t attr)
@@ -50,9 +56,8 @@ dnnl_status_t fbi_pd_conv(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_conv_k
                                                         p->dilation, p->padding, p->padding);
         break;
     case FBI_CONV_DATA:
-        st = dnnl_dilated_convolution_backward_data_desc_init(&d, alg, p->src, p->weight, p->dst,
-                                                              p->stride, p->dilation, p->padding,
-                                                              p->padding);
+        st = dnnl_dilated_convolution_backward_data_desc_init(
+            &d, alg, p->src, p->weight, p->dst, p->stride, p->dilation, p->padding, p->padding);
         break;
     case FBI_CONV_WEIGHT:
         st = dnnl_dilated_convolution_backward_weights_desc_init(

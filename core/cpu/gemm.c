@@ -5,7 +5,8 @@
 #include "core/cpu/gemm_priv.h"
 #include "core/cpu/dnn_priv.h"
 
-/* Sizes of a tile of C, a block of K and the rows of the innermost kernel (multiples of each other). */
+/* Sizes of a tile of C, a block of K and the rows of the innermost kernel (multiples of each
+ * other). */
 enum { FBI_MB = 48, FBI_NB = 64, FBI_KB = 128, FBI_MR = 6 };
 
 #define T     float

@@ -19,8 +19,14 @@ typedef struct cell {
     int64_t y0, y1, x0, x1, count;
 } cell;
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+static inline int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
 
 static cell cell_of(const pool *p, int64_t oy, int64_t ox)
 {
@@ -109,8 +115,8 @@ fb_status FBI_KERNEL(max_pool2d_pick)(const fbi_call *c)
     return run(c, PICK, &p);
 }
 
-#define MEAN_WINDOWS(p, a)                                                                         \
-    ((p).k[0] = (a)->kh, (p).k[1] = (a)->kw, (p).stride[0] = (a)->sh, (p).stride[1] = (a)->sw,     \
+#define MEAN_WINDOWS(p, a)                                                                     \
+    ((p).k[0] = (a)->kh, (p).k[1] = (a)->kw, (p).stride[0] = (a)->sh, (p).stride[1] = (a)->sw, \
      (p).pad[0] = (a)->ph, (p).pad[1] = (a)->pw)
 
 fb_status FBI_KERNEL(avg_pool2d)(const fbi_call *c)

@@ -7,8 +7,8 @@
 #include <flambeau/core/ops/view.h>
 
 /* The attributes that the three rows share, from one row's to another's. */
-#define SHARED(a)                                                                                  \
-    .sh = (a)->sh, .sw = (a)->sw, .ph = (a)->ph, .pw = (a)->pw, .dh = (a)->dh, .dw = (a)->dw,      \
+#define SHARED(a)                                                                             \
+    .sh = (a)->sh, .sw = (a)->sw, .ph = (a)->ph, .pw = (a)->pw, .dh = (a)->dh, .dw = (a)->dw, \
     .groups = (a)->groups
 
 fb_status fbi_infer_conv2d(fbi_call *c)
@@ -27,13 +27,13 @@ fb_status fbi_infer_conv2d(fbi_call *c)
     if (st)
         return st;
     if (a->sh < 1 || a->sw < 1 || a->dh < 1 || a->dw < 1 || a->ph < 0 || a->pw < 0 || a->groups < 1)
-        return fbi_op_fail(c, FB_E_ARG, "stride, dilation and groups are at least 1, padding at "
-                                        "least 0");
+        return fbi_op_fail(c, FB_E_ARG,
+                           "stride, dilation and groups are at least 1, padding at "
+                           "least 0");
     if (x->size[1] != w->size[1] * a->groups)
-        return fbi_op_fail(c, FB_E_SHAPE,
-                           "input has %lld channels, weight expects %lld: input %s, weight %s",
-                           (long long)x->size[1], (long long)(w->size[1] * a->groups), fbi_text(x),
-                           fbi_text(w));
+        return fbi_op_fail(
+            c, FB_E_SHAPE, "input has %lld channels, weight expects %lld: input %s, weight %s",
+            (long long)x->size[1], (long long)(w->size[1] * a->groups), fbi_text(x), fbi_text(w));
     if (w->size[0] % a->groups)
         return fbi_op_fail(c, FB_E_SHAPE, "%lld groups do not divide the %lld output channels",
                            (long long)a->groups, (long long)w->size[0]);
@@ -203,8 +203,14 @@ fb_tensor *fb_conv_transpose2d(fb_tensor *x, fb_tensor *w, fb_tensor *b,
                  fbi_text(x), fbi_text(w));
         return NULL;
     }
-    fbi_attrs_conv2d_bwd_data a = {o.stride[0],   o.stride[1],   o.padding[0], o.padding[1],
-                                   o.dilation[0], o.dilation[1], o.groups,     0,
+    fbi_attrs_conv2d_bwd_data a = {o.stride[0],
+                                   o.stride[1],
+                                   o.padding[0],
+                                   o.padding[1],
+                                   o.dilation[0],
+                                   o.dilation[1],
+                                   o.groups,
+                                   0,
                                    0};
     a.h = (x->size[2] - 1) * a.sh - 2 * a.ph + a.dh * (w->size[2] - 1) + 1;
     a.w = (x->size[3] - 1) * a.sw - 2 * a.pw + a.dw * (w->size[3] - 1) + 1;

@@ -35,7 +35,8 @@ FB_API FB_USE_RESULT fb_tensor *fb_conv2d(fb_tensor *x, fb_tensor *w, fb_tensor 
  * @param x [N, K, H, W]
  * @param w [K, C / groups, kh, kw]
  * @param b [C] or NULL
- * @return  [N, C, OH, OW], OH = (H - 1) stride - 2 padding + dilation (kh - 1) + 1, or NULL as above
+ * @return  [N, C, OH, OW], OH = (H - 1) stride - 2 padding + dilation (kh - 1) + 1, or NULL as
+ * above
  */
 FB_API FB_USE_RESULT fb_tensor *fb_conv_transpose2d(fb_tensor *x, fb_tensor *w, fb_tensor *b,
                                                     const fb_conv_options *opts);

@@ -192,8 +192,7 @@ fb_status fbi_infer_linear_dx(fbi_call *c)
 fb_status fbi_infer_linear_dw(fbi_call *c)
 {
     const fb_tensor *g = c->in[0], *x = c->in[1];
-    return fbi_out(c, 0, (fb_dtype)g->dtype,
-                   FB_SHAPE(g->size[g->ndim - 1], x->size[x->ndim - 1]));
+    return fbi_out(c, 0, (fb_dtype)g->dtype, FB_SHAPE(g->size[g->ndim - 1], x->size[x->ndim - 1]));
 }
 
 fb_status fbi_infer_linear_db(fbi_call *c)

@@ -19,12 +19,14 @@ static fb_status windows(const fbi_call *c, const int64_t k[2], const int64_t st
         if (k[i] < 1 || stride[i] < 1 || dil[i] < 1)
             return fbi_op_fail(c, FB_E_ARG, "window, stride and dilation are at least 1");
         if (pad[i] < 0 || pad[i] > k[i] / 2)
-            return fbi_op_fail(c, FB_E_ARG, "padding %lld is not within 0 .. half of the window %lld",
+            return fbi_op_fail(c, FB_E_ARG,
+                               "padding %lld is not within 0 .. half of the window %lld",
                                (long long)pad[i], (long long)k[i]);
         out->d[2 + i] = fbi_conv_size(x->size[2 + i], k[i], stride[i], pad[i], dil[i]);
         if (out->d[2 + i] < 1)
-            return fbi_op_fail(c, FB_E_SHAPE, "a window of %lld x %lld is larger than the padded "
-                                              "input %s",
+            return fbi_op_fail(c, FB_E_SHAPE,
+                               "a window of %lld x %lld is larger than the padded "
+                               "input %s",
                                (long long)k[0], (long long)k[1], fbi_text(x));
     }
     return FB_OK;
@@ -104,16 +106,23 @@ void fbi_sample_max_pool2d(fbi_samples *s)
 }
 
 /* Sizes 2 and 3 of x, or zeros: what the backward pass has to give back. */
-static int64_t rows_of(const fb_tensor *x) { return fb_ndim(x) == 4 ? fb_size(x, 2) : 0; }
-static int64_t cols_of(const fb_tensor *x) { return fb_ndim(x) == 4 ? fb_size(x, 3) : 0; }
+static int64_t rows_of(const fb_tensor *x)
+{
+    return fb_ndim(x) == 4 ? fb_size(x, 2) : 0;
+}
+static int64_t cols_of(const fb_tensor *x)
+{
+    return fb_ndim(x) == 4 ? fb_size(x, 3) : 0;
+}
 
 fb_tensor *fb_max_pool2d(fb_tensor *x, int64_t kh, int64_t kw, const fb_conv_options *opts)
 {
     fb_context *ctx = fb_context_of(x);
     FBI_ENTRY(ctx);
     fbi_conv_opts o = fbi_conv_opts_of(opts, (int64_t[]){kh, kw});
-    fbi_attrs_max_pool2d a = {kh, kw, o.stride[0], o.stride[1], o.padding[0],
-                              o.padding[1], o.dilation[0], o.dilation[1], rows_of(x), cols_of(x)};
+    fbi_attrs_max_pool2d a = {kh,           kw,           o.stride[0],   o.stride[1],
+                              o.padding[0], o.padding[1], o.dilation[0], o.dilation[1],
+                              rows_of(x),   cols_of(x)};
     fb_tensor *out[2] = {NULL};
     if (!ctx || fbi_run(ctx, FBI_OP_max_pool2d, &a, &x, 1, out))
         return NULL;

@@ -1,0 +1,227 @@
+/* batch_norm and layer_norm: statistics in double, in an order that only the sizes decide. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/cpu/kernels_isa.h"
+#include "core/cpu/columns_priv.h"
+#include "core/cpu/nhwc_priv.h"
+
+enum { LANES = 16 };
+
+#define T     float
+#define FN(x) x##_f32
+#include "core/cpu/norm_t.h"
+#undef T
+#undef FN
+#define T     double
+#define FN(x) x##_f64
+#include "core/cpu/norm_t.h"
+#undef T
+#undef FN
+
+static fb_status need_wide(const fbi_call *c, const fb_tensor *x)
+{
+    if (x->dtype == FB_F32 || x->dtype == FB_F64)
+        return FB_OK;
+    return fbi_fail(c->ctx, FB_E_DTYPE, "%s: F32 or F64 wanted, not %s", c->op->name,
+                    fb_dtype_name((fb_dtype)x->dtype));
+}
+
+/* [N, C] or [N, C, H, W] as dense rows of channels. */
+static void *channel_rows(const fbi_call *c, const fb_tensor *t, void **copy)
+{
+    if (t->ndim == 4)
+        return fbi_cpu_nhwc(c, t, copy);
+    *copy = NULL;
+    return fbi_contiguous(t) ? fbi_ptr(t) : (*copy = fbi_cpu_dense(c, t));
+}
+
+static void *row_major(const fbi_call *c, const fb_tensor *t, void **copy)
+{
+    *copy = NULL;
+    return fbi_contiguous(t) ? fbi_ptr(t) : (*copy = fbi_cpu_dense(c, t));
+}
+
+/* Element j of a vector. */
+static double get(const fb_tensor *t, int64_t j)
+{
+    int64_t at = j * t->stride[0];
+    return t->dtype == FB_F32 ? (double)((const float *)fbi_ptr(t))[at]
+                              : ((const double *)fbi_ptr(t))[at];
+}
+
+static void put(fb_tensor *t, int64_t j, double v)
+{
+    if (t->dtype == FB_F32)
+        ((float *)fbi_ptr(t))[j] = (float)v;
+    else
+        ((double *)fbi_ptr(t))[j] = v;
+}
+
+static int threads_for(const fbi_call *c, const fb_tensor *x)
+{
+    return x->numel > FBI_PAR_MIN ? c->threads : 1;
+}
+
+fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
+{
+    const fbi_attrs_batch_norm *a = c->attrs;
+    const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
+    int64_t n = x->size[1], rows = x->numel / n;
+    fb_status st = need_wide(c, x);
+    if (st)
+        return st;
+    void *copy, *data = channel_rows(c, x, &copy);
+    double *mean = data ? fbi_cpu_scratch(c, (size_t)n * 4 * sizeof(double)) : NULL;
+    if (!mean) {
+        free(copy);
+        return c->ctx->status;
+    }
+    double *squares = mean + n, *scale = mean + 2 * n, *shift = mean + 3 * n;
+    fbi_columns p = {.dtype = (fb_dtype)x->dtype, .rows = rows, .cols = n, .a = data};
+    st = fbi_cpu_columns(c, FBI_COL_SUM, &p, mean, NULL);
+    for (int64_t j = 0; j < n; j++)
+        mean[j] /= (double)rows;
+    p.shift = mean;
+    st = st ? st : fbi_cpu_columns(c, FBI_COL_SQUARES, &p, squares, NULL);
+    for (int64_t j = 0; j < n && !st; j++) {
+        double var = squares[j] / (double)rows;
+        put(c->out[1], j, mean[j]);
+        put(c->out[2], j, var);
+        scale[j] = (w ? get(w, j) : 1) / sqrt(var + a->eps);
+        shift[j] = (b ? get(b, j) : 0) - mean[j] * scale[j];
+    }
+    if (!st && x->dtype == FB_F32)
+        affine_f32(data, rows, n, scale, shift, fbi_ptr(c->out[0]), threads_for(c, x));
+    else if (!st)
+        affine_f64(data, rows, n, scale, shift, fbi_ptr(c->out[0]), threads_for(c, x));
+    free(mean);
+    free(copy);
+    return st;
+}
+
+/* With h = (x - mean) rstd and sums over the batch of M elements:
+ * dx = w rstd (g - sum g / M - h sum (g h) / M), dw = sum g h, db = sum g. */
+fb_status FBI_KERNEL(batch_norm_bwd)(const fbi_call *c)
+{
+    const fbi_attrs_batch_norm_bwd *a = c->attrs;
+    const fb_tensor *g = c->in[0], *x = c->in[1], *w = c->in[2];
+    int64_t n = x->size[1], rows = x->numel / n;
+    fb_status st = need_wide(c, x);
+    if (st)
+        return st;
+    void *copy[2] = {NULL};
+    void *gd = channel_rows(c, g, &copy[0]), *xd = gd ? channel_rows(c, x, &copy[1]) : NULL;
+    double *mean = xd ? fbi_cpu_scratch(c, (size_t)n * 6 * sizeof(double)) : NULL;
+    if (!mean) {
+        st = c->ctx->status;
+        goto done;
+    }
+    double *sg = mean + n, *sgx = mean + 2 * n, *f = mean + 3 * n;
+    for (int64_t j = 0; j < n; j++)
+        mean[j] = get(c->in[3], j);
+    fbi_columns p = {
+        .dtype = (fb_dtype)x->dtype, .rows = rows, .cols = n, .a = gd, .b = xd, .shift = mean};
+    st = fbi_cpu_columns(c, FBI_COL_DOT, &p, sg, sgx);
+    if (st)
+        goto done;
+    for (int64_t j = 0; j < n; j++) {
+        double rstd = 1 / sqrt(get(c->in[4], j) + a->eps), m = (double)rows;
+        double scale = (w ? get(w, j) : 1) * rstd;
+        f[j] = scale;
+        f[n + j] = -scale * rstd * rstd * sgx[j] / m;
+        f[2 * n + j] = -scale * sg[j] / m;
+        put(c->out[1], j, sgx[j] * rstd);
+        put(c->out[2], j, sg[j]);
+    }
+    if (x->dtype == FB_F32)
+        batch_dx_f32(gd, xd, rows, n, mean, f, f + n, f + 2 * n, fbi_ptr(c->out[0]),
+                     threads_for(c, x));
+    else
+        batch_dx_f64(gd, xd, rows, n, mean, f, f + n, f + 2 * n, fbi_ptr(c->out[0]),
+                     threads_for(c, x));
+
+done:
+    free(mean);
+    free(copy[0]);
+    free(copy[1]);
+    return st;
+}
+
+fb_status FBI_KERNEL(layer_norm)(const fbi_call *c)
+{
+    const fbi_attrs_layer_norm *a = c->attrs;
+    const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
+    void *copy[3] = {NULL};
+    fb_status st = need_wide(c, x);
+    if (st)
+        return st;
+    void *xd = row_major(c, x, &copy[0]), *wd = w ? row_major(c, w, &copy[1]) : NULL;
+    void *bd = b ? row_major(c, b, &copy[2]) : NULL;
+    int64_t rows = c->out[1]->numel, cols = rows ? x->numel / rows : 0;
+    int threads = threads_for(c, x);
+    if (!xd || (w && !wd) || (b && !bd))
+        st = c->ctx->status;
+    else if (x->dtype == FB_F32)
+        layer_f32(xd, rows, cols, wd, bd, a->eps, fbi_ptr(c->out[0]), fbi_ptr(c->out[1]),
+                  fbi_ptr(c->out[2]), threads);
+    else
+        layer_f64(xd, rows, cols, wd, bd, a->eps, fbi_ptr(c->out[0]), fbi_ptr(c->out[1]),
+                  fbi_ptr(c->out[2]), threads);
+    for (int i = 0; i < 3; i++)
+        free(copy[i]);
+    return st;
+}
+
+/* dw = sum over rows of g h, db = sum over rows of g. */
+static fb_status layer_params(const fbi_call *c, const void *g, const void *x, const void *mean,
+                              const void *rstd, int64_t rows, int64_t cols)
+{
+    bool wide = c->in[1]->dtype == FB_F64;
+    double *s = fbi_cpu_scratch(c, (size_t)(2 * rows + 2 * cols) * sizeof(double));
+    if (!s)
+        return c->ctx->status;
+    double *sg = s + 2 * rows, *sgh = sg + cols;
+    for (int64_t i = 0; i < rows; i++) {
+        s[i] = wide ? ((const double *)mean)[i] : (double)((const float *)mean)[i];
+        s[rows + i] = wide ? ((const double *)rstd)[i] : (double)((const float *)rstd)[i];
+    }
+    fbi_columns p = {.dtype = (fb_dtype)c->in[1]->dtype,
+                     .rows = rows,
+                     .cols = cols,
+                     .a = g,
+                     .b = x,
+                     .row_shift = s,
+                     .row_scale = s + rows};
+    fb_status st = fbi_cpu_columns(c, FBI_COL_ROW_DOT, &p, sg, sgh);
+    for (int64_t j = 0; j < cols && !st; j++) {
+        put(c->out[1], j, sgh[j]);
+        put(c->out[2], j, sg[j]);
+    }
+    free(s);
+    return st;
+}
+
+fb_status FBI_KERNEL(layer_norm_bwd)(const fbi_call *c)
+{
+    const fb_tensor *x = c->in[1], *w = c->in[2];
+    void *copy[5] = {NULL}, *data[5] = {NULL};
+    fb_status st = need_wide(c, x);
+    for (int i = 0; i < 5 && !st; i++)
+        if (c->in[i] && !(data[i] = row_major(c, c->in[i], &copy[i])))
+            st = c->ctx->status;
+    int64_t rows = c->in[3]->numel, cols = rows ? x->numel / rows : c->out[1]->numel;
+    int threads = threads_for(c, x);
+    if (!st && x->dtype == FB_F32)
+        layer_dx_f32(data[0], data[1], rows, cols, w ? data[2] : NULL, data[3], data[4],
+                     fbi_ptr(c->out[0]), threads);
+    else if (!st)
+        layer_dx_f64(data[0], data[1], rows, cols, w ? data[2] : NULL, data[3], data[4],
+                     fbi_ptr(c->out[0]), threads);
+    if (!st)
+        st = layer_params(c, data[0], data[1], data[3], data[4], rows, cols);
+    for (int i = 0; i < 5; i++)
+        free(copy[i]);
+    return st;
+}

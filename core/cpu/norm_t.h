@@ -1,0 +1,85 @@
+/* Passes of the norms over dense rows [rows, cols] for one element type: T and FN(name).
+ * No include guard. */
+
+/* y = x * scale[j] + shift[j] */
+static void FN(affine)(const T *x, int64_t rows, int64_t cols, const double *scale,
+                       const double *shift, T *y, int threads)
+{
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            y[i * cols + j] = (T)((double)x[i * cols + j] * scale[j] + shift[j]);
+}
+
+/* dx = g * a[j] + (x - mean[j]) * b[j] + d[j] */
+static void FN(batch_dx)(const T *g, const T *x, int64_t rows, int64_t cols, const double *mean,
+                         const double *a, const double *b, const double *d, T *dx, int threads)
+{
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) {
+            int64_t at = i * cols + j;
+            dx[at] = (T)((double)g[at] * a[j] + ((double)x[at] - mean[j]) * b[j] + d[j]);
+        }
+}
+
+/* Sums over a row with a fixed number of lanes: the same bits on every instruction set. */
+static double FN(fold)(const double s[LANES])
+{
+    double t[LANES];
+    memcpy(t, s, sizeof t);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            t[j] += t[j + half];
+    return t[0];
+}
+
+static void FN(layer)(const T *x, int64_t rows, int64_t cols, const T *w, const T *b, double eps,
+                      T *y, T *mean, T *rstd, int threads)
+{
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const T *v = x + i * cols;
+        T *o = y + i * cols;
+        double s[LANES] = {0}, q[LANES] = {0};
+        int64_t j = 0;
+        for (; j + LANES <= cols; j += LANES)
+            for (int l = 0; l < LANES; l++)
+                s[l] += (double)v[j + l];
+        for (; j < cols; j++)
+            s[j % LANES] += (double)v[j];
+        double m = FN(fold)(s) / (double)cols;
+        for (j = 0; j + LANES <= cols; j += LANES)
+            for (int l = 0; l < LANES; l++)
+                q[l] += ((double)v[j + l] - m) * ((double)v[j + l] - m);
+        for (; j < cols; j++)
+            q[j % LANES] += ((double)v[j] - m) * ((double)v[j] - m);
+        double r = 1 / sqrt(FN(fold)(q) / (double)cols + eps);
+        mean[i] = (T)m;
+        rstd[i] = (T)r;
+        for (j = 0; j < cols; j++) {
+            T h = (T)(((double)v[j] - m) * r);
+            o[j] = h * (w ? w[j] : 1) + (b ? b[j] : 0);
+        }
+    }
+}
+
+static void FN(layer_dx)(const T *g, const T *x, int64_t rows, int64_t cols, const T *w,
+                         const T *mean, const T *rstd, T *dx, int threads)
+{
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const T *v = x + i * cols, *u = g + i * cols;
+        double m = (double)mean[i], r = (double)rstd[i], s[LANES] = {0}, q[LANES] = {0};
+        for (int64_t j = 0; j < cols; j++) {
+            double gw = (double)u[j] * (w ? (double)w[j] : 1);
+            s[j % LANES] += gw;
+            q[j % LANES] += gw * (((double)v[j] - m) * r);
+        }
+        double a = FN(fold)(s) / (double)cols, b = FN(fold)(q) / (double)cols;
+        for (int64_t j = 0; j < cols; j++) {
+            double gw = (double)u[j] * (w ? (double)w[j] : 1);
+            dx[i * cols + j] = (T)((gw - a - (((double)v[j] - m) * r) * b) * r);
+        }
+    }
+}
