@@ -14,17 +14,23 @@
 #include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/autograd/function.h>
 
+#include <flambeau/core/ops/attention.h>
 #include <flambeau/core/ops/conv.h>
+#include <flambeau/core/ops/create.h>
+#include <flambeau/core/ops/dropout.h>
 #include <flambeau/core/ops/embedding.h>
 #include <flambeau/core/ops/extreme.h>
 #include <flambeau/core/ops/index.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/linalg.h>
 #include <flambeau/core/ops/loss.h>
+#include <flambeau/core/ops/norm.h>
+#include <flambeau/core/ops/op.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/pool.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/softmax.h>
+#include <flambeau/core/ops/view.h>
 
 #include <flambeau/core/nn/init.h>
 #include <flambeau/core/nn/layers.h>
@@ -34,8 +40,10 @@
 #include <flambeau/core/optim/meter.h>
 #include <flambeau/core/optim/optim.h>
 #include <flambeau/core/optim/schedule.h>
-#include <flambeau/core/optim/update_t.h>
 
+#include <flambeau/io/checkpoint.h>
 #include <flambeau/io/dataset.h>
+#include <flambeau/io/loader.h>
+#include <flambeau/io/state.h>
 
 #endif

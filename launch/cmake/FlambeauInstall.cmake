@@ -7,6 +7,7 @@ foreach(room core comm parallel io launch)
           DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/flambeau
           FILES_MATCHING PATTERN "*.h"
           PATTERN "*_priv.h" EXCLUDE
+          PATTERN "*_t.h" EXCLUDE
           PATTERN "core/cpu" EXCLUDE
           PATTERN "launch/cmake" EXCLUDE
           PATTERN "launch/flambeau.h" EXCLUDE

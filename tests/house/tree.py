@@ -11,8 +11,8 @@ TOP = ["CMakeLists.txt", "core", "comm", "parallel", "io", "launch", "tests", "e
        "README.md", "LICENSE", ".ci", ".clang-format", ".gitignore"]
 ROOMS = ["core/base", "core/tensor", "core/autograd", "core/ops", "core/cpu", "core/nn",
          "core/optim", "comm", "parallel", "io", "launch"]
-# Private although their names do not end in _priv.h (design: vmath.h and half.h are shared with
-# device code, the others are the seam and the row macros).
+# Private although their names end neither in _priv.h nor in _t.h (a body included several times):
+# vmath.h and half.h are shared with device code, the others are the seam and the row macros.
 PRIVATE = ["core/ops/backend.h", "core/ops/ops_begin.h", "core/ops/ops_end.h", "core/base/vmath.h",
            "core/base/half.h"]
 
@@ -44,7 +44,7 @@ def room_of(path):
 
 def public_headers():
     return [f for f in files() if f.endswith(".h") and room_of(f) in ROOMS and
-            not f.endswith("_priv.h") and f not in PRIVATE and room_of(f) != "core/cpu"]
+            not f.endswith(("_priv.h", "_t.h")) and f not in PRIVATE and room_of(f) != "core/cpu"]
 
 
 def finish(what, broken):
