@@ -14,21 +14,21 @@ typedef struct activation {
 static const fb_field no_fields[] = {{0}};
 
 /* A layer type and its constructor for an operator of one argument. */
-#define ACTIVATION(Name, name, expression)                       \
-    static fb_tensor *name##_forward(fb_module *m, fb_tensor *x) \
-    {                                                            \
-        const activation *o = m->self;                           \
-        (void)o;                                                 \
-        return expression;                                       \
-    }                                                            \
-    static const fb_module_type name##_type = {                  \
-        .name = Name, .size = sizeof(activation), .fields = no_fields, .forward = name##_forward};
-#define PLAIN(Name, name, expression)                          \
-    ACTIVATION(Name, name, expression)                         \
-    fb_module *fb_nn_##name(fb_context *ctx)                   \
+#define ACTIVATION(Name, op, expression)                       \
+    static fb_tensor *op##_forward(fb_module *m, fb_tensor *x) \
     {                                                          \
-        FBI_ENTRY(ctx);                                        \
-        return fb_nn_new(ctx, &name##_type, &(activation){0}); \
+        const activation *o = m->self;                         \
+        (void)o;                                               \
+        return expression;                                     \
+    }                                                          \
+    static const fb_module_type op##_type = {                  \
+        .name = Name, .size = sizeof(activation), .fields = no_fields, .forward = op##_forward};
+#define PLAIN(Name, op, expression)                          \
+    ACTIVATION(Name, op, expression)                         \
+    fb_module *fb_nn_##op(fb_context *ctx)                   \
+    {                                                        \
+        FBI_ENTRY(ctx);                                      \
+        return fb_nn_new(ctx, &op##_type, &(activation){0}); \
     }
 
 PLAIN("ReLU", relu, fb_relu(x))

@@ -28,7 +28,7 @@ fb_module *fb_nn_conv2d(fb_context *ctx, int64_t in, int64_t out, int64_t k,
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
         return NULL;
-    conv c = {.o = opts ? *opts : (fb_conv_options){0}};
+    conv c = {.o = opts ? *opts : (fb_conv_options){.groups = 0}};
     int64_t groups = c.o.groups ? c.o.groups : 1;
     if (in < 1 || out < 1 || k < 1 || groups < 1 || in % groups || out % groups) {
         fbi_fail(ctx, FB_E_ARG,
@@ -64,10 +64,8 @@ static fb_tensor *adaptive_avg_pool2d_forward(fb_module *m, fb_tensor *x)
     return fb_adaptive_avg_pool2d(x, p->a, p->b);
 }
 
-static const fb_module_type max_pool2d_type = {.name = "MaxPool2d",
-                                               .size = sizeof(pool),
-                                               .fields = no_fields,
-                                               .forward = max_pool2d_forward};
+static const fb_module_type max_pool2d_type = {
+    .name = "MaxPool2d", .size = sizeof(pool), .fields = no_fields, .forward = max_pool2d_forward};
 static const fb_module_type adaptive_type = {.name = "AdaptiveAvgPool2d",
                                              .size = sizeof(pool),
                                              .fields = no_fields,
@@ -88,7 +86,7 @@ fb_module *fb_nn_max_pool2d(fb_context *ctx, int64_t k, const fb_conv_options *o
 {
     FBI_ENTRY(ctx);
     return pool_new(ctx, &max_pool2d_type,
-                    (pool){.a = k, .b = k, .o = opts ? *opts : (fb_conv_options){0}});
+                    (pool){.a = k, .b = k, .o = opts ? *opts : (fb_conv_options){.groups = 0}});
 }
 
 fb_module *fb_nn_adaptive_avg_pool2d(fb_context *ctx, int64_t h, int64_t w)

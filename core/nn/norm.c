@@ -75,8 +75,9 @@ static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
         return fb_batch_norm_eval(x, b->weight, b->bias, b->running_mean, b->running_var, b->eps);
     int64_t n = x->numel / b->channels;
     if (n < 2 && m->training) {
-        fbi_fail(m->ctx, FB_E_SHAPE, "%s: input %s has one value a channel: no variance in training",
-                 m->type->name, fbi_text(x));
+        fbi_fail(m->ctx, FB_E_SHAPE,
+                 "%s: input %s has one value a channel: no variance in training", m->type->name,
+                 fbi_text(x));
         return NULL;
     }
     if (!b->running_mean)
@@ -89,8 +90,8 @@ static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
                                       (size_t)var->numel * fb_dtype_size((fb_dtype)var->dtype)))
         return NULL;
     unbias(var, n);
-    fb_status st = m->sink ? m->sink->give(m->sink->self, m, mean, var)
-                           : update_running(m, mean, var);
+    fb_status st =
+        m->sink ? m->sink->give(m->sink->self, m, mean, var) : update_running(m, mean, var);
     return st ? NULL : y;
 }
 
@@ -103,7 +104,10 @@ static const fb_module_type batch_norm1d_type = {.name = "BatchNorm1d",
                                                  .fields = batch_norm_fields,
                                                  .forward = batch_norm_forward};
 
-static bool is_batch_norm(const fb_module *m) { return m->type->fields == batch_norm_fields; }
+static bool is_batch_norm(const fb_module *m)
+{
+    return m->type->fields == batch_norm_fields;
+}
 
 static fb_module *batch_norm_new(fb_context *ctx, const fb_module_type *type, int64_t channels,
                                  const fb_norm_options *opts, int min_dims, int max_dims)
@@ -176,7 +180,10 @@ fb_status fbi_nn_each_norm(fb_module *root, fbi_norm_visit fn, void *user)
     return st ? st : fbi_nn_each_module(root, visit_norm, &(norm_walk){.fn = fn, .user = user});
 }
 
-void fbi_nn_set_stat_sink(fb_module *layer, const fbi_stat_sink *sink) { layer->sink = sink; }
+void fbi_nn_set_stat_sink(fb_module *layer, const fbi_stat_sink *sink)
+{
+    layer->sink = sink;
+}
 
 /* --- layer norm --- */
 
@@ -218,4 +225,7 @@ fb_module *fb_nn_layer_norm(fb_context *ctx, fb_shape shape, const fb_norm_optio
     return fb_nn_new(ctx, &layer_norm_type, &l);
 }
 
-bool fbi_nn_is_norm(const fb_module *m) { return is_batch_norm(m) || m->type == &layer_norm_type; }
+bool fbi_nn_is_norm(const fb_module *m)
+{
+    return is_batch_norm(m) || m->type == &layer_norm_type;
+}

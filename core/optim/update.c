@@ -10,12 +10,12 @@ enum { MIN_PARALLEL = 32768 }; /* elements below which one thread is faster */
 #define NAME(n)   n##_f32
 #define SQRT      sqrtf
 #define MAX(a, b) fmaxf(a, b)
-#include "core/optim/update_t.h"
+#include "core/optim/update_body_priv.h"
 #define T         double
 #define NAME(n)   n##_f64
 #define SQRT      sqrt
 #define MAX(a, b) fmax(a, b)
-#include "core/optim/update_t.h"
+#include "core/optim/update_body_priv.h"
 
 void fbi_update_sgd(const fbi_run *r, const fbi_sgd_numbers *k)
 {

@@ -103,17 +103,14 @@ static void initialisers_have_their_moments(void **state)
         const char *what;
         int kind;
         double std, bound;
-    } cases[] = {{"normal", 0, 0.5, 1e9},
-                 {"uniform", 1, 0.57735, 1},
-                 {"trunc", 2, 0.8796, 2},
-                 {"kaiming_uniform", 3, 0.040825, 0.0707107},
-                 {"kaiming_normal", 4, 0.1, 1e9},
-                 {"xavier", 5, 0.0707107, 0.122475}};
+    } cases[] = {{"normal", 0, 0.5, 1e9},         {"uniform", 1, 0.57735, 1},
+                 {"trunc", 2, 0.8796, 2},         {"kaiming_uniform", 3, 0.040825, 0.0707107},
+                 {"kaiming_normal", 4, 0.1, 1e9}, {"xavier", 5, 0.0707107, 0.122475}};
     static float v[N * N];
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
-        fb_init inits[] = {fb_init_normal(0, 0.5),        fb_init_uniform(-1, 1),
-                           fb_init_trunc_normal(0, 1),    fb_init_kaiming_uniform(sqrt(5)),
-                           fb_init_kaiming_normal(0),     fb_init_xavier_uniform(1)};
+        fb_init inits[] = {fb_init_normal(0, 0.5),     fb_init_uniform(-1, 1),
+                           fb_init_trunc_normal(0, 1), fb_init_kaiming_uniform(sqrt(5)),
+                           fb_init_kaiming_normal(0),  fb_init_xavier_uniform(1)};
         fb_context *ctx = check_open(2);
         fb_module *m = unit_new(ctx, N);
         assert_int_equal(fb_nn_init(m, "wei*", inits[cases[k].kind]), FB_OK);
@@ -147,7 +144,8 @@ static void parameters_lie_flat_in_reverse_order(void **state)
         fb_tensor *t = flat->params[i].t;
         assert_int_equal(flat->params[i].begin % 64, 0);
         assert_ptr_equal(fbi_ptr(t), (float *)fbi_ptr(flat->values) + flat->params[i].begin);
-        assert_ptr_equal(fbi_ptr(t->leaf->grad), (float *)fbi_ptr(flat->grads) + flat->params[i].begin);
+        assert_ptr_equal(fbi_ptr(t->leaf->grad),
+                         (float *)fbi_ptr(flat->grads) + flat->params[i].begin);
         assert_null(fb_grad_of(t));
     }
     check_close(ctx);

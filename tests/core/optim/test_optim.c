@@ -27,7 +27,10 @@ static fb_module *pair_new(fb_context *ctx)
     return fb_nn_new(ctx, &pair_type, &p);
 }
 
-static float gradient(int step, int i) { return sinf((float)(step * 31 + i)); }
+static float gradient(int step, int i)
+{
+    return sinf((float)(step * 31 + i));
+}
 
 static void give_gradient(fb_context *ctx, fb_tensor *t, int step, float factor)
 {
@@ -38,7 +41,10 @@ static void give_gradient(fb_context *ctx, fb_tensor *t, int step, float factor)
     assert_int_equal(fb_set_grad(t, fb_from(ctx, FB_F32, fb_shape_of(t), g)), FB_OK);
 }
 
-static void read(fb_tensor *t, float *v) { fb_read(t, v, sizeof(float) * (size_t)fb_numel(t)); }
+static void read(fb_tensor *t, float *v)
+{
+    fb_read(t, v, sizeof(float) * (size_t)fb_numel(t));
+}
 
 typedef struct reference {
     double p[N], m[N], v[N], top[N];
