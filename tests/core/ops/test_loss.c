@@ -58,10 +58,10 @@ static void check(fb_context *ctx, const problem *p, fb_shape shape, fb_shape it
     fb_tensor *x = fb_requires_grad(fb_from(ctx, FB_F32, shape, logits), true);
     fb_tensor *t = fb_from(ctx, FB_I64, items, p->target);
     fb_tensor *w = p->weight ? fb_from(ctx, FB_F32, FB_SHAPE(C), p->weight) : NULL;
-    fb_tensor *loss = fb_cross_entropy(
-        x, t,
-        FB_OPTS(fb_cross_entropy_options, .weight = w, .ignore_index = p->ignore,
-                .label_smoothing = p->smoothing));
+    fb_tensor *loss =
+        fb_cross_entropy(x, t,
+                         FB_OPTS(fb_cross_entropy_options, .weight = w, .ignore_index = p->ignore,
+                                 .label_smoothing = p->smoothing));
     expect_values(loss, &want, 1, 1e-5);
     assert_int_equal(fb_backward(loss), FB_OK);
     expect_values(fb_grad_of(x), naive_grad, N * C * p->inner, 1e-5);
