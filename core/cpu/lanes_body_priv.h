@@ -1,39 +1,31 @@
-/* Sums of one floating type T with a fixed order. Included with T, V (64-byte vector of T) and
- * X(name) defined; no guard. A block of 4096 elements is summed in 4 vectors that are then halved;
+/* Sums of one floating type T with a fixed order. Included with T, V (a vector of T) and
+ * X(name) defined; no guard. A block of 4096 elements is summed in 256 bytes of lanes, then halved;
  * blocks are joined pairwise by index, so no thread count and no vector width shows in the bits. */
 
 /* Sum of x - shift, or of its square. shift 0 and no square: plain. n <= FBI_BLOCK */
 static inline T X(block)(const T *x, int64_t n, T shift, bool square)
 {
-    enum { W = 64 / sizeof(T), LANES = 4 * W };
-    union {
-        V v[4];
-        T t[LANES];
-    } acc;
-    V a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};
+    enum { LANES = 256 / sizeof(T), VECTORS = 256 / sizeof(V) };
+    V sum[VECTORS] = {0};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
-        V v[4];
-        memcpy(v, x + i, sizeof v);
-        if (square) {
-            for (int k = 0; k < 4; k++)
-                v[k] = (v[k] - shift) * (v[k] - shift);
+#pragma GCC unroll 16
+        for (int k = 0; k < VECTORS; k++) {
+            V v;
+            memcpy(&v, x + i + k * (int)(sizeof(V) / sizeof(T)), sizeof v);
+            if (square)
+                v = (v - shift) * (v - shift);
+            sum[k] += v;
         }
-        a0 += v[0];
-        a1 += v[1];
-        a2 += v[2];
-        a3 += v[3];
     }
-    acc.v[0] = a0;
-    acc.v[1] = a1;
-    acc.v[2] = a2;
-    acc.v[3] = a3;
-    for (int k = 0; i < n; i++, k++)
-        acc.t[k] += square ? (x[i] - shift) * (x[i] - shift) : x[i];
+    T lane[LANES];
+    memcpy(lane, sum, sizeof lane);
+    for (int k = 0; k < LANES && i < n; k++, i++)
+        lane[k] += square ? (x[i] - shift) * (x[i] - shift) : x[i];
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int k = 0; k < half; k++)
-            acc.t[k] += acc.t[k + half];
-    return acc.t[0];
+            lane[k] += lane[k + half];
+    return lane[0];
 }
 
 static inline T X(join)(const T *p, int64_t n)

@@ -8,8 +8,16 @@
 
 enum { FBI_BLOCK = 4096 };
 
-typedef float fbi_v_f32 __attribute__((vector_size(64)));
-typedef double fbi_v_f64 __attribute__((vector_size(64)));
+/* As wide as the machine, or the compiler splits each through memory. The lanes stay the same. */
+#if defined __AVX512F__
+enum { FBI_VECTOR_BYTES = 64 };
+#elif defined __AVX__
+enum { FBI_VECTOR_BYTES = 32 };
+#else
+enum { FBI_VECTOR_BYTES = 16 };
+#endif
+typedef float fbi_v_f32 __attribute__((vector_size(FBI_VECTOR_BYTES)));
+typedef double fbi_v_f64 __attribute__((vector_size(FBI_VECTOR_BYTES)));
 
 #define T       float
 #define V       fbi_v_f32
