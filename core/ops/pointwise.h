@@ -7,7 +7,7 @@
 #ifndef FLAMBEAU_CORE_OPS_POINTWISE_H
 #define FLAMBEAU_CORE_OPS_POINTWISE_H
 
-#include <flambeau/core/tensor/tensor.h>
+#include <flambeau/core/ops/cast.h>
 
 FB_BEGIN
 
@@ -86,13 +86,6 @@ FB_API FB_USE_RESULT fb_tensor *fb_ge(fb_tensor *a, fb_tensor *b);
 
 /** a where cond (BOOL) is true, b elsewhere; all three are broadcast. */
 FB_API FB_USE_RESULT fb_tensor *fb_where(fb_tensor *cond, fb_tensor *a, fb_tensor *b);
-/** The same values in another dtype; t itself if it has it. Floats become integers by truncation.
- */
-FB_API fb_tensor *fb_to(fb_tensor *t, fb_dtype dtype);
-/** Row-major: t itself if it is, else a copy. */
-FB_API fb_tensor *fb_contiguous(fb_tensor *t);
-/** A copy of its own, row-major. */
-FB_API FB_USE_RESULT fb_tensor *fb_clone(fb_tensor *t);
 
 /* In place: the second operand takes the target's dtype and is broadcast to its shape. A leaf that
  * requires a gradient, and a view, are refused while recording. */
