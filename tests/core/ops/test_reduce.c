@@ -1,5 +1,6 @@
 /* Reductions against naive sums in double; bits that do not depend on threads; messages. */
 #include <flambeau/core/ops/extreme.h>
+#include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/view.h>
 
@@ -104,6 +105,20 @@ static void an_empty_sum_is_zero_and_an_empty_maximum_is_an_error(void **state)
     expect_error(*state, FB_E_ARG, "sum: no dimension 1 in input [2]");
 }
 
+static void half_precision_is_summed_in_f32_and_given_back_narrow(void **state)
+{
+    float v[300];
+    for (int i = 0; i < 300; i++)
+        v[i] = 1;
+    fb_tensor *x = fb_to(fb_from(*state, FB_F32, FB_SHAPE(300), v), FB_BF16);
+    fb_tensor *y = fb_sum(x, FB_ALL, false); /* in BF16, 256 + 1 is 256 */
+    assert_int_equal(fb_dtype_of(y), FB_BF16);
+    assert_true(fb_item(y) == 300);
+    fb_tensor *at = NULL;
+    assert_int_equal(fb_max_dim(x, 0, false, NULL, &at), FB_OK);
+    assert_int_equal(fb_item_int(at), 0);
+}
+
 static void bits_do_not_depend_on_the_number_of_threads(void **state)
 {
     (void)state;
@@ -138,6 +153,7 @@ int main(void)
         T(extremes_find_value_and_first_index_and_nan_wins),
         T(integers_sum_to_i64_and_any_and_all_give_bool),
         T(an_empty_sum_is_zero_and_an_empty_maximum_is_an_error),
+        T(half_precision_is_summed_in_f32_and_given_back_narrow),
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
