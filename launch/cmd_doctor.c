@@ -2,6 +2,7 @@
 #include "launch/commands_priv.h"
 
 #include "core/base/threads_priv.h"
+#include "core/ops/backend.h"
 
 #include <dlfcn.h>
 #include <hdf5.h>
@@ -62,7 +63,7 @@ static void check_processor(int *missing)
 {
     char model[256];
     field_of("/proc/cpuinfo", "model name", model, sizeof model);
-    const char *level = fbi_cpu_isa_level();
+    const char *level = fbi_cpu_isa();
     say(missing, GOOD, "CPU", "%s; kernels %s", model[0] ? model : "unknown model", level);
     int allowed = fbi_allowed_cores();
     long online = sysconf(_SC_NPROCESSORS_ONLN);

@@ -23,6 +23,11 @@ static int fbi_isa_of_machine(void)
                : 0;
 }
 
+const char *fbi_cpu_isa(void)
+{
+    return fbi_isa_names[fbi_isa_of_machine()];
+}
+
 /* FB_ISA may ask for less than the machine has, never for more. */
 static fb_status fbi_choose_kernels(fb_context *ctx)
 {
@@ -45,6 +50,11 @@ static fb_status fbi_choose_kernels(fb_context *ctx)
 }
 #else
 extern const fbi_kernel fbi_cpu_kernels_v0[];
+
+const char *fbi_cpu_isa(void)
+{
+    return "v0";
+}
 
 static fb_status fbi_choose_kernels(fb_context *ctx)
 {

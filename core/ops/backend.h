@@ -33,5 +33,7 @@ typedef struct fbi_core_api {
 
 /* The CPU backend, always linked in (core/cpu/backend.c). */
 extern const fbi_backend fbi_backend_cpu;
+/* The best kernels of this machine: "v2", "v3" or "v4" of x86-64, "v0" elsewhere. */
+const char *fbi_cpu_isa(void);
 
 #endif
