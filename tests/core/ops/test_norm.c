@@ -1,0 +1,179 @@
+/* batch_norm, layer_norm, dropout and attention against plain loops in double. */
+#include "ops_test_priv.h"
+
+#include <flambeau/core/ops/attention.h>
+#include <flambeau/core/ops/dropout.h>
+#include <flambeau/core/ops/norm.h>
+#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/view.h>
+
+/* One group of m values at x[at(i)]: normalise, and the gradients of sum(u y). */
+static void plain_norm(const double *x, const double *w, const double *b, const double *u, int m,
+                       double *y, double *dx, double *dw, double *db)
+{
+    double mean = 0, var = 0, sg = 0, sgh = 0;
+    for (int i = 0; i < m; i++)
+        mean += x[i] / m;
+    for (int i = 0; i < m; i++)
+        var += (x[i] - mean) * (x[i] - mean) / m;
+    double r = 1 / sqrt(var + 1e-5);
+    for (int i = 0; i < m; i++) {
+        double h = (x[i] - mean) * r;
+        y[i] = h * w[i] + b[i];
+        sg += u[i] * w[i] / m;
+        sgh += u[i] * w[i] * h / m;
+        dw[i] += u[i] * h;
+        db[i] += u[i];
+    }
+    for (int i = 0; i < m; i++)
+        dx[i] = r * (u[i] * w[i] - sg - (x[i] - mean) * r * sgh);
+}
+
+static void layer_norm_and_its_gradients_match_plain_loops(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    enum { R = 9, D = 37 };
+    float x[R * D], w[D], b[D], u[R * D];
+    double y[R * D], dx[R * D], dw[D] = {0}, db[D] = {0}, wd[D], bd[D];
+    fill(x, R * D, -2, 3);
+    fill(w, D, 0.5f, 2);
+    fill(b, D, -1, 1);
+    fill(u, R * D, -1, 2);
+    for (int j = 0; j < D; j++) {
+        wd[j] = (double)w[j];
+        bd[j] = (double)b[j];
+    }
+    for (int i = 0; i < R; i++) {
+        double xd[D], ud[D];
+        for (int j = 0; j < D; j++) {
+            xd[j] = (double)x[i * D + j];
+            ud[j] = (double)u[i * D + j];
+        }
+        plain_norm(xd, wd, bd, ud, D, y + i * D, dx + i * D, dw, db);
+    }
+    fb_tensor *tx = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(3, 3, D), x), true);
+    fb_tensor *tw = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(D), w), true);
+    fb_tensor *tb = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(D), b), true);
+    fb_tensor *ty = fb_layer_norm(tx, FB_SHAPE(D), tw, tb, 1e-5);
+    expect_values(ty, y, R * D, 1e-5);
+    fb_tensor *tu = fb_from(ctx, FB_F32, FB_SHAPE(3, 3, D), u);
+    assert_int_equal(fb_backward(fb_sum(fb_mul(ty, tu), FB_ALL, false)), FB_OK);
+    expect_values(fb_grad_of(tx), dx, R * D, 1e-5);
+    expect_values(fb_grad_of(tw), dw, D, 1e-5);
+    expect_values(fb_grad_of(tb), db, D, 1e-5);
+}
+
+static void batch_norm_and_its_gradients_match_plain_loops(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    enum { N = 4, C = 3, S = 30, M = N * S };
+    float x[N * C * S], u[N * C * S], w[C], b[C];
+    double y[N * C * S], dx[N * C * S], dw[C] = {0}, db[C] = {0}, mean[C] = {0};
+    fill(x, N * C * S, -2, 3);
+    fill(u, N * C * S, -1, 2);
+    fill(w, C, 0.5f, 2);
+    fill(b, C, -1, 1);
+    for (int c = 0; c < C; c++) {
+        double xd[M], ud[M], wd[M], bd[M], yd[M], dxd[M], dwd[M] = {0}, dbd[M] = {0};
+        for (int i = 0; i < M; i++) {
+            int at = (i / S * C + c) * S + i % S;
+            xd[i] = (double)x[at];
+            ud[i] = (double)u[at];
+            wd[i] = (double)w[c];
+            bd[i] = (double)b[c];
+            mean[c] += xd[i] / M;
+        }
+        plain_norm(xd, wd, bd, ud, M, yd, dxd, dwd, dbd);
+        for (int i = 0; i < M; i++) {
+            int at = (i / S * C + c) * S + i % S;
+            y[at] = yd[i];
+            dx[at] = dxd[i];
+            dw[c] += dwd[i];
+            db[c] += dbd[i];
+        }
+    }
+    fb_tensor *tx = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(N, C, 5, 6), x), true);
+    fb_tensor *tw = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(C), w), true);
+    fb_tensor *tb = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(C), b), true);
+    fb_tensor *tu = fb_from(ctx, FB_F32, FB_SHAPE(N, C, 5, 6), u), *tm, *tv;
+    fb_tensor *ty = fb_batch_norm(tx, tw, tb, 1e-5, &tm, &tv);
+    expect_values(ty, y, N * C * S, 1e-5);
+    expect_values(tm, mean, C, 1e-5);
+    assert_int_equal(fb_backward(fb_sum(fb_mul(ty, tu), FB_ALL, false)), FB_OK);
+    expect_values(fb_grad_of(tx), dx, N * C * S, 1e-5);
+    expect_values(fb_grad_of(tw), dw, C, 1e-5);
+    expect_values(fb_grad_of(tb), db, C, 1e-5);
+    /* eval with the batch's own statistics is the same map */
+    expect_values(fb_batch_norm_eval(tx, tw, tb, tm, tv, 1e-5), y, N * C * S, 1e-5);
+}
+
+static void dropout_scales_what_it_keeps_and_masks_the_gradient_alike(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    enum { N = 4000 };
+    static float x[N], y[N], g[N];
+    for (int i = 0; i < N; i++)
+        x[i] = 1;
+    fb_tensor *tx = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(40, 100), x), true);
+    fb_tensor *ty = fb_dropout(tx, 0.25);
+    assert_int_equal(fb_backward(fb_sum(ty, FB_ALL, false)), FB_OK);
+    assert_int_equal(fb_read(ty, y, sizeof y), FB_OK);
+    assert_int_equal(fb_read(fb_grad_of(tx), g, sizeof g), FB_OK);
+    int kept = 0;
+    for (int i = 0; i < N; i++) {
+        assert_true(y[i] == 0 || fabsf(y[i] - 4.0f / 3) < 1e-6f);
+        assert_true(y[i] == g[i]);
+        kept += y[i] != 0;
+    }
+    assert_true(kept > 2850 && kept < 3150);
+    assert_ptr_equal(fb_dropout(tx, 0), tx);
+}
+
+static void attention_matches_plain_loops(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    enum { H = 2, T = 5, D = 4 };
+    float q[H * T * D], k[H * T * D], v[H * T * D];
+    fill(q, H * T * D, -1, 1);
+    fill(k, H * T * D, -1, 2);
+    fill(v, H * T * D, -2, 1);
+    for (int causal = 0; causal < 2; causal++) {
+        double y[H * T * D] = {0};
+        for (int h = 0; h < H; h++)
+            for (int t = 0; t < T; t++) {
+                double p[T], sum = 0;
+                int n = causal ? t + 1 : T;
+                for (int s = 0; s < n; s++) {
+                    double dot = 0;
+                    for (int d = 0; d < D; d++)
+                        dot += (double)q[(h * T + t) * D + d] * (double)k[(h * T + s) * D + d];
+                    sum += p[s] = exp(dot / 2);
+                }
+                for (int s = 0; s < n; s++)
+                    for (int d = 0; d < D; d++)
+                        y[(h * T + t) * D + d] += p[s] / sum * (double)v[(h * T + s) * D + d];
+            }
+        fb_tensor *tq = fb_from(ctx, FB_F32, FB_SHAPE(1, H, T, D), q);
+        fb_tensor *tk = fb_from(ctx, FB_F32, FB_SHAPE(1, H, T, D), k);
+        fb_tensor *tv = fb_from(ctx, FB_F32, FB_SHAPE(1, H, T, D), v);
+        expect_values(
+            fb_scaled_dot_product_attention(tq, tk, tv, FB_OPTS(fb_sdpa_options, .causal = causal)),
+            y, H * T * D, 1e-5);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(layer_norm_and_its_gradients_match_plain_loops),
+        cmocka_unit_test(batch_norm_and_its_gradients_match_plain_loops),
+        cmocka_unit_test(dropout_scales_what_it_keeps_and_masks_the_gradient_alike),
+        cmocka_unit_test(attention_matches_plain_loops),
+    };
+    return cmocka_run_group_tests(tests, open_context, close_context);
+}
