@@ -341,6 +341,83 @@ static void a_meter_weighs_by_samples(void **state)
     check_close(ctx);
 }
 
+enum { BIG = 70001 };
+
+static void threads_do_not_change_bits(void **state)
+{
+    (void)state;
+    static float v[2][BIG], g[BIG];
+    double norm[2];
+    for (int k = 0; k < 2; k++) {
+        fb_context *ctx = check_open(k ? 3 : 1);
+        pair p = {.weight = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(BIG), fb_init_normal(0, 1)),
+                  .bias = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(BIG), fb_init_normal(0, 1))};
+        fb_module *m = fb_nn_new(ctx, &pair_type, &p);
+        fb_optimizer *opt = fb_optim_adamw(ctx, m, NULL);
+        fb_optim_clip_norm(opt, 1);
+        fb_tensor *t = fb_nn_param(m, "weight"), *u = fb_nn_param(m, "bias");
+        for (int step = 0; step < 2; step++) {
+            FB_SCOPE(ctx);
+            for (int i = 0; i < BIG; i++)
+                g[i] = gradient(step, i);
+            fb_set_grad(t, fb_from(ctx, FB_F32, FB_SHAPE(BIG), g));
+            fb_set_grad(u, fb_from(ctx, FB_F32, FB_SHAPE(BIG), g));
+            fb_optim_step(opt);
+        }
+        norm[k] = fb_optim_grad_norm(opt);
+        read(t, v[k]);
+        check_close(ctx);
+    }
+    assert_true(norm[0] == norm[1] && norm[0] > 1);
+    assert_memory_equal(v[0], v[1], sizeof v[0]);
+}
+
+static fb_status refuse(void *self, fbi_commit *c)
+{
+    ++*(int *)self;
+    c->apply = false;
+    return FB_OK;
+}
+
+static fb_status half_of(void *self, fbi_commit *c)
+{
+    (void)self;
+    c->norm2 = 100;
+    c->scale = 0.5;
+    return FB_OK;
+}
+
+static void the_reducer_decides(void **state)
+{
+    (void)state;
+    fb_context *ctx = check_open(1);
+    fb_module *m = pair_new(ctx);
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_tensor *t = fb_nn_param(m, "weight");
+    float a[N], b[N];
+    int calls = 0;
+    fbi_reducer no = {.self = &calls, .root = m, .commit = refuse};
+    fbi_reducer scaled = {.root = m, .commit = half_of};
+    assert_int_equal(fbi_reducer_set(m, &no), FB_OK);
+    read(t, a);
+    give_gradient(ctx, t, 1, 1);
+    fb_optim_step(opt);
+    read(t, b);
+    assert_memory_equal(a, b, sizeof a);
+    assert_int_equal(calls, 1);
+    assert_int_equal(fb_optim_steps(opt), 0);
+    assert_int_equal(t->leaf->state, FBI_GRAD_SPENT);
+    fbi_reducer_set(m, NULL);
+    fbi_reducer_set(m, &scaled);
+    fb_optim_clip_norm(opt, 1000);
+    give_gradient(ctx, t, 1, 1);
+    fb_optim_step(opt);
+    read(t, b);
+    assert_true(fb_optim_grad_norm(opt) == 5);
+    assert_true(fabsf(a[2] - b[2] - 0.5f * gradient(1, 2)) < 1e-6f);
+    check_close(ctx);
+}
+
 static void wrong_options_are_named(void **state)
 {
     (void)state;
@@ -370,6 +447,8 @@ int main(void)
         cmocka_unit_test(schedules_follow_their_formulas),
         cmocka_unit_test(the_moving_average_follows),
         cmocka_unit_test(a_meter_weighs_by_samples),
+        cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(the_reducer_decides),
         cmocka_unit_test(wrong_options_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
