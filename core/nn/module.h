@@ -21,18 +21,31 @@ typedef struct fb_field {
     size_t offset;
 } fb_field;
 
-#define FB_CHILD(type, f)  {FB_FIELD_CHILD, #f, offsetof(type, f)}
-#define FB_PARAM(type, f)  {FB_FIELD_PARAM, #f, offsetof(type, f)}
-#define FB_BUFFER(type, f) {FB_FIELD_BUFFER, #f, offsetof(type, f)}
-#define FB_SLOT(type, f)   {FB_FIELD_SLOT, #f, offsetof(type, f)}
+#define FB_CHILD(type, f)                     \
+    {                                         \
+        FB_FIELD_CHILD, #f, offsetof(type, f) \
+    }
+#define FB_PARAM(type, f)                     \
+    {                                         \
+        FB_FIELD_PARAM, #f, offsetof(type, f) \
+    }
+#define FB_BUFFER(type, f)                     \
+    {                                          \
+        FB_FIELD_BUFFER, #f, offsetof(type, f) \
+    }
+#define FB_SLOT(type, f)                     \
+    {                                        \
+        FB_FIELD_SLOT, #f, offsetof(type, f) \
+    }
 
 typedef struct fb_module_type {
     const char *name;
     size_t size;            /**< of the struct */
     const fb_field *fields; /**< ends with {0} */
     fb_tensor *(*forward)(fb_module *m, fb_tensor *x);
-    void (*forward_n)(fb_module *m, fb_tensors in, fb_outs out); /**< a NULL output is the failure */
-    void (*free)(void *self);                                   /**< for what is not a field */
+    void (*forward_n)(fb_module *m, fb_tensors in,
+                      fb_outs out); /**< a NULL output is the failure */
+    void (*free)(void *self);       /**< for what is not a field */
 } fb_module_type;
 
 /** A module with a copy of *self. A NULL child is absent, unless an error is set. */
@@ -69,7 +82,8 @@ FB_API fb_module *fb_nn_find(fb_module *root, const char *path);
 FB_API fb_tensor *fb_nn_param(fb_module *root, const char *path);
 FB_API int64_t fb_nn_param_count(fb_module *root); /**< elements; tied ones once */
 typedef fb_status (*fb_nn_visit)(const char *name, fb_tensor *t, void *user);
-/** Every parameter once (first owner's name), depth first in field order; stops at a non-zero status. */
+/** Every parameter once (first owner's name), depth first in field order; stops at a non-zero
+ * status. */
 FB_API fb_status fb_nn_each_param(fb_module *root, fb_nn_visit fn, void *user);
 FB_API fb_status fb_nn_each_buffer(fb_module *root, fb_nn_visit fn, void *user);
 FB_API fb_status fb_nn_requires_grad(fb_module *root, const char *glob, bool required);

@@ -11,34 +11,35 @@
  * aligned to 256 bytes. Handles never change; their storage points in here. Made when the root is
  * materialised. Optimizers and DDP share it. */
 typedef struct fbi_flat_param {
-    fb_tensor *t;       /* the parameter */
-    const char *name;   /* full name, owned by its leaf */
-    int64_t begin, n;   /* elements in the block */
+    fb_tensor *t;     /* the parameter */
+    const char *name; /* full name, owned by its leaf */
+    int64_t begin, n; /* elements in the block */
 } fbi_flat_param;
 
 typedef struct fbi_flat {
     fb_context *ctx;
     fb_dtype dtype;
-    int64_t n;                  /* elements of the block, padding (zeros) included */
-    fb_tensor *values, *grads;  /* 1-D, owned */
-    fbi_flat_param *params;     /* by `begin`, ascending */
+    int64_t n;                 /* elements of the block, padding (zeros) included */
+    fb_tensor *values, *grads; /* 1-D, owned */
+    fbi_flat_param *params;    /* by `begin`, ascending */
     int n_params;
-    struct fbi_flat *next;      /* the block of another dtype */
+    struct fbi_flat *next; /* the block of another dtype */
 } fbi_flat;
 
 /* The flat blocks of a root, made (materialising the root) if need be. NULL: error is set. */
 fbi_flat *fbi_nn_flat(fb_module *root);
 
-/* Batch statistics. A batch-norm layer in training mode gives (batch mean, unbiased variance) of this
- * micro-batch to its sink instead of updating its running buffers; DDP averages them over the leaves
- * by share and updates once per step. NULL sink: the layer updates at once, as PyTorch. */
+/* Batch statistics. A batch-norm layer in training mode gives (batch mean, unbiased variance) of
+ * this micro-batch to its sink instead of updating its running buffers; DDP averages them over the
+ * leaves by share and updates once per step. NULL sink: the layer updates at once, as PyTorch. */
 typedef struct fbi_stat_sink {
     void *self;
     fb_status (*give)(void *self, fb_module *layer, fb_tensor *mean, fb_tensor *var);
 } fbi_stat_sink;
 /* Running statistics of one layer. */
 typedef struct fbi_running {
-    fb_tensor *mean, *var, *count; /* buffers running_mean, running_var, num_batches_tracked (I64) */
+    fb_tensor *mean, *var,
+        *count; /* buffers running_mean, running_var, num_batches_tracked (I64) */
     double momentum;
 } fbi_running;
 /* Every batch-norm layer of root, depth first. */

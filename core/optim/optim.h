@@ -8,7 +8,8 @@ FB_BEGIN
 
 typedef struct fb_optimizer fb_optimizer;
 
-/** Kingma, Ba: arXiv:1412.6980; AdamW: Loshchilov, Hutter: arXiv:1711.05101. Zero is the default. */
+/** Kingma, Ba: arXiv:1412.6980; AdamW: Loshchilov, Hutter: arXiv:1711.05101. Zero is the default.
+ */
 typedef struct fb_adam_options {
     double lr;           /**< 1e-3 */
     double beta1, beta2; /**< 0.9, 0.999 */

@@ -12,10 +12,10 @@
 /* Decides with all ranks whether and how a step is applied. DDP hangs one on the context for each
  * attached root; without one the optimizer uses its own gradients. */
 typedef struct fbi_commit {
-    bool want_norm;   /* in: clipping is on */
-    double norm2;     /* out: squared norm of the summed gradients */
-    double scale;     /* out: multiply gradients by this before use (1 / count) */
-    bool apply;       /* out: false: not finite, or a rank disagrees: skip the update */
+    bool want_norm; /* in: clipping is on */
+    double norm2;   /* out: squared norm of the summed gradients */
+    double scale;   /* out: multiply gradients by this before use (1 / count) */
+    bool apply;     /* out: false: not finite, or a rank disagrees: skip the update */
 } fbi_commit;
 
 typedef struct fbi_reducer {
@@ -30,8 +30,8 @@ typedef struct fbi_reducer {
 fb_status fbi_reducer_set(fb_module *root, fbi_reducer *reducer);
 fbi_reducer *fbi_reducer_of(fb_module *root);
 
-/* State by name, for checkpoints. Tensors ("<param>.exp_avg", "<param>.momentum", ...), then scalars.
- * Tensors are borrowed views; writing them restores the state. */
+/* State by name, for checkpoints. Tensors ("<param>.exp_avg", "<param>.momentum", ...), then
+ * scalars. Tensors are borrowed views; writing them restores the state. */
 typedef fb_status (*fbi_tensor_visit)(const char *name, fb_tensor *t, void *user);
 fb_status fbi_optim_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *user);
 fb_status fbi_ema_each_state(fb_ema *ema, fbi_tensor_visit fn, void *user);

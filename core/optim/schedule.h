@@ -20,9 +20,8 @@ FB_API FB_USE_RESULT fb_schedule *fb_schedule_step_lr(fb_optimizer *opt, int64_t
 FB_API FB_USE_RESULT fb_schedule *fb_schedule_cosine(fb_optimizer *opt, int64_t total,
                                                      const fb_cosine_options *opts);
 /** lr * fn(step). */
-FB_API FB_USE_RESULT fb_schedule *fb_schedule_lambda(fb_optimizer *opt,
-                                                     double (*fn)(int64_t step, void *user),
-                                                     void *user);
+FB_API FB_USE_RESULT fb_schedule *
+fb_schedule_lambda(fb_optimizer *opt, double (*fn)(int64_t step, void *user), void *user);
 /** Advance; acts only after the last micro-batch of a step. */
 FB_API fb_status fb_schedule_step(fb_schedule *s);
 FB_API double fb_schedule_lr(const fb_schedule *s);

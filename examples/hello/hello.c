@@ -6,9 +6,7 @@ int main(void)
 {
     fb_context *ctx = fb_context_open(NULL);
 
-    fb_module *model = fb_nn_sequential(ctx,
-                                        fb_nn_linear(ctx, 10, 50, NULL),
-                                        fb_nn_relu(ctx),
+    fb_module *model = fb_nn_sequential(ctx, fb_nn_linear(ctx, 10, 50, NULL), fb_nn_relu(ctx),
                                         fb_nn_linear(ctx, 50, 2, NULL));
     fb_optimizer *opt = fb_optim_adam(ctx, model, FB_OPTS(fb_adam_options, .lr = 1e-3));
 
