@@ -44,3 +44,21 @@ static inline T X(run)(const T *x, int64_t n, T shift, bool square)
     int64_t half = ((n + FBI_BLOCK - 1) / FBI_BLOCK + 1) / 2 * FBI_BLOCK;
     return X(run)(x, half, shift, square) + X(run)(x + half, n - half, shift, square);
 }
+
+/* Largest of n values, -inf for none; NaN is passed over. */
+static inline T X(largest)(const T *x, int64_t n)
+{
+    T lane[16], best;
+    for (int k = 0; k < 16; k++)
+        lane[k] = -(T)__builtin_inf();
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 16; k++)
+            lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    best = lane[0];
+    for (int k = 1; k < 16; k++)
+        best = lane[k] > best ? lane[k] : best;
+    for (; i < n; i++)
+        best = x[i] > best ? x[i] : best;
+    return best;
+}

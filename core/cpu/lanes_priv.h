@@ -1,4 +1,5 @@
-/* Fixed-lane sums for F32 and F64: run_f32(x, n, shift, square), block_f32, join_f32. */
+/* Fixed-lane sums for F32 and F64: run_f32(x, n, shift, square), block_f32, join_f32; and
+ * largest_f32. */
 #ifndef FLAMBEAU_CORE_CPU_LANES_PRIV_H
 #define FLAMBEAU_CORE_CPU_LANES_PRIV_H
 

@@ -37,7 +37,9 @@ static bool X(denominator)(const fbi_call *c, const X(ce) * e, T *sum)
 static T X(log_sum_exp)(const T *x, int64_t n, int64_t step)
 {
     T buf[FBI_BLOCK], top = -(T)INFINITY, total = 0;
-    for (int64_t i = 0; i < n; i++)
+    if (step == 1)
+        top = X(largest)(x, n);
+    for (int64_t i = 0; step != 1 && i < n; i++)
         top = x[i * step] > top ? x[i * step] : top;
     for (int64_t first = 0; first < n; first += FBI_BLOCK) {
         int64_t w = n - first < FBI_BLOCK ? n - first : FBI_BLOCK;

@@ -1,23 +1,6 @@
 /* Softmax of one floating type T with T X_EXP(T), T X_LOG(T); X(name). No guard. Rows [n] are
  * contiguous; lines [n] with stride `inner` go in groups of 64, one column each. */
 
-static T X(largest)(const T *x, int64_t n)
-{
-    T lane[16], best;
-    for (int k = 0; k < 16; k++)
-        lane[k] = -(T)INFINITY;
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int k = 0; k < 16; k++)
-            lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-    best = lane[0];
-    for (int k = 1; k < 16; k++)
-        best = lane[k] > best ? lane[k] : best;
-    for (; i < n; i++)
-        best = x[i] > best ? x[i] : best;
-    return best;
-}
-
 static void X(softmax_row)(const T *restrict x, T *restrict y, int64_t n, bool logs)
 {
     T top = X(largest)(x, n);
@@ -72,8 +55,7 @@ static void X(softmax)(const fbi_call *c, fbi_line l, const T *x, bool logs)
             X(softmax_row)(x + at, y + at, l.n, logs);
         else
             X(softmax_columns)
-            (x + at, y + at, l.n, l.inner, (int)(l.inner - first < 64 ? l.inner - first : 64),
-             logs);
+        (x + at, y + at, l.n, l.inner, (int)(l.inner - first < 64 ? l.inner - first : 64), logs);
     }
 }
 
@@ -120,7 +102,7 @@ static void X(softmax_bwd)(const fbi_call *c, fbi_line l, const T *g, const T *y
             X(bwd_row)(g + at, y + at, out + at, l.n, logs);
         else
             X(bwd_columns)
-            (g + at, y + at, out + at, l.n, l.inner,
-             (int)(l.inner - first < 64 ? l.inner - first : 64), logs);
+        (g + at, y + at, out + at, l.n, l.inner, (int)(l.inner - first < 64 ? l.inner - first : 64),
+         logs);
     }
 }

@@ -2,7 +2,7 @@
 #ifndef FLAMBEAU_CORE_OPS_HALF_PRIV_H
 #define FLAMBEAU_CORE_OPS_HALF_PRIV_H
 
-#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/cast.h>
 
 #include "core/ops/op_priv.h"
 

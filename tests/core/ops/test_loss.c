@@ -1,6 +1,6 @@
 /* softmax and losses against naive formulas in double, with their gradients. */
 #include <flambeau/core/ops/loss.h>
-#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/softmax.h>
 
 #include "tests/core/ops/ops_test_priv.h"

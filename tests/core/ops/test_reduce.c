@@ -1,6 +1,6 @@
 /* Reductions against naive sums in double; bits that do not depend on threads; messages. */
 #include <flambeau/core/ops/extreme.h>
-#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/view.h>
 
