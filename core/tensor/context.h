@@ -36,7 +36,7 @@ typedef struct fb_batch_info {
  * Open a context. NULL options are all defaults. On failure the reason is printed on stderr (there
  * is no context to keep it) and NULL returned. A header older or newer than the library is refused.
  */
-#define fb_context_open(options) fb_context_open_v((options), FB_VERSION)
+#define fb_context_open(...) fb_context_open_v(__VA_ARGS__, FB_VERSION)
 FB_API fb_context *fb_context_open_v(const fb_context_options *options, int version);
 
 /**
