@@ -11,9 +11,11 @@
 enum { FBI_CHECKPOINT_FORMAT = 1, FBI_CHECKPOINT_KEEP = 2, FBI_CHECKPOINT_PATH = 4096 };
 #define FBI_CHECKPOINT_DATA "data.h5"
 
-/* Write all entries into path (an existing folder) and the manifest last. false: `text` says why. */
+/* Write all entries into path (an existing folder) and the manifest last. false: `text` says why.
+ */
 bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, char *text, size_t size);
-/* The manifest of a checkpoint, checked against its files (checksums if deep). NULL: `text` says why. */
+/* The manifest of a checkpoint, checked against its files (checksums if deep). NULL: `text` says
+ * why. */
 json_t *fbi_manifest_load(const char *path, bool deep, char *text, size_t size);
 /* Fill the state from a checkpoint that verifies. */
 fb_status fbi_checkpoint_read(fb_state *state, const char *path);

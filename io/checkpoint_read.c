@@ -73,8 +73,10 @@ static bool check_file(const char *path, json_t *file, bool deep, char *text, si
     const char *hash = json_string_value(json_object_get(file, "xxh3"));
     json_int_t bytes = json_integer_value(json_object_get(file, "bytes"));
     if (!name || !hash || strchr(name, '/') || !strcmp(name, "..") || !*name) {
-        snprintf(text, size, "the manifest names the file \"%s\", which lies outside the checkpoint: "
-                 "refused", name ? name : "");
+        snprintf(text, size,
+                 "the manifest names the file \"%s\", which lies outside the checkpoint: "
+                 "refused",
+                 name ? name : "");
         return false;
     }
     char full[FBI_CHECKPOINT_PATH + 300], now[17] = "";
@@ -85,8 +87,8 @@ static bool check_file(const char *path, json_t *file, bool deep, char *text, si
         return false;
     }
     if (info.st_size != bytes) {
-        snprintf(text, size, "%s is %lld bytes, the manifest says %lld", name, (long long)info.st_size,
-                 (long long)bytes);
+        snprintf(text, size, "%s is %lld bytes, the manifest says %lld", name,
+                 (long long)info.st_size, (long long)bytes);
         return false;
     }
     if (deep && (!fbi_checkpoint_hash(full, now) || strcmp(now, hash))) {
@@ -188,13 +190,14 @@ static fb_status read_tensor(reader *r, const fbi_entry *e)
         H5Dclose(set);
     fbi_h5_unlock();
     char hex[17];
-    snprintf(hex, sizeof hex, "%016llx", good ? (unsigned long long)XXH3_64bits(data, bytes) : 0ULL);
+    snprintf(hex, sizeof hex, "%016llx",
+             good ? (unsigned long long)XXH3_64bits(data, bytes) : 0ULL);
     json_t *tensor = json_object_get(r->tensors, e->key);
     const char *want = json_string_value(json_object_get(tensor, "xxh3"));
     fb_status st = good && want && !strcmp(hex, want)
                        ? fb_write(e->t, data, bytes)
-                       : fbi_fail(r->ctx, FB_E_IO, "checkpoint %s: the values of %s are damaged", r->path,
-                                  e->key);
+                       : fbi_fail(r->ctx, FB_E_IO, "checkpoint %s: the values of %s are damaged",
+                                  r->path, e->key);
     free(data);
     return st;
 }
@@ -234,8 +237,8 @@ fb_status fbi_checkpoint_read(fb_state *state, const char *path)
     r.values = json_object_get(root, "values");
     fb_status st = fbi_state_each(state, take_entry, &r);
     if (!st && r.misfits)
-        st = fbi_fail(r.ctx, FB_E_SHAPE, "checkpoint %s does not fit this program (%d entries): %s", path,
-                      r.misfits, r.problems);
+        st = fbi_fail(r.ctx, FB_E_SHAPE, "checkpoint %s does not fit this program (%d entries): %s",
+                      path, r.misfits, r.problems);
     if (st) {
         json_decref(root);
         return st;
@@ -245,8 +248,9 @@ fb_status fbi_checkpoint_read(fb_state *state, const char *path)
     r.file = fbi_h5_open(data);
     fbi_h5_unlock();
     r.checking = false;
-    st = r.file < 0 ? fbi_fail(r.ctx, FB_E_IO, "checkpoint %s: %s is damaged", path, FBI_CHECKPOINT_DATA)
-                    : fbi_state_each(state, take_entry, &r);
+    st = r.file < 0
+             ? fbi_fail(r.ctx, FB_E_IO, "checkpoint %s: %s is damaged", path, FBI_CHECKPOINT_DATA)
+             : fbi_state_each(state, take_entry, &r);
     fbi_h5_lock();
     if (r.file >= 0)
         H5Fclose(r.file);

@@ -48,7 +48,8 @@ static fb_status write_tensor(writer *w, const fbi_entry *e)
     fb_status st = fb_read(e->t, data, bytes);
     errno = 0;
     if (!st && !write_dataset(w->file, e, data)) {
-        snprintf(w->text, w->size, "%s: %s", e->key, errno ? strerror(errno) : "HDF5 cannot write it");
+        snprintf(w->text, w->size, "%s: %s", e->key,
+                 errno ? strerror(errno) : "HDF5 cannot write it");
         st = FB_E_IO;
     }
     if (!st) {
@@ -108,7 +109,8 @@ static bool write_data(fb_state *state, const char *path, writer *w)
     if (st)
         return false;
     if (!closed || !sync_path(path)) {
-        snprintf(w->text, w->size, "cannot write %s: %s", path, errno ? strerror(errno) : "HDF5 failed");
+        snprintf(w->text, w->size, "cannot write %s: %s", path,
+                 errno ? strerror(errno) : "HDF5 failed");
         return false;
     }
     return true;
@@ -174,8 +176,8 @@ bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, char 
         "{s:i, s:s, s:I, s:{s:I, s:i, s:i}, s:[{s:s, s:I, s:s}], s:o, s:o}", "format",
         FBI_CHECKPOINT_FORMAT, "flambeau", "0.1.0", "step", (json_int_t)step, "run", "seed",
         (json_int_t)ctx->seed, "shards", ctx->hooks.shards ? ctx->hooks.shards : 1, "threads",
-        ctx->threads, "files", "name", FBI_CHECKPOINT_DATA, "bytes", (json_int_t)info.st_size, "xxh3",
-        hash, "values", w.values, "tensors", w.tensors);
+        ctx->threads, "files", "name", FBI_CHECKPOINT_DATA, "bytes", (json_int_t)info.st_size,
+        "xxh3", hash, "values", w.values, "tensors", w.tensors);
     good = root && write_manifest(path, &w, root);
     json_decref(root);
     return good;

@@ -12,8 +12,9 @@
 static bool check_field(fb_context *ctx, const char *path, const fb_dataset_field *f)
 {
     if (!f->name || !*f->name || strlen(f->name) >= FBI_NAME_BYTES || strchr(f->name, '/')) {
-        fbi_fail(ctx, FB_E_ARG, "dataset %s: a field's name must have 1 to %d characters and no '/'",
-                 path, FBI_NAME_BYTES - 1);
+        fbi_fail(ctx, FB_E_ARG,
+                 "dataset %s: a field's name must have 1 to %d characters and no '/'", path,
+                 FBI_NAME_BYTES - 1);
         return false;
     }
     if (fb_dtype_size(f->dtype) == 0) {
@@ -22,8 +23,10 @@ static bool check_field(fb_context *ctx, const char *path, const fb_dataset_fiel
     }
     int64_t n = fb_shape_numel(f->shape);
     if (n <= 0 || f->shape.n >= FB_MAX_DIMS) {
-        fbi_fail(ctx, FB_E_SHAPE, "dataset %s: field %s: a sample has shape %s; sizes must be positive "
-                 "and at most %d", path, f->name, fbi_shape_text(ctx, f->shape), FB_MAX_DIMS - 1);
+        fbi_fail(ctx, FB_E_SHAPE,
+                 "dataset %s: field %s: a sample has shape %s; sizes must be positive "
+                 "and at most %d",
+                 path, f->name, fbi_shape_text(ctx, f->shape), FB_MAX_DIMS - 1);
         return false;
     }
     if (f->deliver.n && fb_shape_numel(f->deliver) != n) {
@@ -94,8 +97,10 @@ fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size, const fb_dataset_fi
     if (!fbi_enter(ctx))
         return NULL;
     if (!read || size < 1) {
-        fbi_fail(ctx, FB_E_ARG, "dataset (custom): needs a read callback and at least one sample, "
-                 "got %lld", (long long)size);
+        fbi_fail(ctx, FB_E_ARG,
+                 "dataset (custom): needs a read callback and at least one sample, "
+                 "got %lld",
+                 (long long)size);
         return NULL;
     }
     fb_dataset *ds = fbi_dataset_new(ctx, "(custom)", fields, n_fields);
@@ -107,8 +112,14 @@ fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size, const fb_dataset_fi
     return ds;
 }
 
-int64_t fb_dataset_size(const fb_dataset *ds) { return ds ? ds->size : 0; }
-int fb_dataset_field_count(const fb_dataset *ds) { return ds ? ds->n_fields : 0; }
+int64_t fb_dataset_size(const fb_dataset *ds)
+{
+    return ds ? ds->size : 0;
+}
+int fb_dataset_field_count(const fb_dataset *ds)
+{
+    return ds ? ds->n_fields : 0;
+}
 
 fb_dataset_field fb_dataset_field_at(const fb_dataset *ds, int i)
 {
@@ -134,7 +145,8 @@ fb_shape fbi_dataset_deliver_shape(const fb_dataset_field *field)
     return field->deliver.n ? field->deliver : field->shape;
 }
 
-/* The shard that holds a sample: shards but the last are equally long in practice, so try there first. */
+/* The shard that holds a sample: shards but the last are equally long in practice, so try there
+ * first. */
 static const fbi_shard *shard_of(const fb_dataset *ds, int64_t index)
 {
     int64_t guess = index / ds->shards[0].n;
@@ -169,8 +181,9 @@ fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *ou
         int rc = ds->read(ds->user, index, out);
         if (!rc)
             return FB_OK;
-        snprintf(text, text_bytes, "dataset (custom): the read callback failed with %d at sample %lld",
-                 rc, (long long)index);
+        snprintf(text, text_bytes,
+                 "dataset (custom): the read callback failed with %d at sample %lld", rc,
+                 (long long)index);
         return FB_E_USER;
     }
     const fbi_shard *shard = shard_of(ds, index);
@@ -179,8 +192,10 @@ fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *ou
         errno = 0;
         if (read_fully(shard->fd, out[f], ds->bytes[f], at))
             continue;
-        snprintf(text, text_bytes, "dataset %s: shard %s: cannot read sample %lld: %s; was the file "
-                 "changed during the run?", ds->path, shard->name, (long long)index,
+        snprintf(text, text_bytes,
+                 "dataset %s: shard %s: cannot read sample %lld: %s; was the file "
+                 "changed during the run?",
+                 ds->path, shard->name, (long long)index,
                  errno ? strerror(errno) : "the file ends too early");
         return FB_E_IO;
     }

@@ -13,10 +13,10 @@ typedef struct fb_dataset fb_dataset;
 /** One field of every sample, e.g. "input" or "target". */
 typedef struct fb_dataset_field {
     const char *name;
-    fb_dtype dtype;       /**< as stored: any dtype */
-    fb_shape shape;       /**< of one sample as stored; FB_SCALAR for a single value */
-    fb_shape deliver;     /**< of one sample as the loader gives it; n = 0: like `shape` */
-    double scale, shift;  /**< scale != 0: the loader delivers F32 = x * scale + shift */
+    fb_dtype dtype;      /**< as stored: any dtype */
+    fb_shape shape;      /**< of one sample as stored; FB_SCALAR for a single value */
+    fb_shape deliver;    /**< of one sample as the loader gives it; n = 0: like `shape` */
+    double scale, shift; /**< scale != 0: the loader delivers F32 = x * scale + shift */
 } fb_dataset_field;
 
 typedef struct fb_dataset_options {
@@ -43,7 +43,8 @@ FB_API FB_USE_RESULT fb_dataset *fb_dataset_open(fb_context *ctx, const char *pa
 
 /** Fills one sample: out[f] is where field f goes. Called from the loader's thread. 0: good. */
 typedef int (*fb_dataset_read)(void *user, int64_t index, void *const *out);
-/** A dataset of `size` samples made by a callback, which must be thread-safe and touch no context. */
+/** A dataset of `size` samples made by a callback, which must be thread-safe and touch no context.
+ */
 FB_API FB_USE_RESULT fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size,
                                                    const fb_dataset_field *fields, int n_fields,
                                                    fb_dataset_read read, void *user);

@@ -93,7 +93,8 @@ static fb_status read_head(const char *path, head *h, char *text, size_t size)
     if (file < 0)
         snprintf(text, size, "is not an HDF5 file, or is damaged");
     else if (!fbi_h5_get_text(file, "flambeau", kind, sizeof kind))
-        snprintf(text, size, "is an HDF5 file, but no Flambeau dataset: make one with \"flambeau "
+        snprintf(text, size,
+                 "is an HDF5 file, but no Flambeau dataset: make one with \"flambeau "
                  "data import\"");
     else if (strcmp(kind, "dataset"))
         snprintf(text, size, "is a %s; open the dataset's head instead", kind);
@@ -139,7 +140,8 @@ static bool locate(fb_dataset *ds, fbi_shard *shard, const char *path, char *tex
             if (data >= 0)
                 H5Dclose(data);
             if (!good)
-                snprintf(text, size, "has no field %s as the head describes it", ds->fields[f].name);
+                snprintf(text, size, "has no field %s as the head describes it",
+                         ds->fields[f].name);
         }
     }
     if (file >= 0)
@@ -153,20 +155,23 @@ static fb_status open_shard(fb_dataset *ds, fbi_shard *shard)
     const char *what = "copy it again or run \"flambeau data check\"";
     char path[FBI_PATH_BYTES], text[256] = "";
     if (strchr(shard->name, '/') || !strcmp(shard->name, ".."))
-        return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard \"%s\" lies outside the dataset's folder: "
-                        "refused", ds->path, shard->name);
+        return fbi_fail(ds->ctx, FB_E_IO,
+                        "dataset %s: shard \"%s\" lies outside the dataset's folder: "
+                        "refused",
+                        ds->path, shard->name);
     fbi_dataset_beside(ds, shard->name, path);
     shard->fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat info;
     if (shard->fd < 0 || fstat(shard->fd, &info))
-        return fbi_fail(ds->ctx, FB_E_NOT_FOUND, "dataset %s: shard %s: %s: %s", ds->path, shard->name,
-                        strerror(errno), what);
+        return fbi_fail(ds->ctx, FB_E_NOT_FOUND, "dataset %s: shard %s: %s: %s", ds->path,
+                        shard->name, strerror(errno), what);
     if (info.st_size != shard->bytes)
-        return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s is %lld bytes, the head says %lld: %s",
-                        ds->path, shard->name, (long long)info.st_size, (long long)shard->bytes, what);
+        return fbi_fail(ds->ctx, FB_E_IO,
+                        "dataset %s: shard %s is %lld bytes, the head says %lld: %s", ds->path,
+                        shard->name, (long long)info.st_size, (long long)shard->bytes, what);
     if (!locate(ds, shard, path, text, sizeof text))
-        return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s %s: %s", ds->path, shard->name, text,
-                        what);
+        return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s %s: %s", ds->path, shard->name,
+                        text, what);
     return FB_OK;
 }
 
@@ -186,9 +191,10 @@ static fb_status read_shards(fb_dataset *ds, const char *text)
         const char *name = "", *hash = "";
         json_int_t samples = 0, bytes = 0;
         if (json_unpack(json_array_get(list, i), "{s:s, s:I, s:I, s:s}", "name", &name, "samples",
-                        &samples, "bytes", &bytes, "xxh3", &hash) || samples < 1) {
-            st = fbi_fail(ds->ctx, FB_E_IO, "dataset %s: its list of shards is damaged at entry %zu",
-                          ds->path, i);
+                        &samples, "bytes", &bytes, "xxh3", &hash) ||
+            samples < 1) {
+            st = fbi_fail(ds->ctx, FB_E_IO,
+                          "dataset %s: its list of shards is damaged at entry %zu", ds->path, i);
             break;
         }
         snprintf(shard->name, sizeof shard->name, "%s", name);
@@ -201,8 +207,9 @@ static fb_status read_shards(fb_dataset *ds, const char *text)
     }
     json_decref(root);
     if (!st && begin != ds->size)
-        st = fbi_fail(ds->ctx, FB_E_IO, "dataset %s: the head says %lld samples, its shards hold %lld",
-                      ds->path, (long long)ds->size, (long long)begin);
+        st = fbi_fail(ds->ctx, FB_E_IO,
+                      "dataset %s: the head says %lld samples, its shards hold %lld", ds->path,
+                      (long long)ds->size, (long long)begin);
     return st;
 }
 
@@ -253,8 +260,10 @@ fb_status fb_dataset_check(fb_dataset *ds)
         if (st)
             return st;
         if (strcmp(hash, ds->shards[s].hash))
-            return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s has checksum %s, the head says %s: "
-                            "copy it again", ds->path, ds->shards[s].name, hash, ds->shards[s].hash);
+            return fbi_fail(ds->ctx, FB_E_IO,
+                            "dataset %s: shard %s has checksum %s, the head says %s: "
+                            "copy it again",
+                            ds->path, ds->shards[s].name, hash, ds->shards[s].hash);
     }
     return FB_OK;
 }

@@ -16,7 +16,8 @@
 
 enum { SHARD_BYTES = 64 << 20 };
 
-/* One shard's samples are held in memory, so that a shard file is written once, with its right size. */
+/* One shard's samples are held in memory, so that a shard file is written once, with its right
+ * size. */
 struct fbi_dataset_writer {
     int64_t capacity, n;
     char *rows[FB_MAX_FIELDS];
@@ -66,8 +67,8 @@ fb_dataset *fb_dataset_create(fb_context *ctx, const char *path, const fb_datase
             w = NULL;
     }
     if (!w) {
-        fbi_fail(ctx, FB_E_NOMEM, "dataset %s: no memory for one shard; ask for fewer samples a shard",
-                 path);
+        fbi_fail(ctx, FB_E_NOMEM,
+                 "dataset %s: no memory for one shard; ask for fewer samples a shard", path);
         fb_dataset_close(ds);
         return NULL;
     }
@@ -160,7 +161,8 @@ fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values
         return ds->ctx->status;
     fbi_dataset_writer *w = ds->writer;
     if (!w)
-        return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading", ds->path);
+        return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading",
+                        ds->path);
     for (int64_t done = 0; done < n;) {
         int64_t some = n - done < w->capacity - w->n ? n - done : w->capacity - w->n;
         for (int f = 0; f < ds->n_fields; f++)
@@ -183,7 +185,8 @@ fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values
 static bool write_virtual(fb_dataset *ds, hid_t file, int f)
 {
     const fb_dataset_field *field = &ds->fields[f];
-    hsize_t dims[FB_MAX_DIMS + 1] = {(hsize_t)ds->size}, start[FB_MAX_DIMS + 1] = {0}, count[FB_MAX_DIMS + 1];
+    hsize_t dims[FB_MAX_DIMS + 1] = {(hsize_t)ds->size}, start[FB_MAX_DIMS + 1] = {0},
+                               count[FB_MAX_DIMS + 1];
     for (int i = 0; i < field->shape.n; i++)
         dims[i + 1] = count[i + 1] = (hsize_t)field->shape.d[i];
     int rank = field->shape.n + 1;
@@ -253,7 +256,8 @@ fb_status fb_dataset_finish(fb_dataset *ds)
     if (!fbi_enter(ds->ctx))
         return ds->ctx->status;
     if (!ds->writer)
-        return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading", ds->path);
+        return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading",
+                        ds->path);
     if (ds->size == 0)
         return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: no samples were appended", ds->path);
     fb_status st = ds->writer->n ? write_shard(ds) : FB_OK;

@@ -11,7 +11,10 @@ void fbi_h5_lock(void)
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-void fbi_h5_unlock(void) { pthread_mutex_unlock(&lock); }
+void fbi_h5_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
 
 hid_t fbi_h5_type(fb_dtype dtype)
 {

@@ -11,9 +11,11 @@
 void fbi_h5_lock(void);
 void fbi_h5_unlock(void);
 
-/* Native type of a dtype in memory and in our files. BOOL is U8, F16 and BF16 are 16-bit opaque U16. */
+/* Native type of a dtype in memory and in our files. BOOL is U8, F16 and BF16 are 16-bit opaque
+ * U16. */
 hid_t fbi_h5_type(fb_dtype dtype);
-/* The dtype that a file's type means, or FB_DTYPE_DEFAULT; `tag` is the dtype attribute, may be "". */
+/* The dtype that a file's type means, or FB_DTYPE_DEFAULT; `tag` is the dtype attribute, may be "".
+ */
 fb_dtype fbi_h5_dtype(hid_t type, const char *tag);
 
 /* Attributes. Reading returns false if absent or of another kind. */

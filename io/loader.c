@@ -35,18 +35,25 @@ fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_optio
     fb_loader_options o = opts ? *opts : (fb_loader_options){0};
     if (!o.global_batch)
         o.global_batch = DEFAULT_BATCH;
-    if (o.global_batch < 0 || o.micro_batch < 0 || o.prefetch < 0) {
-        fbi_fail(ctx, FB_E_ARG, "loader: batch %lld, micro-batch %lld and prefetch %d must not be negative",
-                 (long long)o.global_batch, (long long)o.micro_batch, o.prefetch);
+    if (o.global_batch < 0 || o.micro_batch < 0 || o.prefetch < 0 || o.limit < 0) {
+        fbi_fail(ctx, FB_E_ARG,
+                 "loader: batch %lld, micro-batch %lld, limit %lld and prefetch %d must not "
+                 "be negative",
+                 (long long)o.global_batch, (long long)o.micro_batch, (long long)o.limit,
+                 o.prefetch);
         return NULL;
     }
-    if (o.global_batch > ds->size) {
-        fbi_fail(ctx, FB_E_ARG, "loader: a batch of %lld is larger than dataset %s with its %lld samples: "
-                 "ask for a smaller batch", (long long)o.global_batch, ds->path, (long long)ds->size);
+    int64_t size = o.limit && o.limit < ds->size ? o.limit : ds->size;
+    if (o.global_batch > size) {
+        fbi_fail(ctx, FB_E_ARG,
+                 "loader: a batch of %lld is larger than dataset %s with its %lld samples: "
+                 "ask for a smaller batch",
+                 (long long)o.global_batch, ds->path, (long long)size);
         return NULL;
     }
     if (ds->writer) {
-        fbi_fail(ctx, FB_E_STATE, "loader: dataset %s is being written: finish it, then open it", ds->path);
+        fbi_fail(ctx, FB_E_STATE, "loader: dataset %s is being written: finish it, then open it",
+                 ds->path);
         return NULL;
     }
     bool shared = group && ctx->hooks.shards > 0;
@@ -58,7 +65,7 @@ fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_optio
     l->shuffle = o.shuffle;
     l->seed = o.seed ? o.seed : ctx->seed;
     l->n_slots = o.prefetch ? o.prefetch : DEFAULT_PREFETCH;
-    l->plan = (fbi_plan){.size = ds->size,
+    l->plan = (fbi_plan){.size = size,
                          .batch = o.global_batch,
                          .micro = o.micro_batch,
                          .leaves = shared ? ctx->hooks.shards : 1,
@@ -127,7 +134,8 @@ bool fb_loader_next(fb_loader *l, fb_batch *batch)
         return false;
     FBI_ENTRY(l->ctx);
     if (!l->inside) {
-        fbi_fail(l->ctx, FB_E_STATE, "loader: fb_loader_next outside of an epoch: call fb_loader_epoch or "
+        fbi_fail(l->ctx, FB_E_STATE,
+                 "loader: fb_loader_next outside of an epoch: call fb_loader_epoch or "
                  "fb_loader_rewind first");
         return false;
     }
@@ -187,8 +195,14 @@ int64_t fb_loader_steps(const fb_loader *l)
                              : (l->plan.size + l->plan.batch - 1) / l->plan.batch;
 }
 
-int64_t fb_loader_position(const fb_loader *l) { return l ? l->position : 0; }
-int64_t fb_loader_epoch_number(const fb_loader *l) { return l ? l->epoch : 0; }
+int64_t fb_loader_position(const fb_loader *l)
+{
+    return l ? l->position : 0;
+}
+int64_t fb_loader_epoch_number(const fb_loader *l)
+{
+    return l ? l->epoch : 0;
+}
 
 const int64_t *fb_loader_indices(const fb_loader *l, int64_t *n)
 {

@@ -9,7 +9,8 @@ FB_BEGIN
 typedef struct fb_group fb_group;
 typedef struct fb_loader fb_loader;
 
-/** A micro-batch; it belongs to the loader until the next fb_loader_next (fb_set holds it longer). */
+/** A micro-batch; it belongs to the loader until the next fb_loader_next (fb_set holds it longer).
+ */
 typedef struct fb_batch {
     fb_tensor *input, *target; /**< the fields of these names, or NULL */
     int64_t n;                 /**< samples */
@@ -21,6 +22,7 @@ typedef struct fb_loader_options {
     int64_t micro_batch;  /**< at most so many at once; 0: a whole leaf */
     bool shuffle;         /**< a new seeded order for each epoch */
     bool drop_last;       /**< leave out the uneven rest of an epoch */
+    int64_t limit;        /**< use the first so many samples only; 0: all */
     uint64_t seed;        /**< 0: the context's seed */
     int prefetch;         /**< micro-batches read ahead; 0: 3 */
 } fb_loader_options;
@@ -40,8 +42,8 @@ FB_API bool fb_loader_epoch(fb_loader *loader, int64_t n_epochs);
 FB_API bool fb_loader_next(fb_loader *loader, fb_batch *batch);
 /** Any field of the current micro-batch by name: [n, sample shape]. */
 FB_API fb_tensor *fb_loader_field(fb_loader *loader, const char *name);
-/** Start at the first sample of the current epoch, for validation: the context is not driven, so that random numbers
- *  and steps of a training loop are left alone. */
+/** Start at the first sample of the current epoch, for validation: the context is not driven, so
+ * that random numbers and steps of a training loop are left alone. */
 FB_API void fb_loader_rewind(fb_loader *loader);
 /** Steps of an epoch. */
 FB_API int64_t fb_loader_steps(const fb_loader *loader);

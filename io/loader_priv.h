@@ -1,4 +1,5 @@
-/* A loader: the plan of an epoch, the thread that reads ahead, and the state that checkpoints keep. */
+/* A loader: the plan of an epoch, the thread that reads ahead, and the state that checkpoints keep.
+ */
 #ifndef FLAMBEAU_IO_LOADER_PRIV_H
 #define FLAMBEAU_IO_LOADER_PRIV_H
 
@@ -46,14 +47,15 @@ struct fb_loader {
     bool shuffle, driving, inside; /* inside: within an epoch that fb_loader_epoch began */
     uint64_t seed;
 
-    int64_t epoch, position, step; /* state: position of the next step, steps done in all */
+    int64_t epoch, position, step;     /* state: position of the next step, steps done in all */
     fb_tensor *tensors[FB_MAX_FIELDS]; /* of the current batch */
     int64_t *indices;
     int64_t n_indices;
 
     /* between the threads; the lock guards what follows */
     pthread_t thread;
-    bool started, quit, running, ended; /* running: the thread fills slots; ended: the plan is through */
+    bool started, quit, running,
+        ended; /* running: the thread fills slots; ended: the plan is through */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     uint64_t generation; /* a rewind makes what the thread holds worthless */

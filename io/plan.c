@@ -1,8 +1,11 @@
 #include "io/loader_priv.h"
 
-/* Leaf l of V holds samples [l * n / V, (l + 1) * n / V) of a step of n: a function of l and n alone, so the
- * same for any number of ranks. */
-static int64_t leaf_begin(int64_t n, int64_t leaf, int64_t leaves) { return leaf * n / leaves; }
+/* Leaf l of V holds samples [l * n / V, (l + 1) * n / V) of a step of n: a function of l and n
+ * alone, so the same for any number of ranks. */
+static int64_t leaf_begin(int64_t n, int64_t leaf, int64_t leaves)
+{
+    return leaf * n / leaves;
+}
 
 bool fbi_plan_next(fbi_plan *p, fbi_unit *unit)
 {

@@ -11,11 +11,11 @@ static size_t delivered_bytes(const fb_dataset_field *f)
 }
 
 /* Stored values as F32: x * scale + shift. One loop a dtype, so that each is vectorised. */
-#define CONVERT(type, read)                                                                        \
-    do {                                                                                           \
-        const type *x = src;                                                                       \
-        for (int64_t i = 0; i < n; i++)                                                            \
-            out[i] = (float)read(x[i]) * scale + shift;                                            \
+#define CONVERT(type, read)                             \
+    do {                                                \
+        const type *x = src;                            \
+        for (int64_t i = 0; i < n; i++)                 \
+            out[i] = (float)read(x[i]) * scale + shift; \
     } while (0)
 
 static void convert(const fb_dataset_field *f, const void *src, float *out)
@@ -179,7 +179,7 @@ void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
     l->generation++;
     l->plan.position = position;
     l->plan.leaf = l->plan.done = 0;
-    l->order = fbi_order_make(l->ds->size, l->seed, epoch);
+    l->order = fbi_order_make(l->plan.size, l->seed, epoch);
     l->full = 0;
     l->ended = false;
     l->running = l->status == FB_OK;

@@ -68,7 +68,8 @@ static fb_status add(fb_state *s, const char *name, item_kind kind, void *object
     if (!fb_ok(s->ctx))
         return fb_status_of(s->ctx);
     if (!name || !*name || strlen(name) >= sizeof s->items->name || strchr(name, '/'))
-        return fbi_fail(s->ctx, FB_E_ARG, "state: a name of 1 to %d characters without '/' is needed",
+        return fbi_fail(s->ctx, FB_E_ARG,
+                        "state: a name of 1 to %d characters without '/' is needed",
                         (int)sizeof s->items->name - 1);
     if (!object)
         return fbi_fail(s->ctx, FB_E_ARG, "state: \"%s\" is NULL", name);
@@ -121,7 +122,10 @@ fb_status fb_state_add_double(fb_state *s, const char *name, double *value)
     return add(s, name, ITEM_DOUBLE, value);
 }
 
-fb_context *fbi_state_context(fb_state *s) { return s->ctx; }
+fb_context *fbi_state_context(fb_state *s)
+{
+    return s->ctx;
+}
 
 /* --- entries --- */
 

@@ -27,14 +27,15 @@ FB_API fb_status fb_state_add_meter(fb_state *s, const char *name, fb_meter *met
 FB_API fb_status fb_state_add_tensor(fb_state *s, const char *name, fb_tensor *t);
 FB_API fb_status fb_state_add_int(fb_state *s, const char *name, int64_t *value);
 FB_API fb_status fb_state_add_double(fb_state *s, const char *name, double *value);
-/** XXH3-64 over names and values of everything, as hex: the same on every rank after a step. "" on error. */
+/** XXH3-64 over names and values of everything, as hex: the same on every rank after a step. "" on
+ * error. */
 FB_API const char *fb_state_digest(fb_state *s, char hex[17]);
 FB_API void fb_state_close(fb_state *s);
 
 FB_END
 
 #ifndef __cplusplus
-#define fb_state_add(s, name, x)                                                                   \
+#define fb_state_add(s, name, x) \
     _Generic((x),                                                                                  \
         fb_module *: fb_state_add_module,                                                          \
         fb_optimizer *: fb_state_add_optimizer,                                                    \

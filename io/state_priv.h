@@ -18,10 +18,12 @@ typedef struct fbi_entry {
 
 typedef fb_status (*fbi_entry_visit)(const fbi_entry *entry, void *user);
 
-/* Every entry, in the order of adding; modules are materialised first. Stops at a non-zero status. */
+/* Every entry, in the order of adding; modules are materialised first. Stops at a non-zero status.
+ */
 fb_status fbi_state_each(fb_state *s, fbi_entry_visit fn, void *user);
 fb_context *fbi_state_context(fb_state *s);
-/* Steps done, for the name of a checkpoint: those of the first loader or optimizer; -1 without one. */
+/* Steps done, for the name of a checkpoint: those of the first loader or optimizer; -1 without one.
+ */
 int64_t fbi_state_step(fb_state *s);
 
 #endif
