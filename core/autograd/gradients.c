@@ -131,6 +131,8 @@ fb_status fb_gradients(fb_tensors out, fb_tensors wrt, const fb_gradient_options
     fbi_capture *caps = calloc((size_t)wrt.n + 1, sizeof *caps);
     fb_status st = seed && caps ? FB_OK : fbi_fail(ctx, FB_E_NOMEM, "fb_gradients: no memory");
     for (int i = 0; i < wrt.n && !st; i++) {
+        if (!wrt.t[i] && o && o->allow_unused)
+            continue;
         if (!fbi_tensor_check(ctx, wrt.t[i], "fb_gradients", "an input"))
             st = ctx->status;
         else if (fb_needs_grad(wrt.t[i]))
