@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/log_priv.h"
 #include "core/base/threads_priv.h"
 #include "core/ops/op_priv.h"
 
@@ -70,7 +71,10 @@ static fb_status cpu_open(fb_context *ctx, int index, const fb_context_options *
     int threads = options ? options->threads : 0;
     if (threads < 0 || threads > 1024)
         return fbi_fail(ctx, FB_E_ARG, "context: %d threads", threads);
-    ctx->threads = threads ? threads : fbi_allowed_cores();
+    int wanted = threads ? threads : fbi_allowed_cores();
+    ctx->threads = fbi_granted_threads(wanted);
+    if (threads && ctx->threads < wanted)
+        fbi_logline("context: OpenMP grants %d of %d threads", ctx->threads, wanted);
     return fbi_choose_kernels(ctx);
 }
 

@@ -7,9 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+
+#include <omp.h> /* a build without OpenMP takes dnn_none.c */
 
 #include "core/cpu/dnn_state_priv.h"
 
@@ -17,24 +16,16 @@ enum { SLOTS = 8192, MOST = 4096 }; /* the cache is emptied when MOST primitives
 
 int fbi_dnn_threads_begin(int threads)
 {
-#ifdef _OPENMP
     int before = omp_get_max_threads();
     if (before != threads)
         omp_set_num_threads(threads);
     return before;
-#else
-    return threads;
-#endif
 }
 
 void fbi_dnn_threads_end(int before)
 {
-#ifdef _OPENMP
     if (before != omp_get_max_threads())
         omp_set_num_threads(before);
-#else
-    (void)before;
-#endif
 }
 
 static void reorder_close(fbi_dnn_reorder *r)

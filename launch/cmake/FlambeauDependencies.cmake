@@ -57,11 +57,21 @@ if(FLAMBEAU_OPENMP)
   endif()
 endif()
 
+# oneDNN brings an OpenMP of its own, whose threads only omp_set_num_threads holds to our count.
+if(NOT FLAMBEAU_OPENMP)
+  if(FLAMBEAU_ONEDNN STREQUAL "ON")
+    message(FATAL_ERROR "flambeau: FLAMBEAU_ONEDNN=ON needs FLAMBEAU_OPENMP=ON")
+  endif()
+  set(flambeau_want_dnn OFF)
+else()
+  set(flambeau_want_dnn ${FLAMBEAU_ONEDNN})
+endif()
+
 # oneDNN by header and library: Debian's CMake configuration of it asks for OpenCL, and fails.
 set(flambeau_dnn_major none)
 set(flambeau_dnn_includes "")
 set(flambeau_dnn_text "none")
-if(NOT FLAMBEAU_ONEDNN STREQUAL "OFF")
+if(NOT flambeau_want_dnn STREQUAL "OFF")
   if(NOT "${FLAMBEAU_ONEDNN_ROOT}" STREQUAL "${flambeau_onednn_root_used}")
     unset(FLAMBEAU_dnnl_INCLUDE CACHE)
     unset(FLAMBEAU_dnnl_LIBRARY CACHE)
