@@ -49,6 +49,8 @@ static fb_status fbi_value(const fbi_check *c, double *value)
     for (int k = 0; k < c->n_out && !st; k++) {
         if (!out[k] || out[k]->dtype != FB_F64)
             continue;
+        if (k && !c->second && !fb_needs_grad(out[k])) /* a by-product, and known as such */
+            continue;
         size_t bytes = (size_t)out[k]->numel * sizeof(double);
         double *v = malloc(bytes + 1);
         st = v ? fb_read(out[k], v, bytes) : FB_E_NOMEM;

@@ -95,7 +95,7 @@ fb_status fbi_record(fbi_call *c)
         fb_tensor *o = c->out[i];
         if (c->inplace && o->node)
             fbi_node_unref(c->ctx, o->node);
-        if (fb_dtype_is_float(o->dtype)) {
+        if (fb_dtype_is_float((fb_dtype)o->dtype) && !(i && (d->flags & FBI_AUX))) {
             o->node = n;
             o->out_index = (uint8_t)i;
             n->refs++;

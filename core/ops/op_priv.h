@@ -65,7 +65,7 @@ enum {
 enum {
     FBI_OPT1 = 1, FBI_OPT2 = 2, FBI_OPT3 = 4, FBI_VARIADIC = 8, FBI_VIEW = 16, FBI_RANDOM = 32,
     FBI_BETA = 64, FBI_COUPLES = 128, FBI_THREAD_BITS = 256, FBI_CPU_F32 = 512, FBI_INNER = 1024,
-    FBI_POINTWISE = 2048
+    FBI_POINTWISE = 2048, FBI_AUX = 4096
 };
 
 typedef struct fbi_bw fbi_bw;
