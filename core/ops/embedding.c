@@ -81,6 +81,7 @@ void fbi_sample_embedding(fbi_samples *s)
     fbi_attrs_embedding a = {.padding_index = -1};
     fbi_sample_add(s, &a, 2, in);
     a.padding_index = 2;
+    in[0].constant = true; /* the padding row gets no gradient, by definition */
     in[1].dtype = FB_U8;
     fbi_sample_add(s, &a, 2, in);
     in[1].lo = 7;
