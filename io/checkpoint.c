@@ -103,7 +103,7 @@ fb_status fb_checkpoint_save(fb_world *world, const char *dir, fb_state *state)
     /* Nobody goes on before the save is done: a rank that ends early must not take rank 0 with it.
      */
     int done = 1;
-    return fbi_group_broadcast_bytes(fb_world_group(world), &done, sizeof done, 0);
+    return fbi_group_broadcast(fb_world_group(world), "checkpoint", &done, sizeof done, 0);
 }
 
 /* The newest checkpoint that verifies, with a word about newer ones that do not. */
@@ -148,7 +148,7 @@ fb_status fb_checkpoint_resume(fb_world *world, const char *dir, fb_state *state
     char path[FBI_CHECKPOINT_PATH] = "";
     if (fb_world_root(world) && !choose(dir, path, sizeof path))
         path[0] = '\0';
-    fb_status st = fbi_group_broadcast_bytes(fb_world_group(world), path, sizeof path, 0);
+    fb_status st = fbi_group_broadcast(fb_world_group(world), "checkpoint", path, sizeof path, 0);
     if (st || !*path)
         return st;
     return fbi_checkpoint_read(state, path);

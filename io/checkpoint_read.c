@@ -148,7 +148,7 @@ static void misfit(reader *r, const char *key, const char *what)
         snprintf(r->problems + at, PROBLEM_BYTES - at, "%s%s %s", at ? "; " : "", key, what);
 }
 
-static void check_tensor(reader *r, const fbi_entry *e)
+static void check_tensor(reader *r, const fbi_state_entry *e)
 {
     json_t *tensor = json_object_get(r->tensors, e->key);
     if (!tensor) {
@@ -170,7 +170,7 @@ static void check_tensor(reader *r, const fbi_entry *e)
     misfit(r, e->key, what);
 }
 
-static fb_status read_tensor(reader *r, const fbi_entry *e)
+static fb_status read_tensor(reader *r, const fbi_state_entry *e)
 {
     fb_dtype dtype = fb_dtype_of(e->t);
     size_t bytes = (size_t)fb_numel(e->t) * fb_dtype_size(dtype);
@@ -202,7 +202,7 @@ static fb_status read_tensor(reader *r, const fbi_entry *e)
     return st;
 }
 
-static fb_status take_entry(const fbi_entry *e, void *user)
+static fb_status take_entry(const fbi_state_entry *e, void *user)
 {
     reader *r = user;
     json_t *value = json_object_get(r->values, e->key);

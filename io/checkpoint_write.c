@@ -23,7 +23,7 @@ typedef struct writer {
     size_t size;
 } writer;
 
-static bool write_dataset(hid_t file, const fbi_entry *e, const void *data)
+static bool write_dataset(hid_t file, const fbi_state_entry *e, const void *data)
 {
     fbi_h5_lock();
     fb_dtype dtype = fb_dtype_of(e->t);
@@ -37,7 +37,7 @@ static bool write_dataset(hid_t file, const fbi_entry *e, const void *data)
     return good;
 }
 
-static fb_status write_tensor(writer *w, const fbi_entry *e)
+static fb_status write_tensor(writer *w, const fbi_state_entry *e)
 {
     size_t bytes = (size_t)fb_numel(e->t) * fb_dtype_size(fb_dtype_of(e->t));
     void *data = malloc(bytes + 1);
@@ -67,7 +67,7 @@ static fb_status write_tensor(writer *w, const fbi_entry *e)
     return st;
 }
 
-static fb_status write_entry(const fbi_entry *e, void *user)
+static fb_status write_entry(const fbi_state_entry *e, void *user)
 {
     writer *w = user;
     if (e->t)

@@ -131,14 +131,14 @@ fb_context *fbi_state_context(fb_state *s)
 
 typedef struct walk {
     const item *item;
-    fbi_entry_visit fn;
+    fbi_state_visit fn;
     void *user;
-    fbi_entry entry;
+    fbi_state_entry entry;
 } walk;
 
 static fb_status visit(walk *w, const char *name, fb_tensor *t, int64_t *i, double *f)
 {
-    fbi_entry *e = &w->entry;
+    fbi_state_entry *e = &w->entry;
     if (name)
         snprintf(e->key, sizeof e->key, "%s/%s", w->item->name, name);
     else
@@ -205,7 +205,7 @@ static fb_status visit_item(walk *w)
     return FB_OK;
 }
 
-fb_status fbi_state_each(fb_state *s, fbi_entry_visit fn, void *user)
+fb_status fbi_state_each(fb_state *s, fbi_state_visit fn, void *user)
 {
     fb_status st = FB_OK;
     for (int i = 0; !st && i < s->n; i++) {
@@ -228,7 +228,7 @@ int64_t fbi_state_step(fb_state *s)
 
 /* --- digest --- */
 
-static fb_status digest_entry(const fbi_entry *e, void *user)
+static fb_status digest_entry(const fbi_state_entry *e, void *user)
 {
     XXH3_state_t *state = user;
     XXH3_64bits_update(state, e->key, strlen(e->key));

@@ -9,18 +9,18 @@
 enum { FBI_KEY_BYTES = 512 };
 
 /* One entry: a tensor, an integer or a double. */
-typedef struct fbi_entry {
+typedef struct fbi_state_entry {
     char key[FBI_KEY_BYTES]; /* "model/conv1.weight" */
     fb_tensor *t;
     int64_t *i;
     double *f;
-} fbi_entry;
+} fbi_state_entry;
 
-typedef fb_status (*fbi_entry_visit)(const fbi_entry *entry, void *user);
+typedef fb_status (*fbi_state_visit)(const fbi_state_entry *entry, void *user);
 
 /* Every entry, in the order of adding; modules are materialised first. Stops at a non-zero status.
  */
-fb_status fbi_state_each(fb_state *s, fbi_entry_visit fn, void *user);
+fb_status fbi_state_each(fb_state *s, fbi_state_visit fn, void *user);
 fb_context *fbi_state_context(fb_state *s);
 /* Steps done, for the name of a checkpoint: those of the first loader or optimizer; -1 without one.
  */

@@ -46,4 +46,8 @@ int fbi_schedule_scalars(fb_schedule *s, fbi_scalar *out, int n);
 int fbi_ema_scalars(fb_ema *ema, fbi_scalar *out, int n);
 int fbi_meter_scalars(fb_meter *meter, fbi_scalar *out, int n);
 
+/* Sum of squares in blocks of 4096 elements, added pairwise: the same bits for any number
+ * of threads. *out is NaN if memory is short. t: contiguous, F32 or F64, in host memory. */
+double fbi_sum_squares(const fb_tensor *t, int threads);
+
 #endif

@@ -83,9 +83,6 @@ static inline bool fbi_entry_live(const fbi_entry *e)
 }
 
 /* --- norm.c --- */
-/* Sum of squares in blocks of FBI_NORM_BLOCK elements, added pairwise: the same bits for any number
- * of threads. *out is NaN if memory is short. t: contiguous, F32 or F64, in host memory. */
-double fbi_sum_squares(const fb_tensor *t, int threads);
 /* Sum of v[0 .. n) pairwise. */
 double fbi_pairwise(const double *v, int64_t n);
 

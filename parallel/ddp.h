@@ -1,0 +1,37 @@
+/* Data parallelism: every rank has the whole model and a share of each batch. */
+#ifndef FLAMBEAU_PARALLEL_DDP_H
+#define FLAMBEAU_PARALLEL_DDP_H
+
+#include <flambeau/comm/group.h>
+#include <flambeau/core/nn/module.h>
+
+FB_BEGIN
+
+typedef struct fb_ddp_options {
+    int64_t bucket_bytes; /**< gradients are summed in pieces of about this size; 0: 4 MiB */
+} fb_ddp_options;
+
+/**
+ * Attach a model to a data-parallel group, before the first step. Ranks must have built the same
+ * parameters (FB_E_COMM names the rank and the parameter that differ); values and buffers of rank 0
+ * are sent to all. From then on fb_optim_step sums the gradients over all leaves of the step in
+ * fixed order: the same bits for every number of ranks up to the group's shards. Batch-norm layers
+ * update their running statistics once per step, with the mean over all leaves.
+ *
+ * Without a loader (no fb_context_batch) each rank's backward counts as one leaf of equal weight.
+ * Collective. FB_E_STATE if the model is attached already or is not a root.
+ *
+ * Li et al.: PyTorch Distributed, arXiv:2006.15704.
+ */
+FB_API fb_status fb_ddp_attach(fb_group *group, fb_module *model, const fb_ddp_options *opts);
+
+typedef struct fb_ddp_stats {
+    int64_t steps, buckets, bytes; /**< bytes: of all gradients */
+    double seconds;                /**< spent in sums and waiting for other ranks */
+} fb_ddp_stats;
+
+/** What an attached model's reductions took so far. FB_E_STATE if it is not attached. */
+FB_API fb_status fb_ddp_stats_of(fb_module *model, fb_ddp_stats *stats);
+
+FB_END
+#endif
