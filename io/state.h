@@ -71,6 +71,10 @@ inline fb_status fb_state_add(fb_state *s, const char *n, fb_meter *x)
 {
     return fb_state_add_meter(s, n, x);
 }
+inline fb_status fb_state_add(fb_state *s, const char *n, fb_tensor *x)
+{
+    return fb_state_add_tensor(s, n, x);
+}
 inline fb_status fb_state_add(fb_state *s, const char *n, int64_t *x)
 {
     return fb_state_add_int(s, n, x);

@@ -15,6 +15,7 @@
 #include <flambeau/core/autograd/function.h>
 
 #include <flambeau/core/ops/attention.h>
+#include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/conv.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/dropout.h>
@@ -41,8 +42,15 @@
 #include <flambeau/core/optim/optim.h>
 #include <flambeau/core/optim/schedule.h>
 
+#include <flambeau/comm/collective.h>
+#include <flambeau/comm/group.h>
+#include <flambeau/comm/world.h>
+
+#include <flambeau/parallel/ddp.h>
+
 #include <flambeau/io/checkpoint.h>
 #include <flambeau/io/dataset.h>
+#include <flambeau/io/interchange.h>
 #include <flambeau/io/loader.h>
 #include <flambeau/io/state.h>
 

@@ -25,6 +25,13 @@ int main()
     fb_modules modules = FB_MODULES(nullptr, nullptr);
     const fb_context_options *options = FB_OPTS(fb_context_options, .device = "cpu", .threads = 2);
     fb_module *model = fb_nn_sequential(ctx, nullptr, nullptr);
+    fb_state *state = fb_state_open(ctx);
+    int64_t steps = 0;
+    double best = 0;
+    fb_state_add(state, "model", model);
+    fb_state_add(state, "average", a);
+    fb_state_add(state, "steps", &steps);
+    fb_state_add(state, "best", &best);
     return shapes[0].n + list.n + outs.n + modules.n + options->threads + (model != nullptr) +
            (block_fields[0].name != nullptr);
 }

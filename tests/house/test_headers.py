@@ -9,7 +9,7 @@ from tree import BUILD, SOURCE, finish, public_headers, read
 CC = os.environ.get("FLAMBEAU_CC", "cc")
 INCLUDES = ["-I", os.path.join(BUILD, "include")]
 # No function: pieces of declarations, or constants that need no C++ form.
-PLAIN = re.compile(r"FB_(BEGIN|END|API|USE_RESULT|PRINTF|VERSION\w*|MAX_DIMS|ZERO|ZERO_INT)$")
+PLAIN = re.compile(r"FB_(BEGIN|END|API|USE_RESULT|PRINTF|VERSION\w*|MAX_\w+|ZERO|ZERO_INT)$")
 STANDARDS = [("c", "-std=c11"), ("c++", "-std=c++20")]
 
 
@@ -28,8 +28,9 @@ def compile_text(text, language, standard, extra=()):
 def alone(path):
     extra = []
     if path == "comm/mpi.h":
-        extra = subprocess.run(["mpicc", "--showme:compile"], capture_output=True,
-                               text=True).stdout.split()
+        # As a system's folder: its C++ part does not compile without warnings.
+        flags = subprocess.run(["mpicc", "--showme:incdirs"], capture_output=True, text=True)
+        extra = [word for folder in flags.stdout.split() for word in ("-isystem", folder)]
     broken = []
     for language, standard in STANDARDS:
         # Twice: the guard works too.
@@ -58,7 +59,8 @@ def main():
     for macro in sorted(macros):
         if not PLAIN.match(macro) and not re.search(rf"\b{macro}\b", program):
             broken.append(f"tests/house/macros.cpp does not use {macro}")
-    errors = compile_text(program, "c++", "-std=c++20")
+    # Fields that are left out are what FB_OPTS is for.
+    errors = compile_text(program, "c++", "-std=c++20", ["-Wno-missing-field-initializers"])
     if errors:
         broken.append(f"tests/house/macros.cpp:\n{errors[:2000]}")
     finish(f"{len(headers)} headers", broken)
