@@ -1,0 +1,21 @@
+/* A character GPT: the model of GPT-2, small. */
+#ifndef EXAMPLES_CHARGPT_MODEL_H
+#define EXAMPLES_CHARGPT_MODEL_H
+
+#include <flambeau/flambeau.h>
+
+typedef struct gpt_config {
+    int64_t layers, heads, width, context, vocab;
+    double dropout;
+} gpt_config;
+
+/**
+ * tokens [batch, time] I64, time <= context -> logits [batch, time, vocab].
+ *
+ * Pre-norm blocks, GELU, learnt positions, tied input and output embedding, GPT-2's initialisation:
+ * normal(0, 0.02), residual projections scaled by 1 / sqrt(2 * layers).
+ * Radford et al.: Language Models are Unsupervised Multitask Learners.
+ */
+fb_module *gpt_open(fb_context *ctx, const gpt_config *config);
+
+#endif
