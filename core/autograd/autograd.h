@@ -9,10 +9,11 @@ FB_BEGIN
 typedef struct fb_hook fb_hook;
 
 typedef struct fb_backward_options {
-    fb_tensor *grad;            /**< gradient of the output; NULL: 1, for a tensor of one element */
-    const fb_batch_info *batch; /**< overrides the context's batch (its share scales the gradient) */
-    fb_tensor *count;           /**< the loss is a sum over `count` (I64, one element): the optimizer divides by
-                                     the count summed over micro-batches and ranks */
+    fb_tensor *grad; /**< gradient of the output; NULL: 1, for a tensor of one element */
+    const fb_batch_info
+        *batch;       /**< overrides the context's batch (its share scales the gradient) */
+    fb_tensor *count; /**< the loss is a sum over `count` (I64, one element): the optimizer divides
+                         by the count summed over micro-batches and ranks */
     bool retain_graph, create_graph;
 } fb_backward_options;
 
@@ -27,7 +28,7 @@ FB_API fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *op
 typedef struct fb_gradient_options {
     fb_tensors seeds; /**< gradient of each output; n = 0: ones, for outputs of one element */
     bool retain_graph, create_graph; /**< create_graph implies retain_graph */
-    bool allow_unused;               /**< NULL for an input that was not used, instead of an error */
+    bool allow_unused; /**< NULL for an input that was not used, instead of an error */
 } fb_gradient_options;
 
 /** Gradients of `out` with respect to `wrt`, returned and not accumulated: torch.autograd.grad. */
@@ -45,7 +46,8 @@ FB_API fb_tensor *fb_grad_of(fb_tensor *leaf);
 /** Replace a leaf's gradient; NULL: none. */
 FB_API fb_status fb_set_grad(fb_tensor *leaf, fb_tensor *grad);
 
-/** Called with the gradient of `t` once it is complete; may return another one, or NULL to keep it. */
+/** Called with the gradient of `t` once it is complete; may return another one, or NULL to keep it.
+ */
 typedef fb_tensor *(*fb_grad_fn)(fb_tensor *grad, void *user);
 FB_API fb_hook *fb_hook_grad(fb_tensor *t, fb_grad_fn fn, void *user);
 FB_API void fb_hook_remove(fb_hook *hook);

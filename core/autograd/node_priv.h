@@ -38,15 +38,27 @@ struct fbi_node {
 };
 
 enum {
-    FBI_NODE_SPENT = 1,   /* backward has been through and freed what was saved */
-    FBI_NODE_CUSTOM = 2,  /* fb_function, checkpoint: `attrs` holds a fbi_custom */
-    FBI_NODE_NEEDED = 4   /* during a walk that returns gradients: leads to one of them */
+    FBI_NODE_SPENT = 1,  /* backward has been through and freed what was saved */
+    FBI_NODE_CUSTOM = 2, /* fb_function, checkpoint: `attrs` holds a fbi_custom */
+    FBI_NODE_NEEDED = 4  /* during a walk that returns gradients: leads to one of them */
 };
 
-static inline fbi_edge *fbi_edges(fbi_node *n) { return (fbi_edge *)(n + 1); }
-static inline fb_tensor **fbi_grads(fbi_node *n) { return (fb_tensor **)(fbi_edges(n) + n->n_in); }
-static inline fbi_saved *fbi_saves(fbi_node *n) { return (fbi_saved *)(fbi_grads(n) + n->n_out); }
-static inline void *fbi_attrs(fbi_node *n) { return fbi_saves(n) + n->n_saved; }
+static inline fbi_edge *fbi_edges(fbi_node *n)
+{
+    return (fbi_edge *)(n + 1);
+}
+static inline fb_tensor **fbi_grads(fbi_node *n)
+{
+    return (fb_tensor **)(fbi_edges(n) + n->n_in);
+}
+static inline fbi_saved *fbi_saves(fbi_node *n)
+{
+    return (fbi_saved *)(fbi_grads(n) + n->n_out);
+}
+static inline void *fbi_attrs(fbi_node *n)
+{
+    return fbi_saves(n) + n->n_saved;
+}
 
 /* State of a leaf's gradient. */
 typedef enum fbi_grad_state {
@@ -58,15 +70,16 @@ typedef enum fbi_grad_state {
 /* Where a parameter lies in the whole: filled for parameters, buffers and optimizer state. */
 typedef struct fbi_placement {
     enum { FBI_REPLICATED = 0, FBI_SHARDED, FBI_FLAT_RANGE, FBI_PARTIAL } kind;
-    int dim;              /* sharded dimension */
-    int64_t offset;       /* of this piece, in elements of `dim`, or of the flattened tensor */
-    fb_shape global;      /* sizes of the whole */
+    int dim;         /* sharded dimension */
+    int64_t offset;  /* of this piece, in elements of `dim`, or of the flattened tensor */
+    fb_shape global; /* sizes of the whole */
 } fbi_placement;
 
 /* Where the gradient of a leaf goes. NULL sink: `grad` is allocated when first needed. */
 typedef struct fbi_grad_sink {
     void *self;
-    /* Called once per backward and leaf, before the first write: may repoint leaf->grad and state. */
+    /* Called once per backward and leaf, before the first write: may repoint leaf->grad and state.
+     */
     void (*prepare)(void *self, fbi_leaf *leaf);
     /* Called once per backward, when every contribution of this pass is in leaf->grad. */
     void (*ready)(void *self, fbi_leaf *leaf);
@@ -87,7 +100,7 @@ struct fbi_leaf {
         double a, b;
     } draw; /* core/nn: how a declared parameter gets its first values */
     const fbi_grad_sink *sink;
-    uint32_t index; /* of the parameter in its flat storage */
+    uint32_t index;   /* of the parameter in its flat storage */
     uint32_t pending; /* contributions still expected in this pass */
 };
 
@@ -99,7 +112,8 @@ void fbi_node_unref(fb_context *ctx, fbi_node *n);
 /* The leaf record of a tensor, made if missing. */
 fbi_leaf *fbi_leaf_of(fb_tensor *t);
 void fbi_leaf_free(fb_context *ctx, fbi_leaf *leaf); /* called when the tensor goes */
-/* The node that stands for t as an input: its producer, or its leaf's accumulation node, or NULL. */
+/* The node that stands for t as an input: its producer, or its leaf's accumulation node, or NULL.
+ */
 fbi_node *fbi_node_of(fb_tensor *t);
 void fbi_save(fbi_node *n, int slot, fb_tensor *t, bool own_output);
 /* The saved tensor, version checked; in linked mode an own output is linked to the node again. */

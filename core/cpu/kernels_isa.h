@@ -1,9 +1,9 @@
 /* Names of the objects that are compiled once per instruction set.
  *
  * Every file of core/cpu except backend.c, loop.c, dnn*.c and *_plain.c is compiled with
- * -DFBI_ISA=v2, v3 and v4 (x86-64 levels), or v0 where there are no levels. The kernel of row NAME is
- *     fb_status FBI_KERNEL(NAME)(const fbi_call *c)
- * with external linkage; everything else in such a file is static, or named with FBI_K. */
+ * -DFBI_ISA=v2, v3 and v4 (x86-64 levels), or v0 where there are no levels. The kernel of row NAME
+ * is fb_status FBI_KERNEL(NAME)(const fbi_call *c) with external linkage; everything else in such a
+ * file is static, or named with FBI_K. */
 #ifndef FLAMBEAU_CORE_CPU_KERNELS_ISA_H
 #define FLAMBEAU_CORE_CPU_KERNELS_ISA_H
 
@@ -23,14 +23,15 @@
 enum { FBI_PAR_MIN = 32768 };
 
 #define FBI_PROTO_KERNEL(name) fb_status FBI_KERNEL(name)(const fbi_call *c);
-#define UNARY(name, ...)                                                                           \
+#define UNARY(name, ...) \
     FBI_PROTO_KERNEL(name) FBI_PROTO_KERNEL(name##_bwd) FBI_PROTO_KERNEL(name##_bwd2)
-#define UNARY_S(name, ...)                                                                         \
+#define UNARY_S(name, ...) \
     FBI_PROTO_KERNEL(name) FBI_PROTO_KERNEL(name##_bwd) FBI_PROTO_KERNEL(name##_bwd2)
-#define BINARY(name, ...)                                                                          \
-    FBI_PROTO_KERNEL(name)                                                                         \
-    FBI_PROTO_KERNEL(name##_ga) FBI_PROTO_KERNEL(name##_gb) FBI_PROTO_KERNEL(name##_gaa)           \
-        FBI_PROTO_KERNEL(name##_gab) FBI_PROTO_KERNEL(name##_gbb)
+#define BINARY(name, ...)                                                                 \
+    FBI_PROTO_KERNEL(name)                                                                \
+    FBI_PROTO_KERNEL(name##_ga)                                                           \
+    FBI_PROTO_KERNEL(name##_gb) FBI_PROTO_KERNEL(name##_gaa) FBI_PROTO_KERNEL(name##_gab) \
+        FBI_PROTO_KERNEL(name##_gbb)
 #define COMPARE(name, ...)       FBI_PROTO_KERNEL(name)
 #define OP(name, ...)            FBI_PROTO_KERNEL(name)
 #define OP_SLOW(name, ...)       FBI_PROTO_KERNEL(name)

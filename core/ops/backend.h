@@ -15,9 +15,9 @@ typedef struct fbi_call {
     fb_tensor **in, **out; /* in[i] may be NULL where the row says optional */
     uint16_t n_in;
     uint8_t n_out;
-    bool inplace;  /* out[0] is in[0] */
-    int threads;   /* kernels never ask OpenMP how many there are */
-    float beta;    /* 0: out = result; 1: out += result (rows with flag BETA only) */
+    bool inplace; /* out[0] is in[0] */
+    int threads;  /* kernels never ask OpenMP how many there are */
+    float beta;   /* 0: out = result; 1: out += result (rows with flag BETA only) */
 } fbi_call;
 
 /* What a plug-in may call of the core; it links nothing of ours. */

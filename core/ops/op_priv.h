@@ -18,9 +18,9 @@ typedef struct fbi_attrs_scalars {
 
 #define A(type, name, def) fbi_attr_##type name;
 #define NOATTRS            char none;
-#define FBI_ROW_ATTRS(name, attrs)                                                                 \
-    typedef struct fbi_attrs_##name {                                                              \
-        attrs                                                                                      \
+#define FBI_ROW_ATTRS(name, attrs)    \
+    typedef struct fbi_attrs_##name { \
+        attrs                         \
     } fbi_attrs_##name;
 #define OP(name, in, out, attrs, saves, flags)            FBI_ROW_ATTRS(name, attrs)
 #define OP_SLOW(name, in, out, attrs, saves, flags)       FBI_ROW_ATTRS(name, attrs)
@@ -41,8 +41,8 @@ typedef enum fbi_op {
     FBI_OP_none = 0, /* a leaf's accumulation node */
 #define UNARY(name, ...)   FBI_OP_##name, FBI_OP_##name##_bwd, FBI_OP_##name##_bwd2,
 #define UNARY_S(name, ...) FBI_OP_##name, FBI_OP_##name##_bwd, FBI_OP_##name##_bwd2,
-#define BINARY(name, ...)                                                                          \
-    FBI_OP_##name, FBI_OP_##name##_ga, FBI_OP_##name##_gb, FBI_OP_##name##_gaa,                    \
+#define BINARY(name, ...)                                                       \
+    FBI_OP_##name, FBI_OP_##name##_ga, FBI_OP_##name##_gb, FBI_OP_##name##_gaa, \
         FBI_OP_##name##_gab, FBI_OP_##name##_gbb,
 #define COMPARE(name, ...)       FBI_OP_##name,
 #define OP(name, ...)            FBI_OP_##name,
@@ -58,14 +58,32 @@ typedef enum fbi_op {
 } fbi_op;
 
 enum {
-    FBI_IN0 = 1, FBI_IN1 = 2, FBI_IN2 = 4, FBI_IN3 = 8, FBI_IN4 = 16, FBI_IN5 = 32,
-    FBI_OUT0 = 256, FBI_OUT1 = 512, FBI_OUT2 = 1024, FBI_OUT3 = 2048
+    FBI_IN0 = 1,
+    FBI_IN1 = 2,
+    FBI_IN2 = 4,
+    FBI_IN3 = 8,
+    FBI_IN4 = 16,
+    FBI_IN5 = 32,
+    FBI_OUT0 = 256,
+    FBI_OUT1 = 512,
+    FBI_OUT2 = 1024,
+    FBI_OUT3 = 2048
 };
 
 enum {
-    FBI_OPT1 = 1, FBI_OPT2 = 2, FBI_OPT3 = 4, FBI_VARIADIC = 8, FBI_VIEW = 16, FBI_RANDOM = 32,
-    FBI_BETA = 64, FBI_COUPLES = 128, FBI_THREAD_BITS = 256, FBI_CPU_F32 = 512, FBI_INNER = 1024,
-    FBI_POINTWISE = 2048, FBI_AUX = 4096
+    FBI_OPT1 = 1,
+    FBI_OPT2 = 2,
+    FBI_OPT3 = 4,
+    FBI_VARIADIC = 8,
+    FBI_VIEW = 16,
+    FBI_RANDOM = 32,
+    FBI_BETA = 64,
+    FBI_COUPLES = 128,
+    FBI_THREAD_BITS = 256,
+    FBI_CPU_F32 = 512,
+    FBI_INNER = 1024,
+    FBI_POINTWISE = 2048,
+    FBI_AUX = 4096
 };
 
 typedef struct fbi_bw fbi_bw;
@@ -78,13 +96,13 @@ struct fbi_opdef {
     uint8_t n_in, n_out;
     uint16_t flags;
     uint32_t saves, attrs_bytes;
-    fb_status (*infer)(fbi_call *);    /* shapes and dtypes of the outputs, or an error */
-    fb_status (*bwd)(fbi_bw *);        /* fast, records nothing; NULL: bwd_ops */
-    fb_status (*bwd_ops)(fbi_bw *);    /* of operators; NULL: no derivative */
+    fb_status (*infer)(fbi_call *); /* shapes and dtypes of the outputs, or an error */
+    fb_status (*bwd)(fbi_bw *);     /* fast, records nothing; NULL: bwd_ops */
+    fb_status (*bwd_ops)(fbi_bw *); /* of operators; NULL: no derivative */
     void (*sample)(fbi_samples *);
     const struct fbi_attr_info *attrs; /* for the by-name door */
     int n_attrs;
-    double lo, hi, lo2, hi2, ulp;      /* of UNARY and BINARY rows, for samples */
+    double lo, hi, lo2, hi2, ulp; /* of UNARY and BINARY rows, for samples */
 };
 
 extern const fbi_opdef fbi_opdefs[FBI_OP_COUNT];
@@ -114,15 +132,14 @@ fb_status fbi_need_ndim(const fbi_call *c, int i, int n);
  * in[i] may be NULL where optional. On failure outputs are NULL and the error is set. */
 fb_status fbi_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *const *in, int n_in,
                   fb_tensor **out);
-/* The same for one output; ctx is that of the first non-NULL input. The usual call of a public function:
- *     fb_tensor *fb_softmax(fb_tensor *x, int dim)
+/* The same for one output; ctx is that of the first non-NULL input. The usual call of a public
+ * function: fb_tensor *fb_softmax(fb_tensor *x, int dim)
  *     {
  *         return FBI_RUN(softmax, (&(fbi_attrs_softmax){.dim = dim}), x);
  *     } */
-fb_tensor *fbi_run1(const void *site, fbi_op op, const void *attrs, int n_in,
-                    fb_tensor *const *in);
-#define FBI_RUN(name, attrs, ...)                                                                  \
-    fbi_run1(FBI_SITE, FBI_OP_##name, (attrs), FB_COUNT(__VA_ARGS__),                              \
+fb_tensor *fbi_run1(const void *site, fbi_op op, const void *attrs, int n_in, fb_tensor *const *in);
+#define FBI_RUN(name, attrs, ...)                                     \
+    fbi_run1(FBI_SITE, FBI_OP_##name, (attrs), FB_COUNT(__VA_ARGS__), \
              (fb_tensor *const[]){__VA_ARGS__})
 /* in[0] op= in[1..]: writes into in[0], bumps its version, moves its history. */
 fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_in,
@@ -130,7 +147,8 @@ fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_
 /* Kernel only, into given outputs: no recording, no inference. For optimizers and backward. */
 fb_status fbi_kernel_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *const *in,
                          int n_in, fb_tensor *const *out, int n_out, float beta);
-/* t itself if contiguous, else a contiguous copy in the innermost scope (recorded like `contiguous`). */
+/* t itself if contiguous, else a contiguous copy in the innermost scope (recorded like
+ * `contiguous`). */
 fb_tensor *fbi_contiguous_of(fb_tensor *t);
 
 /* --- backward of a node --- */
@@ -150,18 +168,19 @@ static inline bool fbi_bw_needs(const fbi_bw *bw, int i)
 {
     return fbi_edges(bw->node)[i].to != NULL;
 }
-/* What the row saves: S(IN0 | OUT0). In linked mode they are linked to the graph. NULL: error is set,
- * or the optional input was NULL. */
+/* What the row saves: S(IN0 | OUT0). In linked mode they are linked to the graph. NULL: error is
+ * set, or the optional input was NULL. */
 fb_tensor *fbi_bw_in(fbi_bw *bw, int i);
 fb_tensor *fbi_bw_out(fbi_bw *bw, int i);
-/* Deliver g (a handle of the scope of this node) as the gradient of input i. NULL with an error set passes. */
+/* Deliver g (a handle of the scope of this node) as the gradient of input i. NULL with an error set
+ * passes. */
 fb_status fbi_bw_give(fbi_bw *bw, int i, fb_tensor *g);
 /* Run `op` unrecorded and deliver its output as the gradient of input i, written straight into the
  * leaf's destination (beta 0 or 1) where the row of `op` can. For fast backwards. */
 fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
                      fb_tensor *const *in);
-#define FBI_BW_RUN(bw, i, name, attrs, ...)                                                        \
-    fbi_bw_run((bw), (i), FBI_OP_##name, (attrs), FB_COUNT(__VA_ARGS__),                           \
+#define FBI_BW_RUN(bw, i, name, attrs, ...)                              \
+    fbi_bw_run((bw), (i), FBI_OP_##name, (attrs), FB_COUNT(__VA_ARGS__), \
                (fb_tensor *const[]){__VA_ARGS__})
 /* Sum g over the dimensions in which it was broadcast from `shape`. Works in both modes. */
 fb_tensor *fbi_sum_to(fb_tensor *g, fb_shape shape);
@@ -189,7 +208,7 @@ void fbi_sample_bad(fbi_samples *s, const void *attrs, int n_in, const fbi_sampl
 #define FBI_PROTO_BWD(name)    fb_status fbi_bwd_##name(fbi_bw *);
 #define FBI_PROTO_OPS(name)    fb_status fbi_bwd_ops_##name(fbi_bw *);
 #define FBI_PROTO_SAMPLE(name) void fbi_sample_##name(fbi_samples *);
-#define OP(name, ...)                                                                              \
+#define OP(name, ...) \
     FBI_PROTO_INFER(name) FBI_PROTO_BWD(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
 #define OP_SLOW(name, ...)       FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
 #define OP_NODIFF(name, ...)     FBI_PROTO_INFER(name) FBI_PROTO_SAMPLE(name)

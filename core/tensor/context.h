@@ -76,12 +76,12 @@ FB_API fb_status fb_manual_seed(fb_context *ctx, uint64_t seed);
 
 /** Memory of the context's device, in bytes and counts. */
 typedef struct fb_memory_stats {
-    size_t in_use, peak;         /**< handed out to tensors now; most ever since the last reset */
-    size_t reserved;             /**< taken from the system */
-    int64_t blocks;              /**< live blocks */
-    int64_t allocations;         /**< blocks handed out so far */
-    int64_t system_allocations;  /**< calls of the system's allocator: constant in a steady step */
-    int64_t handles, nodes;      /**< live tensor handles and graph nodes */
+    size_t in_use, peak;        /**< handed out to tensors now; most ever since the last reset */
+    size_t reserved;            /**< taken from the system */
+    int64_t blocks;             /**< live blocks */
+    int64_t allocations;        /**< blocks handed out so far */
+    int64_t system_allocations; /**< calls of the system's allocator: constant in a steady step */
+    int64_t handles, nodes;     /**< live tensor handles and graph nodes */
 } fb_memory_stats;
 
 FB_API fb_status fb_memory_stats_of(fb_context *ctx, fb_memory_stats *stats);

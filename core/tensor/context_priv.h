@@ -42,16 +42,17 @@ typedef struct fbi_context_hooks {
     void (*error)(void *self, fb_context *ctx);
     /* Polled by long loops; a non-zero status stops them. */
     fb_status (*poll)(void *self);
-    /* Sum n doubles per leaf number over all ranks in fixed order: values[shards][n] -> total[n]. Collective. */
+    /* Sum n doubles per leaf number over all ranks in fixed order: values[shards][n] -> total[n].
+     * Collective. */
     fb_status (*leaf_sum)(void *self, const double *values, int n, double *total);
-    int shards; /* leaves of a step; 1 without a world */
+    int shards;               /* leaves of a step; 1 without a world */
     int first_leaf, n_leaves; /* those of this rank */
 } fbi_context_hooks;
 
 /* Called when a backward pass has delivered everything; list on the context. */
 typedef struct fbi_backward_hook {
-    void (*begin)(void *self);                 /* before the first node; may be NULL */
-    fb_status (*finished)(void *self);         /* every gradient of this pass is in place */
+    void (*begin)(void *self);         /* before the first node; may be NULL */
+    fb_status (*finished)(void *self); /* every gradient of this pass is in place */
     void *self;
     struct fbi_backward_hook *next;
 } fbi_backward_hook;
@@ -61,15 +62,16 @@ struct fb_context {
     fbi_slabs *slabs;
     fb_tensor **arena;
     uint32_t arena_n, arena_cap;
-    bool grad_on, off; /* off: an error is set, operators return NULL at once */
+    bool grad_on, off;       /* off: an error is set, operators return NULL at once */
     uint8_t autocast, depth; /* depth of public calls: the outermost one's site is reported */
     int threads;             /* constant of the run, part of the numerics */
-    const fbi_kernel *kernels; /* [FBI_OP_COUNT] of the device and ISA level; NULL: not on this device */
+    const fbi_kernel
+        *kernels; /* [FBI_OP_COUNT] of the device and ISA level; NULL: not on this device */
     const fbi_backend *backend;
     void *device; /* the backend's own state */
     fbi_alloc *alloc;
-    uint64_t seq, hash;  /* nodes so far; rolling hash of the program, for agreement between ranks */
-    const void *site;    /* call site of the outermost public call */
+    uint64_t seq, hash; /* nodes so far; rolling hash of the program, for agreement between ranks */
+    const void *site;   /* call site of the outermost public call */
 
     /* scopes */
     fbi_scope_mark *scopes;
@@ -85,8 +87,8 @@ struct fb_context {
     char text[FBI_TEXT_RING][FBI_TEXT_BYTES];
     uint32_t text_at;
     char label[128];
-    char error_label[128];  /* the label when the first error was set */
-    unsigned long owner; /* pthread_self of the thread that opened it */
+    char error_label[128]; /* the label when the first error was set */
+    unsigned long owner;   /* pthread_self of the thread that opened it */
 
     /* random numbers */
     uint64_t seed, counter; /* counter: draws outside steps */
@@ -95,7 +97,7 @@ struct fb_context {
     uint32_t op_number; /* draws within this leaf of the step */
 
     /* autograd */
-    uint32_t mark;          /* of the current graph walk */
+    uint32_t mark; /* of the current graph walk */
     bool in_backward;
     fbi_backward_hook *backward_hooks;
 
@@ -103,7 +105,7 @@ struct fb_context {
     fbi_closer *closers;
     uint32_t closers_n, closers_cap;
     fbi_context_hooks hooks;
-    int64_t roots; /* module roots numbered so far */
+    int64_t roots;  /* module roots numbered so far */
     bool is_worlds; /* closed by fb_world_close only */
     bool flush_denormals;
     int64_t live_handles, live_nodes;
@@ -117,7 +119,8 @@ fb_status fbi_fail(fb_context *ctx, fb_status status, const char *fmt, ...) FB_P
 fb_status fbi_vfail(fb_context *ctx, fb_status status, const char *fmt, va_list args);
 /* Set an error from any thread; the context's thread finds it at its next call. */
 void fbi_context_poison(fb_context *ctx, fb_status status, const char *message);
-/* False if the context is NULL, off, poisoned (then the error is set), or used by a second thread. */
+/* False if the context is NULL, off, poisoned (then the error is set), or used by a second thread.
+ */
 bool fbi_enter(fb_context *ctx);
 
 /* Every public entry point that may fail notes who called; nested calls keep the outermost. */
@@ -137,8 +140,8 @@ static inline void fbi_site_end(fbi_site_guard *g)
         g->ctx->depth--;
 }
 /* First statement of a public function: FBI_ENTRY(ctx); */
-#define FBI_ENTRY(ctx)                                                                             \
-    fbi_site_guard fbi_guard_ __attribute__((cleanup(fbi_site_end), unused)) =                     \
+#define FBI_ENTRY(ctx)                                                         \
+    fbi_site_guard fbi_guard_ __attribute__((cleanup(fbi_site_end), unused)) = \
         fbi_site_begin((ctx), FBI_SITE)
 /* "train.c:88", "main+0x1f" or an address, resolved only when printed. */
 const char *fbi_site_text(const void *site, char *buf, size_t size);
@@ -166,7 +169,8 @@ void fbi_rng_restore(fb_context *ctx, fbi_rng_state state);
 /* --- slabs (core/tensor/slab.c) --- */
 fb_tensor *fbi_slab_handle(fb_context *ctx);
 void fbi_slab_handle_free(fb_context *ctx, fb_tensor *t);
-/* Nodes by size class (128, 192, 256, 384, then powers of two); zeroed header. NULL: error is set. */
+/* Nodes by size class (128, 192, 256, 384, then powers of two); zeroed header. NULL: error is set.
+ */
 void *fbi_slab_node(fb_context *ctx, size_t bytes);
 void fbi_slab_node_free(fb_context *ctx, void *node, size_t bytes);
 

@@ -29,7 +29,8 @@ FB_API size_t fb_dtype_size(fb_dtype dtype);
 FB_API const char *fb_dtype_name(fb_dtype dtype);
 /** F32 F64 F16 BF16. */
 FB_API bool fb_dtype_is_float(fb_dtype dtype);
-/** Type of the result of an operator on `a` and `b`, as PyTorch promotes tensors with dimensions. */
+/** Type of the result of an operator on `a` and `b`, as PyTorch promotes tensors with dimensions.
+ */
 FB_API fb_dtype fb_promote(fb_dtype a, fb_dtype b);
 
 FB_END

@@ -20,9 +20,9 @@ FB_API void fb_scope_end(fb_scope *scope);
 FB_API fb_scope fb_scope_current(fb_context *ctx);
 
 /** A scope that ends with the enclosing braces, by break, continue, return or goto too. */
-#define FB_SCOPE(ctx)                                                                              \
-    fb_scope FBI_CAT(fb_scope_, __LINE__)                                                          \
-        __attribute__((cleanup(fb_scope_end), unused)) = fb_scope_begin(ctx)
+#define FB_SCOPE(ctx)                                                                      \
+    fb_scope FBI_CAT(fb_scope_, __LINE__) __attribute__((cleanup(fb_scope_end), unused)) = \
+        fb_scope_begin(ctx)
 
 /** Move the handle one scope up: for returning it. NULL in gives NULL out. @return t */
 FB_API fb_tensor *fb_keep(fb_tensor *t);

@@ -61,14 +61,13 @@ FB_END
                   _51, _52, _53, _54, _55, _56, _57, _58, _59, _60, _61, _62, _63, _64, N, ...)    \
     N
 #define FBI_NTH64_(...) FBI_NTH64(__VA_ARGS__)
-#define FB_COUNT(...)                                                                              \
-    FBI_NTH64_(__VA_ARGS__, FBI_X32(fb_too_many_arguments), 32, 31, 30, 29, 28, 27, 26, 25, 24,    \
-               23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1,  \
+#define FB_COUNT(...)                                                                             \
+    FBI_NTH64_(__VA_ARGS__, FBI_X32(fb_too_many_arguments), 32, 31, 30, 29, 28, 27, 26, 25, 24,   \
+               23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, \
                0)
 #define FBI_NTH16(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13, _14, _15, _16, N, ...) N
-#define FBI_NTH16_(...)                                                                            \
-    FBI_NTH16(__VA_ARGS__)
-#define FBI_DIMS(...)                                                                              \
+#define FBI_NTH16_(...)                                                                          FBI_NTH16(__VA_ARGS__)
+#define FBI_DIMS(...) \
     FBI_NTH16_(__VA_ARGS__, FBI_X8(fb_too_many_dimensions), 8, 7, 6, 5, 4, 3, 2, 1, 0)
 #define FBI_CAT_(a, b) a##b
 #define FBI_CAT(a, b)  FBI_CAT_(a, b)
@@ -100,7 +99,10 @@ inline fb_modules fbi_modules(std::initializer_list<fb_module *> l)
 {
     return fb_modules{l.begin(), (int)l.size()};
 }
-template <class T> inline const T *fbi_addr(const T &&t) { return &t; }
+template <class T> inline const T *fbi_addr(const T &&t)
+{
+    return &t;
+}
 #define FB_SHAPE(...)      fbi_shape(__VA_ARGS__)
 #define FB_SCALAR          fbi_shape()
 #define FB_ALL             fbi_shape()

@@ -10,9 +10,9 @@
 FB_BEGIN
 
 typedef struct fb_wrap_options {
-    const int64_t *strides; /**< in elements; NULL: row-major */
-    const char *device;     /**< where the data lies; NULL: host */
-    bool read_only;         /**< in-place operators refuse it */
+    const int64_t *strides;                  /**< in elements; NULL: row-major */
+    const char *device;                      /**< where the data lies; NULL: host */
+    bool read_only;                          /**< in-place operators refuse it */
     void (*deleter)(void *data, void *user); /**< once, on the context's thread, after the last use;
                                                   not called if fb_wrap fails */
     void *user;
@@ -30,7 +30,8 @@ FB_API FB_USE_RESULT fb_tensor *fb_wrap_const(fb_context *ctx, fb_dtype dtype, f
 /** Wrapped memory was changed from outside: saved uses of it are errors from now on. */
 FB_API fb_status fb_touch(fb_tensor *t);
 
-/** Copy all elements to the host, row-major; `bytes` must be numel * dtype size. Zero-fills on error. */
+/** Copy all elements to the host, row-major; `bytes` must be numel * dtype size. Zero-fills on
+ * error. */
 FB_API fb_status fb_read(fb_tensor *t, void *dst, size_t bytes);
 /** Copy row-major host data into the tensor; counts as an in-place change. */
 FB_API fb_status fb_write(fb_tensor *t, const void *src, size_t bytes);
@@ -60,7 +61,8 @@ FB_API fb_context *fb_context_of(const fb_tensor *t);
 FB_API bool fb_is_contiguous(const fb_tensor *t);
 FB_API bool fb_same_storage(const fb_tensor *a, const fb_tensor *b);
 
-/** Write values as PyTorch prints them, shortened in the middle. @return bytes needed, as snprintf */
+/** Write values as PyTorch prints them, shortened in the middle. @return bytes needed, as snprintf
+ */
 FB_API int64_t fb_to_string(fb_tensor *t, char *buf, size_t size);
 /** The same on stdout, with a name before it (may be NULL). */
 FB_API fb_status fb_print(fb_tensor *t, const char *name);

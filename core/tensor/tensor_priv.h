@@ -14,22 +14,22 @@ typedef struct fbi_storage {
     uint32_t version; /* bumped by every in-place change */
     void *data;
     size_t bytes;
-    uint8_t device, klass, flags, spare; /* klass: the allocator's size class */
-    uint32_t stream;                     /* queue of the last use, for devices that have queues */
+    uint8_t device, klass, flags, spare;   /* klass: the allocator's size class */
+    uint32_t stream;                       /* queue of the last use, for devices that have queues */
     void (*release)(struct fbi_storage *); /* NULL: give `data` back to the allocator */
     void *owner;                           /* for release */
-    fbi_pack *packs;           /* reordered copies made by a backend, keyed (kind, version) */
-    struct fbi_storage *next;  /* free list */
+    fbi_pack *packs;          /* reordered copies made by a backend, keyed (kind, version) */
+    struct fbi_storage *next; /* free list */
 } fbi_storage;
 
 enum { FBI_S_READ_ONLY = 1 };
 
 enum {
-    FBI_T_LIVE = 1,      /* cleared when the last reference goes: a later use is stale */
-    FBI_T_KEEP = 2,      /* the end of its scope moves it one scope up */
-    FBI_T_VIEW = 4,      /* shares the storage of the tensor it was made from */
-    FBI_T_BORROWED = 8,  /* owned by a module, loader or optimizer: in no scope */
-    FBI_T_TWIN = 16      /* detached alias of a node's own output, see fbi_saved */
+    FBI_T_LIVE = 1,     /* cleared when the last reference goes: a later use is stale */
+    FBI_T_KEEP = 2,     /* the end of its scope moves it one scope up */
+    FBI_T_VIEW = 4,     /* shares the storage of the tensor it was made from */
+    FBI_T_BORROWED = 8, /* owned by a module, loader or optimizer: in no scope */
+    FBI_T_TWIN = 16     /* detached alias of a node's own output, see fbi_saved */
 };
 
 #define FBI_NO_SLOT UINT32_MAX
@@ -43,8 +43,8 @@ struct fb_tensor {
     uint32_t slot; /* index in the context's arena; FBI_NO_SLOT: in no scope */
     fb_context *ctx;
     fbi_storage *storage;
-    fbi_node *node; /* producer, counted; NULL for leaves (see fbi_node_of) */
-    fbi_leaf *leaf; /* gradient, hooks, name; NULL for intermediates */
+    fbi_node *node;        /* producer, counted; NULL for leaves (see fbi_node_of) */
+    fbi_leaf *leaf;        /* gradient, hooks, name; NULL for intermediates */
     int64_t numel, offset; /* offset in elements */
     int64_t size[FB_MAX_DIMS], stride[FB_MAX_DIMS];
 };
@@ -81,7 +81,8 @@ void fbi_tensor_unref(fb_tensor *t); /* NULL is fine */
 fb_tensor *fbi_tensor_alias(fb_tensor *t);
 /* Put a handle that the caller owns into the innermost scope: the scope takes the reference. */
 fb_tensor *fbi_tensor_to_scope(fb_tensor *t);
-/* Checks that t is live and of an error-free context; else sets FB_E_STALE / FB_E_ARG naming `op` and `what`. */
+/* Checks that t is live and of an error-free context; else sets FB_E_STALE / FB_E_ARG naming `op`
+ * and `what`. */
 bool fbi_tensor_check(fb_context *ctx, const fb_tensor *t, const char *op, const char *what);
 
 void fbi_set_shape(fb_tensor *t, fb_dtype dtype, fb_shape shape); /* row-major strides, numel */
@@ -102,7 +103,8 @@ bool fbi_broadcast(fb_shape a, fb_shape b, fb_shape *out);
 
 /* --- storage (core/tensor/storage.c) --- */
 
-/* `bytes` of the context's device, 64-byte aligned (256 above 4 KiB), refs 1. NULL: error is set. */
+/* `bytes` of the context's device, 64-byte aligned (256 above 4 KiB), refs 1. NULL: error is set.
+ */
 fbi_storage *fbi_storage_new(fb_context *ctx, size_t bytes);
 /* On foreign memory. */
 fbi_storage *fbi_storage_wrap(fb_context *ctx, void *data, size_t bytes,
@@ -110,11 +112,15 @@ fbi_storage *fbi_storage_wrap(fb_context *ctx, void *data, size_t bytes,
 void fbi_storage_unref(fb_context *ctx, fbi_storage *s);
 /* Point a handle (and so all who hold it) at other storage of the same size: flat buckets, ZeRO. */
 void fbi_tensor_repoint(fb_tensor *t, fbi_storage *s, int64_t offset);
-static inline void fbi_bump(fb_tensor *t) { t->storage->version++; }
+static inline void fbi_bump(fb_tensor *t)
+{
+    t->storage->version++;
+}
 
 /* --- making tensors without operators (core/tensor/create.c) --- */
 fb_tensor *fbi_empty(fb_context *ctx, fb_dtype dtype, fb_shape shape); /* uninitialised, in scope */
-/* A view: same storage, other sizes, strides and offset (in elements, absolute); in scope, no node. */
+/* A view: same storage, other sizes, strides and offset (in elements, absolute); in scope, no node.
+ */
 fb_tensor *fbi_view(fb_tensor *t, fb_shape sizes, fb_shape strides, int64_t offset);
 
 #endif
