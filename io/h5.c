@@ -171,9 +171,7 @@ hid_t fbi_h5_create(hid_t file, const char *name, fb_dtype dtype, int64_t n, fb_
 hid_t fbi_h5_open(const char *path)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-#if H5_VERSION_GE(1, 10, 7)
     H5Pset_file_locking(access, false, true);
-#endif
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
     H5Pclose(access);
     return file;

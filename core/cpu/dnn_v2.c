@@ -1,8 +1,6 @@
 /* oneDNN 2.6: operation descriptors, memory descriptors by value. */
 #include "core/cpu/dnn_api_priv.h"
 
-#if DNNL_VERSION_MAJOR < 3
-
 #include <stdlib.h>
 
 fbi_md fbi_md_strided(int n, const int64_t *dims, const int64_t *strides)
@@ -67,7 +65,3 @@ dnnl_status_t fbi_pd_conv(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_conv_k
     }
     return st ? st : dnnl_primitive_desc_create(pd, &d, p->attr, e, p->hint);
 }
-
-#else
-typedef int fbi_dnn_v2_is_not_used;
-#endif

@@ -1,8 +1,6 @@
 /* oneDNN 3.x: primitive descriptors in one call, opaque memory descriptors. */
 #include "core/cpu/dnn_api_priv.h"
 
-#if DNNL_VERSION_MAJOR >= 3
-
 fbi_md fbi_md_strided(int n, const int64_t *dims, const int64_t *strides)
 {
     fbi_md m = NULL;
@@ -52,7 +50,3 @@ dnnl_status_t fbi_pd_conv(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_conv_k
     }
     return dnnl_invalid_arguments;
 }
-
-#else
-typedef int fbi_dnn_v3_is_not_used;
-#endif

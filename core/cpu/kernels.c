@@ -7,11 +7,11 @@
 const fbi_kernel FBI_K(fbi_cpu_kernels)[FBI_OP_COUNT] = {
 #define UNARY(name, ...)   FBI_ENTRY_OF(name) FBI_ENTRY_OF(name##_bwd) FBI_ENTRY_OF(name##_bwd2)
 #define UNARY_S(name, ...) FBI_ENTRY_OF(name) FBI_ENTRY_OF(name##_bwd) FBI_ENTRY_OF(name##_bwd2)
-#define BINARY(name, ...)                                                     \
-    FBI_ENTRY_OF(name)                                                        \
-    FBI_ENTRY_OF(name##_ga)                                                   \
-    FBI_ENTRY_OF(name##_gb) FBI_ENTRY_OF(name##_gaa) FBI_ENTRY_OF(name##_gab) \
-        FBI_ENTRY_OF(name##_gbb)
+#define BINARY(name, ...)   \
+    FBI_ENTRY_OF(name)      \
+    FBI_ENTRY_OF(name##_ga) \
+    FBI_ENTRY_OF(name##_gb) \
+    FBI_ENTRY_OF(name##_gaa) FBI_ENTRY_OF(name##_gab) FBI_ENTRY_OF(name##_gbb)
 #define COMPARE(name, ...)       FBI_ENTRY_OF(name)
 #define OP(name, ...)            FBI_ENTRY_OF(name)
 #define OP_SLOW(name, ...)       FBI_ENTRY_OF(name)

@@ -27,11 +27,11 @@ enum { FBI_PAR_MIN = 32768 };
     FBI_PROTO_KERNEL(name) FBI_PROTO_KERNEL(name##_bwd) FBI_PROTO_KERNEL(name##_bwd2)
 #define UNARY_S(name, ...) \
     FBI_PROTO_KERNEL(name) FBI_PROTO_KERNEL(name##_bwd) FBI_PROTO_KERNEL(name##_bwd2)
-#define BINARY(name, ...)                                                                 \
-    FBI_PROTO_KERNEL(name)                                                                \
-    FBI_PROTO_KERNEL(name##_ga)                                                           \
-    FBI_PROTO_KERNEL(name##_gb) FBI_PROTO_KERNEL(name##_gaa) FBI_PROTO_KERNEL(name##_gab) \
-        FBI_PROTO_KERNEL(name##_gbb)
+#define BINARY(name, ...)       \
+    FBI_PROTO_KERNEL(name)      \
+    FBI_PROTO_KERNEL(name##_ga) \
+    FBI_PROTO_KERNEL(name##_gb) \
+    FBI_PROTO_KERNEL(name##_gaa) FBI_PROTO_KERNEL(name##_gab) FBI_PROTO_KERNEL(name##_gbb)
 #define COMPARE(name, ...)       FBI_PROTO_KERNEL(name)
 #define OP(name, ...)            FBI_PROTO_KERNEL(name)
 #define OP_SLOW(name, ...)       FBI_PROTO_KERNEL(name)

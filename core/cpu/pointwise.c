@@ -102,12 +102,12 @@ static fb_dtype compute_dtype(const fbi_call *c, int i)
     INNER_F(name, float, _f32, f)    \
     INNER_D(name##_bwd, float, _f32, df) INNER_D(name##_bwd2, float, _f32, ddf)
 #define UNARY_S UNARY
-#define BINARY(name, f, fa, fb, faa, fab, fbb, ...)                               \
-    INNER_B(name, float, _f32, f)                                                 \
-    INNER_BG(name##_ga, float, _f32, fa)                                          \
-    INNER_BG(name##_gb, float, _f32, fb)                                          \
-    INNER_BG(name##_gaa, float, _f32, faa) INNER_BG(name##_gab, float, _f32, fab) \
-        INNER_BG(name##_gbb, float, _f32, fbb)
+#define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
+    INNER_B(name, float, _f32, f)                   \
+    INNER_BG(name##_ga, float, _f32, fa)            \
+    INNER_BG(name##_gb, float, _f32, fb)            \
+    INNER_BG(name##_gaa, float, _f32, faa)          \
+    INNER_BG(name##_gab, float, _f32, fab) INNER_BG(name##_gbb, float, _f32, fbb)
 #define COMPARE(name, e)           \
     INNER_C(name, float, _f32, e)  \
     INNER_C(name, double, _f64, e) \
@@ -153,12 +153,12 @@ static fb_dtype compute_dtype(const fbi_call *c, int i)
     INNER_F(name, double, _f64, f)   \
     INNER_D(name##_bwd, double, _f64, df) INNER_D(name##_bwd2, double, _f64, ddf)
 #define UNARY_S UNARY
-#define BINARY(name, f, fa, fb, faa, fab, fbb, ...)                                 \
-    INNER_B(name, double, _f64, f)                                                  \
-    INNER_BG(name##_ga, double, _f64, fa)                                           \
-    INNER_BG(name##_gb, double, _f64, fb)                                           \
-    INNER_BG(name##_gaa, double, _f64, faa) INNER_BG(name##_gab, double, _f64, fab) \
-        INNER_BG(name##_gbb, double, _f64, fbb)
+#define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
+    INNER_B(name, double, _f64, f)                  \
+    INNER_BG(name##_ga, double, _f64, fa)           \
+    INNER_BG(name##_gb, double, _f64, fb)           \
+    INNER_BG(name##_gaa, double, _f64, faa)         \
+    INNER_BG(name##_gab, double, _f64, fab) INNER_BG(name##_gbb, double, _f64, fbb)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"

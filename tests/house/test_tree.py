@@ -6,8 +6,9 @@ import subprocess
 from tree import ROOMS, SOURCE, TOP, files, finish, read, room_of
 
 MAX_LINES = 600
-# #if of these is not about features: C++, guards, repeated inclusion, and the compiler's own facts.
-PLAIN_IF = re.compile(r"__cplusplus|FLAMBEAU_\w+_H|TESTS_\w+_H|__SANITIZE_\w+__|__(x86_64|AVX\w*|FMA|F16C"
+# #if of these is not about features: C++, guards, repeated inclusion, the compiler's own facts, and the
+# version of oneDNN, whose types differ.
+PLAIN_IF = re.compile(r"__cplusplus|FLAMBEAU_(\w+_)?H|EXAMPLES_\w+_H|DNNL_VERSION_MAJOR|TESTS_\w+_H|__SANITIZE_\w+__|__(x86_64|AVX\w*|FMA|F16C"
                       r"|SSE\w*|GNUC|clang)__|__BYTE_ORDER__")
 # core/ops/ops_begin.h gives rows that an includer did not define an empty meaning;
 # kernels_isa.h gives FBI_ISA its value where a tool compiles a file without one.
