@@ -261,6 +261,7 @@ static void train(fb_world *world, fb_module *model, const text *t, const option
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* lines reach a log as they are written */
     options o;
     text t = {0};
     if (!parse(argc, argv, &o))

@@ -171,6 +171,7 @@ static void train(run *r)
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* lines reach a log as they are written */
     run r = {0};
     if (!fashion_parse(argc, argv, &r.o))
         return 2;
