@@ -45,8 +45,9 @@ static void show(const char *path, json_t *root)
 int fbi_cmd_checkpoint(int argc, char **argv)
 {
     if (argc != 3 || (strcmp(argv[1], "show") && strcmp(argv[1], "verify"))) {
-        fputs(usage, stderr);
-        return 2;
+        bool help = argc == 2 && !strcmp(argv[1], "--help");
+        fputs(usage, help ? stdout : stderr);
+        return help ? FBI_EXIT_OK : FBI_EXIT_USAGE;
     }
     char path[4096], manifest[4200], text[512];
     struct stat info;

@@ -121,6 +121,10 @@ static int import(int argc, char **argv)
 int fbi_cmd_data(int argc, char **argv)
 {
     int rc = FBI_EXIT_USAGE;
+    if (argc == 2 && !strcmp(argv[1], "--help")) {
+        fputs(usage, stdout);
+        return FBI_EXIT_OK;
+    }
     if (argc == 3 && !strcmp(argv[1], "show"))
         rc = show(argv[2]);
     else if (argc == 3 && !strcmp(argv[1], "check"))

@@ -15,8 +15,8 @@ static const struct command {
     const char *arguments, *about;
 } commands[] = {
     {"run", fbi_cmd_run, "-n RANKS PROGRAM ...", "start a program on several ranks"},
-    {"data", fbi_cmd_data, "import|show ...", "make and look at datasets"},
-    {"checkpoint", fbi_cmd_checkpoint, "show DIR", "look at checkpoints"},
+    {"data", fbi_cmd_data, "import|show|check ...", "make and look at datasets"},
+    {"checkpoint", fbi_cmd_checkpoint, "show|verify DIR", "look at checkpoints"},
     {"doctor", fbi_cmd_doctor, "", "what this machine has, what is missing, how to get it"},
     {"ops", fbi_cmd_ops, "", "the operators of this build"},
     {"version", cmd_version, "", "version of this build"},
