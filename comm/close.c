@@ -1,0 +1,182 @@
+/* Leaving the world: nobody is left waiting, everybody's error is said once. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "comm/mpi_priv.h"
+#include "comm/work_priv.h"
+#include "core/base/log_priv.h"
+
+typedef struct leaving {
+    fb_world *world;
+    double began;
+    bool announced, node_told;
+} leaving;
+
+static bool is_closing(const fb_world *world, int rank)
+{
+    if (fbi_is_remote(world, rank))
+        return world->mpi->closing[rank] == FBI_NOTICE_CLOSED;
+    const fbi_page_rank *e = &world->page->rank[world->peers[rank].local];
+    return rank == world->rank || atomic_load(&e->state) == FBI_RANK_CLOSING;
+}
+
+static int next_missing(void *self, int from)
+{
+    const leaving *l = self;
+    for (int r = from; r < l->world->size; r++)
+        if (!is_closing(l->world, r))
+            return r;
+    return -1;
+}
+
+static bool node_is_closing(const fb_world *world)
+{
+    for (int r = 0; r < world->size; r++)
+        if (!fbi_is_remote(world, r) && !is_closing(world, r))
+            return false;
+    return true;
+}
+
+/* The first rank of a node speaks for all of it; a rank that waits long speaks for itself, in case
+ * another node waits for it. */
+static bool all_closing(void *self)
+{
+    leaving *l = self;
+    fb_world *world = l->world;
+    if (world->notices && !l->node_told && node_is_closing(world)) {
+        l->node_told = true;
+        if (world->local_rank == 0 || !world->page_shared)
+            fbi_control_send_remote(world, FBI_NOTICE_CLOSED, world->own->text);
+    }
+    bool late = world->own->status != FB_OK || fbi_now() - l->began > 0.5;
+    if (world->notices && !l->announced && !l->node_told && late) {
+        l->announced = true;
+        fbi_control_send_remote(world, FBI_NOTICE_CLOSING, world->own->text);
+    }
+    return next_missing(l, 0) < 0;
+}
+
+/* The context's error with its place, as fb_context_close would print it. */
+static void own_error(const fb_context *ctx, char *buf, size_t size)
+{
+    char where[160];
+    if (ctx->error_label[0])
+        snprintf(buf, size, "%s (at %s)", fb_error_message(ctx), ctx->error_label);
+    else if (ctx->error_site)
+        snprintf(buf, size, "%s (at %s)", fb_error_message(ctx),
+                 fbi_site_text(ctx->error_site, where, sizeof where));
+    else
+        snprintf(buf, size, "%s", fb_error_message(ctx));
+}
+
+/* Several ranks of a node often have the same error: the lowest of them says it for all. */
+static void print_own_error(const fb_world *world)
+{
+    const char *text = world->own->text;
+    if (world->size == 1) {
+        fbi_logline("%s", text);
+        return;
+    }
+    bool *same = calloc((size_t)world->size, sizeof *same);
+    bool first = true;
+    for (int r = 0; r < world->size; r++) {
+        const fbi_page_rank *e = &world->page->rank[world->peers[r].local];
+        if (r != world->rank && fbi_is_remote(world, r))
+            continue;
+        bool equal = r == world->rank || (e->status == world->own->status &&
+                                          strncmp(e->text, text, sizeof e->text) == 0);
+        if (same)
+            same[r] = equal;
+        if (equal && r < world->rank)
+            first = false;
+    }
+    char ranks[128] = "";
+    if (first)
+        fbi_logline("%s: %s",
+                    same ? fbi_ranks_text(same, world->size, ranks, sizeof ranks) : "rank", text);
+    free(same);
+}
+
+static bool is_alive(const fbi_peer *p)
+{
+    char state = '?';
+    if (!p->watched)
+        return true;
+    return fbi_process_start(p->pid, &state) == p->start && state != 'Z' && state != 'X' &&
+           state != 'T';
+}
+
+/* Give the other ranks of this node a moment to say the same: mpirun ends all of them soon after
+ * the first has gone. @return whether all of them are alive */
+static bool wait_until_printed(const fb_world *world)
+{
+    bool alive = true;
+    for (double end = fbi_now() + 1; world->page_shared;) {
+        bool pending = false;
+        alive = true;
+        for (int r = 0; r < world->size; r++) {
+            if (world->peers[r].node != world->node || r == world->rank)
+                continue;
+            bool lives = is_alive(&world->peers[r]);
+            alive = alive && lives;
+            pending |= lives && !atomic_load(&world->page->rank[world->peers[r].local].printed);
+        }
+        if (!pending || fbi_now() > end)
+            return alive;
+        nanosleep(&(struct timespec){0, 5 * 1000 * 1000}, NULL);
+    }
+    return alive;
+}
+
+bool fbi_world_leave(fb_world *world)
+{
+    fb_context *ctx = world->ctx;
+    leaving l = {.world = world, .began = fbi_now()};
+    fbi_page_rank *own = world->own;
+    own_error(ctx, own->text, sizeof own->text);
+    own->status = (int32_t)fb_status_of(ctx);
+    own->sig = (fbi_signature){.kind = FBI_KIND_CLOSE};
+    fbi_waitable what = {all_closing, next_missing, NULL, &own->sig, &l, true};
+    if (!world->poisoned) {
+        atomic_store(&own->state, FBI_RANK_CLOSING);
+        fbi_wait(world, &what);
+    }
+    if (own->status && !world->poisoned && !world->quiet)
+        print_own_error(world);
+    atomic_store(&own->printed, 1);
+    atomic_store(&own->state, FBI_RANK_CLOSING);
+    return !world->poisoned;
+}
+
+FB_API fb_status fb_world_close(fb_world *world)
+{
+    if (!world)
+        return FB_E_ARG;
+    fb_context *ctx = world->ctx;
+    fb_status status = fb_status_of(ctx);
+    bool orderly = fbi_world_leave(world);
+    if (!orderly && !status)
+        status = FB_E_COMM;
+    bool alive = orderly || world->guest || wait_until_printed(world);
+    if (!alive) {
+        fflush(NULL);
+        _exit((int)status); /* MPI would wait for the dead */
+    }
+    fbi_works_free(world);
+    fb_error_take(ctx, NULL, 0); /* it has been printed */
+    ctx->is_worlds = false;
+    fb_context_close(ctx);
+    for (fb_group *g = world->groups, *next; g; g = next) {
+        next = g->next;
+        fbi_group_free(g);
+    }
+    if (world->signals)
+        fbi_signals_restore();
+    fbi_control_close(world);
+    fbi_boot_undo(world, orderly);
+    free(world);
+    return status;
+}

@@ -1,0 +1,98 @@
+/* Notices between nodes: a verdict, or that a rank is closing. A node reads its own page instead.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/mpi_priv.h"
+
+enum { NOTICE_TAG = 1 };
+
+static void listen(fb_world *world)
+{
+    fbi_mpi *m = world->mpi;
+    MPI_Irecv(&m->inbox, (int)sizeof m->inbox, MPI_BYTE, MPI_ANY_SOURCE, NOTICE_TAG, m->control,
+              &m->inbox_request);
+}
+
+void fbi_control_open(fb_world *world)
+{
+    world->mpi->inbox_request = MPI_REQUEST_NULL;
+    if (world->notices)
+        listen(world);
+}
+
+void fbi_control_send(fb_world *world, int to, int kind, const char *text)
+{
+    fbi_mpi *m = world->mpi;
+    fbi_letter *letter = calloc(1, sizeof *letter);
+    if (!letter)
+        return; /* the receiver finds out by itself, later */
+    letter->notice.kind = kind;
+    letter->notice.rank = world->rank;
+    letter->notice.status = world->own->status;
+    snprintf(letter->notice.text, sizeof letter->notice.text, "%s", text);
+    MPI_Isend(&letter->notice, (int)sizeof letter->notice, MPI_BYTE, to, NOTICE_TAG, m->control,
+              &letter->request);
+    letter->next = m->letters;
+    m->letters = letter;
+}
+
+void fbi_control_send_remote(fb_world *world, int kind, const char *text)
+{
+    for (int r = 0; r < world->size && world->notices; r++)
+        if (fbi_is_remote(world, r))
+            fbi_control_send(world, r, kind, text);
+}
+
+void fbi_control_poison(fb_world *world, const char *text)
+{
+    fbi_control_send_remote(world, FBI_NOTICE_POISON, text);
+}
+
+static void read_notice(fb_world *world)
+{
+    fbi_mpi *m = world->mpi;
+    const fbi_notice *n = &m->inbox;
+    if (n->rank < 0 || n->rank >= world->size)
+        return;
+    if (n->kind == FBI_NOTICE_POISON)
+        fbi_world_poison_received(world, n->text);
+    else if (n->kind == FBI_NOTICE_CLOSING && !m->closing[n->rank])
+        m->closing[n->rank] = FBI_NOTICE_CLOSING;
+    else if (n->kind == FBI_NOTICE_CLOSED)
+        for (int r = 0; r < world->size; r++)
+            if (r == n->rank ||
+                (world->page_shared && world->peers[r].node == world->peers[n->rank].node))
+                m->closing[r] = FBI_NOTICE_CLOSED;
+}
+
+void fbi_control_poll(fb_world *world)
+{
+    fbi_mpi *m = world->mpi;
+    int done = 1;
+    while (m->inbox_request != MPI_REQUEST_NULL && done) {
+        if (MPI_Test(&m->inbox_request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || !done)
+            return;
+        read_notice(world);
+        listen(world);
+    }
+}
+
+/* A letter that has not left by now has nobody to read it. */
+void fbi_control_close(fb_world *world)
+{
+    fbi_mpi *m = world->mpi;
+    if (m->inbox_request != MPI_REQUEST_NULL) {
+        MPI_Cancel(&m->inbox_request);
+        MPI_Request_free(&m->inbox_request);
+    }
+    while (m->letters) {
+        fbi_letter *next = m->letters->next;
+        int done = 0;
+        MPI_Test(&m->letters->request, &done, MPI_STATUS_IGNORE);
+        if (done)
+            free(m->letters);
+        m->letters = next;
+    }
+}

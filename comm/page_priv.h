@@ -1,0 +1,74 @@
+/* The page that the ranks of a node share: what each is doing, and the poison. A rank writes its
+ * own entry with plain stores, so that it can be read when the owner is stopped or dead. */
+#ifndef FLAMBEAU_COMM_PAGE_PRIV_H
+#define FLAMBEAU_COMM_PAGE_PRIV_H
+
+#include <stdatomic.h>
+
+#include <flambeau/core/tensor/dtype.h>
+#include <flambeau/core/tensor/shape.h>
+
+typedef enum fbi_kind {
+    FBI_KIND_NONE = 0,
+    FBI_KIND_BARRIER,
+    FBI_KIND_ALL_REDUCE,
+    FBI_KIND_REDUCE_SCATTER,
+    FBI_KIND_ALL_GATHER,
+    FBI_KIND_ALL_TO_ALL,
+    FBI_KIND_BROADCAST,
+    FBI_KIND_SEND,
+    FBI_KIND_RECV,
+    FBI_KIND_GRADIENTS, /* DDP's sum of a bucket */
+    FBI_KIND_BYTES,     /* private exchanges: agreement, commit packet, loader, checkpoint */
+    FBI_KIND_CLOSE,
+    FBI_KIND_COUNT
+} fbi_kind;
+
+enum { FBI_SITE_BYTES = 56, FBI_TAG_BYTES = 24 };
+
+/* What a rank brings to a collective: compared between all ranks. Plain data of fixed size. */
+typedef struct fbi_signature {
+    uint64_t seq;  /* number of the call in its group */
+    int64_t count; /* elements */
+    int32_t kind, op, dtype, root;
+    int32_t group, shards;
+    uint32_t present; /* pieces that this rank has; not compared */
+    int32_t ndim;     /* shape: for messages; only the count is compared */
+    int64_t dims[FB_MAX_DIMS];
+    char site[FBI_SITE_BYTES]; /* "train.c:88"; not compared */
+    char tag[FBI_TAG_BYTES];   /* what a private exchange is for */
+} fbi_signature;
+
+typedef enum fbi_rank_state {
+    FBI_RANK_RUNNING = 0, /* in its own code; `sig` is its last call */
+    FBI_RANK_WAITING,     /* in the call `sig`, for rank `waits_for` */
+    FBI_RANK_CLOSING      /* in fb_world_close; `status` and `text` say how it went */
+} fbi_rank_state;
+
+typedef struct fbi_page_rank {
+    _Alignas(64) atomic_uint state;
+    atomic_int waits_for; /* rank of the world, or -1 */
+    atomic_uint calls;    /* collectives entered: unchanged means no progress */
+    atomic_uint printed;  /* 1 after this rank has said what ended the job */
+    int32_t status;
+    fbi_signature sig;
+    char text[1024];
+} fbi_page_rank;
+
+typedef struct fbi_page {
+    _Alignas(64) atomic_int poison; /* 0; -1 while the text is being written; then a status */
+    atomic_uint sleepers;           /* ranks that sleep on a word: whoever changes one wakes them */
+    char text[1024];
+    fbi_page_rank rank[]; /* by local rank */
+} fbi_page;
+
+/* "all_reduce", ... */
+const char *fbi_kind_name(int kind);
+/* "all_reduce #17 at train.c:88". */
+const char *fbi_call_text(const fbi_signature *sig, char *buf, size_t size);
+/* "F32 [1000]", "64 bytes", or "" where there is nothing to say. */
+const char *fbi_brought_text(const fbi_signature *sig, char *buf, size_t size);
+/* The numbers of ranks with flag[r] set: "ranks 0-2,5" or "rank 3". */
+const char *fbi_ranks_text(const bool *flag, int n, char *buf, size_t size);
+
+#endif

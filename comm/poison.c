@@ -1,0 +1,91 @@
+/* Errors between ranks: one text ends the collectives of every rank. */
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "comm/mpi_priv.h"
+#include "comm/world_priv.h"
+#include "core/base/log_priv.h"
+
+const char *fbi_rank_text(const fb_world *world, int rank, char *buf, size_t size)
+{
+    snprintf(buf, size, "rank %d (%s)", rank, world->peers[rank].host);
+    return buf;
+}
+
+/* The text, once its writer has finished; a writer that died half-way leaves what it wrote. */
+static int settled_poison(fb_world *world)
+{
+    int poison = atomic_load_explicit(&world->page->poison, memory_order_acquire);
+    for (double end = fbi_now() + 1; poison < 0 && fbi_now() < end;) {
+        sched_yield();
+        poison = atomic_load_explicit(&world->page->poison, memory_order_acquire);
+    }
+    return poison < 0 ? FB_E_COMM : poison;
+}
+
+fb_status fbi_world_check(fb_world *world)
+{
+    if (__builtin_expect(atomic_load_explicit(&world->page->poison, memory_order_relaxed) == 0, 1))
+        return FB_OK;
+    if (world->poisoned) {
+        fbi_fail(world->ctx, FB_E_COMM, "%s", world->page->text);
+        return FB_E_COMM;
+    }
+    settled_poison(world);
+    world->poisoned = true;
+    char text[FBI_MESSAGE_BYTES], call[160], own[256] = "";
+    /* The text names the call of the rank that wrote it; ours is news to the reader. */
+    if (atomic_load(&world->own->state) == FBI_RANK_WAITING && !world->wrote_poison)
+        snprintf(own, sizeof own, "; rank %d waits in %s", world->rank,
+                 fbi_call_text(&world->own->sig, call, sizeof call));
+    snprintf(text, sizeof text, "%.*s%s", (int)(sizeof text - sizeof own - 1), world->page->text,
+             own);
+    if (!world->quiet)
+        fbi_logline("rank %d: %s", world->rank, text);
+    atomic_store(&world->own->printed, 1);
+    fbi_fail(world->ctx, FB_E_COMM, "%s", text);
+    return FB_E_COMM;
+}
+
+/* Put a text on this node's page; false if one is there. */
+static bool write_poison(fb_world *world, const char *text)
+{
+    int none = 0;
+    if (!atomic_compare_exchange_strong(&world->page->poison, &none, -1))
+        return false;
+    snprintf(world->page->text, sizeof world->page->text, "%s", text);
+    atomic_store_explicit(&world->page->poison, FB_E_COMM, memory_order_release);
+    return true;
+}
+
+fb_status fbi_world_poison(fb_world *world, const char *fmt, ...)
+{
+    char text[FBI_MESSAGE_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    if (write_poison(world, text)) {
+        world->wrote_poison = true;
+        fbi_control_poison(world, text);
+    }
+    return fbi_world_check(world);
+}
+
+void fbi_world_poison_received(fb_world *world, const char *text)
+{
+    write_poison(world, text);
+}
+
+fb_status fbi_world_tell(fb_world *world, const fbi_signature *sig)
+{
+    char who[96], call[160];
+    fb_status status = world->ctx->status;
+    fbi_world_poison(world, "%s failed before %s: %.640s",
+                     fbi_rank_text(world, world->rank, who, sizeof who),
+                     fbi_call_text(sig, call, sizeof call), fb_error_message(world->ctx));
+    return status;
+}

@@ -1,0 +1,208 @@
+/* Sums in stages: reduce-scatter within the node, all-reduce of each part between the nodes,
+ * all-gather within the node. The same additions as every rank to every rank, with less on the
+ * wire: a node sends each element once and not once for each of its ranks. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/mail_priv.h"
+#include "comm/shm_priv.h"
+
+int fbi_staging_block(const fb_group *g)
+{
+    const fb_world *world = g->world;
+    int block = 0;
+    for (int r = 0;
+         r < g->size && world->peers[g->ranks[r]].node == world->peers[g->ranks[0]].node;)
+        block = ++r;
+    if (block == g->size || g->size % block)
+        return 0;
+    for (int r = 0; r < g->size; r++) {
+        int node = world->peers[g->ranks[r]].node, first = r / block * block;
+        if (node != world->peers[g->ranks[first]].node)
+            return 0;
+        if (r >= block && node == world->peers[g->ranks[first - 1]].node)
+            return 0;
+    }
+    return block;
+}
+
+/* The subtree that is exactly the leaves [lo, hi); false: there is none. */
+static bool subtree(int lo, int hi, int shards, fbi_piece *out)
+{
+    int level = 0;
+    while (lo + (1 << level) < hi)
+        level++;
+    int end = lo + (1 << level) < shards ? lo + (1 << level) : shards;
+    *out = (fbi_piece){level, lo >> level};
+    return lo % (1 << level) == 0 && end == hi;
+}
+
+static fbi_layout *layout_of(int shards, int ranks, int pieces)
+{
+    fbi_layout *l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    *l = (fbi_layout){.shards = shards, .ranks = ranks, .most = 1};
+    l->first = calloc((size_t)ranks + 1, sizeof *l->first);
+    l->pieces = calloc((size_t)pieces, sizeof *l->pieces);
+    if (l->first && l->pieces)
+        return l;
+    fbi_layout_free(l);
+    return NULL;
+}
+
+/* The part of `whole` that ranks [from, from + n) of the group make up, as a tree of its own. */
+static fbi_layout *node_layout(const fbi_layout *whole, int from, int n)
+{
+    int first = whole->first[from], pieces = whole->first[from + n] - first;
+    fbi_layout *l = layout_of(whole->shards, n, pieces);
+    if (!l)
+        return NULL;
+    subtree(fbi_first_leaf(whole->shards, whole->ranks, from),
+            fbi_first_leaf(whole->shards, whole->ranks, from + n), whole->shards, &l->root);
+    memcpy(l->pieces, whole->pieces + first, (size_t)pieces * sizeof *l->pieces);
+    for (int r = 0; r <= n; r++)
+        l->first[r] = whole->first[from + r] - first;
+    l->n = pieces;
+    l->most = whole->most; /* the same on every node */
+    return l;
+}
+
+static fbi_layout *column_layout(const fbi_layout *whole, int block)
+{
+    int nodes = whole->ranks / block;
+    fbi_layout *l = layout_of(whole->shards, nodes, nodes);
+    for (int k = 0; l && k < nodes; k++) {
+        l->first[k + 1] = ++l->n;
+        if (!subtree(fbi_first_leaf(whole->shards, whole->ranks, k * block),
+                     fbi_first_leaf(whole->shards, whole->ranks, (k + 1) * block), whole->shards,
+                     &l->pieces[k])) {
+            fbi_layout_free(l);
+            return NULL;
+        }
+    }
+    if (l)
+        l->root = whole->root;
+    return l;
+}
+
+fbi_staging *fbi_staging_new(fb_group *g, fbi_shm *shm)
+{
+    int block = fbi_staging_block(g), nodes = g->size / block, from = g->rank / block * block;
+    fbi_staging *s = calloc(1, sizeof *s);
+    int *ranks = malloc((size_t)nodes * sizeof *ranks);
+    if (!s || !ranks)
+        goto fail;
+    for (int k = 0; k < nodes; k++)
+        ranks[k] = g->ranks[k * block + g->rank % block];
+    s->node = fbi_group_bare(g->world, g->id + 1, g->ranks + from, block, block);
+    s->column = fbi_group_bare(g->world, g->id + 2, ranks, nodes, nodes);
+    if (!s->node || !s->column)
+        goto fail;
+    for (int i = 0; i < 2; i++) {
+        const fbi_layout *whole = i ? g->leaves : g->flat;
+        s->column_layout[i] = column_layout(whole, block);
+        if (s->column_layout[i])
+            s->node_layout[i] = node_layout(whole, from, block);
+    }
+    s->node->shm = shm;
+    free(ranks);
+    return s;
+
+fail:
+    free(ranks);
+    fbi_staging_free(s);
+    fbi_shm_close(shm);
+    return NULL;
+}
+
+void fbi_staging_free(fbi_staging *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; i < 2; i++) {
+        fbi_layout_free(s->node_layout[i]);
+        fbi_layout_free(s->column_layout[i]);
+    }
+    fbi_group_free(s->node);
+    fbi_group_free(s->column);
+    free(s);
+}
+
+static int layout_index(const fb_work *w)
+{
+    return w->task.layout != w->group->flat;
+}
+
+bool fbi_staged_fits(const fb_work *w)
+{
+    const fb_group *g = w->group;
+    const fbi_staging *s = g->staging;
+    if (!s || w->task.kind == FBI_KIND_REDUCE_SCATTER || w->task.dtype != w->task.out_dtype)
+        return false;
+    if (w->task.dtype == FB_F16 || w->task.dtype == FB_BF16) /* would be rounded on the way */
+        return false;
+    return w->task.count % s->node->size == 0 && s->node_layout[layout_index(w)];
+}
+
+/* Works in stages follow one another, so that all ranks use the inner groups in the same order. */
+static bool is_next(const fb_work *w)
+{
+    for (const fb_work *f = w->group->world->flying; f && f != w; f = f->next)
+        if (f->group == w->group && !f->done && f->mail_used && f->phase == 3)
+            return false;
+    return true;
+}
+
+static fb_work *start_inner(fb_work *w, int stage)
+{
+    const fbi_staging *s = w->group->staging;
+    int64_t part = w->task.count / s->node->size;
+    char *own = fbi_work_dst(w, s->node->rank * part);
+    fbi_task t = w->task;
+    t.like = NULL;
+    if (stage == 0) {
+        t.kind = FBI_KIND_REDUCE_SCATTER;
+        t.layout = s->node_layout[layout_index(w)];
+        t.dst = own;
+        return fbi_work_start(s->node, &t);
+    }
+    memset(t.src, 0, sizeof t.src);
+    t.src[0] = own;
+    t.n_src = 1;
+    t.count = part;
+    if (stage == 1) {
+        t.layout = s->column_layout[layout_index(w)];
+        t.dst = own;
+        if (!w->inner_present)
+            t.src[0] = NULL;
+        return fbi_work_start(s->column, &t);
+    }
+    t.kind = FBI_KIND_ALL_GATHER;
+    t.layout = NULL;
+    return fbi_work_start(s->node, &t);
+}
+
+bool fbi_staged_advance(fb_work *w)
+{
+    if (!w->inner && !is_next(w))
+        return false;
+    while (w->inner_stage < 3) {
+        if (!w->inner)
+            w->inner = start_inner(w, w->inner_stage);
+        if (!w->inner)
+            break;
+        fbi_work_advance(w->inner);
+        if (!w->inner->done)
+            return false;
+        fb_work *ended = w->inner;
+        w->inner = NULL;
+        if (w->inner_stage == 0)
+            w->inner_present = ended->program_n > 0;
+        if (fbi_work_finish(ended))
+            break;
+        w->inner_stage++;
+    }
+    w->failed = w->inner_stage < 3;
+    return true;
+}

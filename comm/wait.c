@@ -1,0 +1,119 @@
+/* Waiting: spin, yield, sleep, and never without an eye on the poison and on the ranks waited for.
+ */
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "comm/mpi_priv.h"
+#include "comm/work_priv.h"
+
+enum { SPINS = 200, SLEEP_NS = 10 * 1000 * 1000, DOZE_NS = 50 * 1000 };
+static const double yield_s = 200e-6, look_s = 0.05, message_yield_s = 2e-3;
+
+static inline void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    atomic_signal_fence(memory_order_seq_cst);
+#endif
+}
+
+static void doze(long ns)
+{
+    struct timespec t = {0, ns};
+    nanosleep(&t, NULL);
+}
+
+/* Sleep until the word changes, but not for long. Who changes it looks at `sleepers` afterwards. */
+static void sleep_on(fb_world *world, atomic_uint *word, unsigned value)
+{
+    struct timespec t = {0, SLEEP_NS};
+    atomic_fetch_add(&world->page->sleepers, 1);
+    if (atomic_load(word) == value)
+        syscall(SYS_futex, (void *)word, FUTEX_WAIT, value, &t, NULL, 0);
+    atomic_fetch_sub(&world->page->sleepers, 1);
+}
+
+void fbi_wake(fb_world *world, atomic_uint *word)
+{
+    if (atomic_load(&world->page->sleepers))
+        syscall(SYS_futex, (void *)word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+void fbi_world_poke(fb_world *world)
+{
+    fb_work *next;
+    for (fb_work *w = world->flying; w; w = next) {
+        next = w->next;
+        fbi_work_advance(w);
+    }
+}
+
+/* Others read what we do from the page. */
+static void publish(fb_world *world, const fbi_waitable *what, int missing)
+{
+    if (what->sig != &world->own->sig)
+        world->own->sig = *what->sig;
+    atomic_store(&world->own->waits_for, missing);
+    if (!what->closing)
+        atomic_store(&world->own->state, FBI_RANK_WAITING);
+}
+
+static void rest(fb_world *world, const fbi_waitable *what, double waited, int missing)
+{
+    unsigned value = 0;
+    atomic_uint *word = NULL;
+    if (missing >= 0 && what->word && !world->notices && !fbi_works_use_messages(world))
+        word = what->word(what->self, missing, &value);
+    if (waited < (word ? yield_s : message_yield_s))
+        sched_yield();
+    else if (word)
+        sleep_on(world, word, value);
+    else
+        doze(DOZE_NS);
+}
+
+static fb_status wait_long(fb_world *world, const fbi_waitable *what)
+{
+    fbi_watch watch = {.began = fbi_now()};
+    fb_status status = FB_OK;
+    watch.last = watch.began;
+    for (;;) {
+        fbi_world_poke(world);
+        if (what->ready(what->self))
+            break;
+        status = fbi_world_check(world);
+        if (status)
+            break;
+        double now = fbi_now();
+        int missing = what->missing(what->self, 0);
+        if (world->notices)
+            fbi_control_poll(world);
+        if (now - watch.last > look_s) {
+            publish(world, what, missing);
+            status = fbi_watch_look(world, &watch, what);
+            if (status)
+                break;
+            watch.last = now;
+        }
+        rest(world, what, now - watch.began, missing);
+    }
+    atomic_store(&world->own->waits_for, -1);
+    if (!what->closing)
+        atomic_store(&world->own->state, FBI_RANK_RUNNING);
+    return status;
+}
+
+fb_status fbi_wait(fb_world *world, const fbi_waitable *what)
+{
+    for (int i = 0; i < SPINS; i++) {
+        fbi_world_poke(world);
+        if (what->ready(what->self))
+            return FB_OK;
+        relax();
+    }
+    return wait_long(world, what);
+}

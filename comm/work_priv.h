@@ -1,0 +1,101 @@
+/* A collective in flight: a small machine that goes on as far as it can whenever it is poked. */
+#ifndef FLAMBEAU_COMM_WORK_PRIV_H
+#define FLAMBEAU_COMM_WORK_PRIV_H
+
+#include "comm/group_priv.h"
+
+/* What to do, given by the caller. */
+typedef struct fbi_task {
+    fbi_kind kind;
+    fb_reduce_op op;
+    fb_dtype dtype;     /* of the sources */
+    fb_dtype out_dtype; /* 0: dtype */
+    int root;           /* of broadcast, or the other side of send and recv */
+    int64_t count;      /* elements that each rank brings; all_reduce: of the result too */
+    const void *src[FBI_MAX_PIECES]; /* reductions: pieces in the layout's order; NULL: absent */
+    int n_src;
+    const fbi_layout *layout; /* NULL: one piece for each rank */
+    void *dst;
+    const void *site;
+    const char *tag;
+    bool even_off;         /* to agree on an error that this rank has */
+    const fb_tensor *like; /* its shape is shown in messages; NULL: [count] */
+} fbi_task;
+
+struct fbi_mail; /* state of a work that goes by messages (comm/mail_priv.h) */
+enum { FBI_STAGES = 4 };
+
+struct fb_work {
+    fb_group *group;
+    fbi_task task;
+    fbi_signature sig;
+    size_t size, out_size; /* of an element */
+    bool done, failed;
+    fbi_storage *held[2]; /* storage that must outlive the work */
+
+    /* reductions */
+    int16_t *program; /* of the layout, with this work's absences */
+    int program_n, program_cap;
+    const void **operands; /* [layout->n] */
+    int operands_cap;
+    uint32_t *present; /* [ranks] */
+    int present_cap;
+    int64_t part; /* elements of a rank's part; the last ones may be shorter */
+
+    /* shared memory: chunks go through the stages one behind the other, with a barrier in between
+     */
+    void (*stage[FBI_STAGES])(fb_work *, int64_t chunk);
+    int n_stages;
+    int64_t n_chunks, chunk; /* chunk: elements of a part at once */
+    int64_t step, steps;
+    int channel;
+    unsigned arrivals, parity; /* of the channel when this work began */
+    int sig_at;                /* which of a rank's two signatures */
+    int looked;                /* ranks below it have arrived */
+    bool checked;              /* signatures have been compared */
+
+    /* messages */
+    struct fbi_mail *mail; /* buffers and requests; kept from work to work */
+    bool mail_used;
+    int phase;
+
+    /* stages of groups within the group (comm/staged.c) */
+    fb_work *inner;
+    int inner_stage;
+    bool inner_present; /* some leaf of this node is there */
+
+    fb_work *next;
+};
+
+/* Start a task. NULL: the error is set, and the other ranks are told if they would wait. */
+fb_work *fbi_work_start(fb_group *group, const fbi_task *task);
+/* As far as it goes without waiting. */
+void fbi_work_advance(fb_work *work);
+/* Wait, free. */
+fb_status fbi_work_finish(fb_work *work);
+/* Start and finish. */
+fb_status fbi_work_run(fb_group *group, const fbi_task *task);
+/* Send or receive; sums. */
+bool fbi_is_pair(int kind);
+bool fbi_is_reduction(int kind);
+bool fbi_works_use_messages(const fb_world *world);
+void fbi_wake(fb_world *world, atomic_uint *word);
+void fbi_works_free(fb_world *world);
+
+/* Compare the signatures of all ranks. FB_OK, or FB_E_COMM after poisoning. */
+fb_status fbi_signatures_compare(fb_work *work, const fbi_signature *(*of)(fb_work *, int rank));
+/* For reductions: the program of this work, from what is present on each rank. */
+bool fbi_work_program(fb_work *work, const fbi_signature *(*of)(fb_work *, int rank));
+/* Elements [*begin, *end) of rank r's part of `count`. */
+void fbi_work_part(const fb_work *work, int r, int64_t *begin, int64_t *end);
+/* Source i of this rank at an element. */
+static inline const char *fbi_work_src(const fb_work *work, int i, int64_t at)
+{
+    return (const char *)work->task.src[i] + (size_t)at * work->size;
+}
+static inline char *fbi_work_dst(const fb_work *work, int64_t at)
+{
+    return (char *)work->task.dst + (size_t)at * work->out_size;
+}
+
+#endif

@@ -1,0 +1,135 @@
+/* The world as this room sees it. No mpi.h here: parallel and io read this too. */
+#ifndef FLAMBEAU_COMM_WORLD_PRIV_H
+#define FLAMBEAU_COMM_WORLD_PRIV_H
+
+#include <flambeau/comm/collective.h>
+#include <flambeau/comm/world.h>
+
+#include "comm/page_priv.h"
+#include "core/tensor/context_priv.h"
+
+/* Every rank, as told once at the start. */
+typedef struct fbi_peer {
+    int32_t pid, node, local; /* node: number of the group of ranks that share memory */
+    uint64_t start;           /* when its process started, in clock ticks: pids are used again */
+    char host[64];
+    bool watched; /* we see its process: set by each rank for itself */
+} fbi_peer;
+
+/* Names of call sites, resolved once. */
+enum { FBI_SITES = 64 };
+typedef struct fbi_site_name {
+    const void *site;
+    char text[FBI_SITE_BYTES];
+} fbi_site_name;
+
+typedef struct fbi_mpi fbi_mpi; /* communicators and control messages (comm/mpi_priv.h) */
+
+struct fb_world {
+    fb_context *ctx;
+    fb_group *all;    /* the group of all ranks */
+    fb_group *groups; /* every group made, newest first */
+    int rank, size, node, nodes, local_rank, local_size;
+    fbi_peer *peers;    /* [size] */
+    fbi_page *page;     /* of this node; private memory if there is no shared memory */
+    fbi_page_rank *own; /* this rank's entry in it */
+    size_t page_bytes;
+    bool page_shared;
+    fbi_mpi *mpi;
+    fb_work *flying; /* works in flight, oldest first */
+    fb_work *spare;  /* records of finished works, to be used again */
+    int next_group;
+    int shards;        /* of the world's group; 0: one for each rank */
+    int attached;      /* reducers whose commits carry the wish to stop */
+    bool guest, quiet; /* quiet: no line goes to stderr */
+    bool stop_wanted, stop_agreed;
+    bool notices;  /* some ranks cannot be read from the page: they send notices */
+    bool signals;  /* our handlers are in place */
+    bool messages; /* no shared memory between ranks: FLAMBEAU_COMM=messages, or none to be had */
+    bool poisoned; /* this rank has reported the poison */
+    bool wrote_poison; /* and it was this rank's verdict */
+    fbi_site_name sites[FBI_SITES];
+    double stopped_s, stuck_s; /* how long before a stopped or a cyclic wait is a verdict */
+};
+
+/* --- errors between ranks (comm/poison.c) --- */
+
+/* End the job's collectives: the first text on a node stays, all nodes are told, this rank's
+ * context gets the error. @return FB_E_COMM */
+fb_status fbi_world_poison(fb_world *world, const char *fmt, ...) FB_PRINTF(2, 3);
+/* FB_OK, or FB_E_COMM if any rank has ended the collectives; then it is reported here, once. */
+fb_status fbi_world_check(fb_world *world);
+/* A text that came from another node. */
+void fbi_world_poison_received(fb_world *world, const char *text);
+/* The context's error, told to all ranks at the call `sig`. @return its status */
+fb_status fbi_world_tell(fb_world *world, const fbi_signature *sig);
+/* "rank 3 (node07)". */
+const char *fbi_rank_text(const fb_world *world, int rank, char *buf, size_t size);
+
+/* A rank whose entry is not on our page. */
+static inline bool fbi_is_remote(const fb_world *world, int rank)
+{
+    return rank != world->rank && (world->peers[rank].node != world->node || !world->page_shared);
+}
+
+/* --- closing (comm/close.c) --- */
+
+/* Wait until every rank closes; say what went wrong. @return whether all did, so that MPI may end
+ */
+bool fbi_world_leave(fb_world *world);
+
+/* --- waiting (comm/wait.c) --- */
+
+/* Something that becomes true by what other ranks do. */
+typedef struct fbi_waitable {
+    bool (*ready)(void *self);
+    /* Next rank of the world, not below `from`, that has not done its part; -1: none. */
+    int (*missing)(void *self, int from);
+    /* Word that changes when `rank` does its part, to sleep on; NULL: poll. */
+    atomic_uint *(*word)(void *self, int rank, unsigned *value);
+    const fbi_signature *sig; /* what is being waited for, for the messages */
+    void *self;
+    bool closing; /* others may close too */
+} fbi_waitable;
+/* FB_OK, or FB_E_COMM: poisoned, or a verdict on a rank that is missing. */
+fb_status fbi_wait(fb_world *world, const fbi_waitable *what);
+/* Push all works in flight as far as they go without waiting. */
+void fbi_world_poke(fb_world *world);
+
+/* --- verdicts (comm/watch.c) --- */
+
+typedef struct fbi_watch {
+    double began, last; /* seconds of the monotonic clock */
+    double stopped;     /* seconds for which we have seen a rank stopped */
+    double cycle_since;
+    uint64_t cycle_key; /* of the ranks that wait for each other; 0: none */
+    bool noted;
+} fbi_watch;
+/* Looks at the ranks that are waited for. FB_OK, or FB_E_COMM after poisoning. */
+fb_status fbi_watch_look(fb_world *world, fbi_watch *watch, const fbi_waitable *what);
+double fbi_now(void);
+uint64_t fbi_process_start(int pid, char *state); /* 0: no such process */
+
+/* --- agreed stop (comm/stop.c) --- */
+bool fbi_signal_stop(void);  /* SIGTERM or SIGUSR1 came */
+double fbi_signal_age(void); /* seconds since SIGTERM; 0: none */
+void fbi_signals_install(void);
+void fbi_signals_restore(void);
+
+/* --- this rank's cores (comm/cores.c) --- */
+
+/* Widen the affinity to all that the cpuset allows, unless `keep`. @return a key of the set: ranks
+ * with equal keys share it; *inherited: how many processors there were before */
+uint64_t fbi_cores_widen(bool keep, int *inherited);
+typedef struct fbi_cores_request {
+    int rank, ranks; /* this rank among those with the same set */
+    int threads;     /* what was asked for; 0: nothing */
+    int inherited;   /* processors before widening */
+    bool keep;       /* leave the affinity alone */
+    bool bound;      /* with keep: the set is narrower than the machine, so it is our share */
+} fbi_cores_request;
+/* Divide the set between its ranks, and bind this one. @return how many cores are its share; `note`
+ * may get a line for the user */
+int fbi_cores_share(const fbi_cores_request *request, char *note, size_t size);
+
+#endif
