@@ -134,6 +134,8 @@ static void set_environment(const struct job *job)
         set_default(job, "OMPI_MCA_mpi_yield_when_idle", "1");
     }
     set_default(job, "OMP_DYNAMIC", "false");
+    /* mpirun gives each rank a terminal, even if nobody looks on: programs ask this instead. */
+    set_default(job, "FLAMBEAU_TERMINAL", isatty(STDOUT_FILENO) ? "1" : "0");
     if (job->threads) {
         set_number(job, "FLAMBEAU_THREADS", job->threads);
         set_number(job, "OMP_NUM_THREADS", job->threads);
@@ -167,9 +169,9 @@ static void mpirun_line(const struct job *job, struct command_line *line, char *
     add(line, "--hostfile");
     add(line, job->hostfile);
     /* Other nodes do not inherit this environment. */
-    static const char *const forwarded[] = {"FLAMBEAU_THREADS", "FLAMBEAU_SHARDS",
-                                            "OMP_NUM_THREADS",  "OMP_WAIT_POLICY",
-                                            "OMP_DYNAMIC",      "LD_LIBRARY_PATH"};
+    static const char *const forwarded[] = {
+        "FLAMBEAU_THREADS", "FLAMBEAU_SHARDS",   "OMP_NUM_THREADS", "OMP_WAIT_POLICY",
+        "OMP_DYNAMIC",      "FLAMBEAU_TERMINAL", "LD_LIBRARY_PATH"};
     for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
         if (getenv(forwarded[i])) {
             add(line, "-x");

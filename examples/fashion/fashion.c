@@ -73,9 +73,17 @@ static void trace(run *r, const fb_batch *b)
 
 /* --- one run --- */
 
+/* mpirun gives each rank a terminal of its own, so "flambeau run" says whether a person looks on.
+ */
+static bool on_terminal(void)
+{
+    const char *known = getenv("FLAMBEAU_TERMINAL");
+    return known ? *known == '1' : isatty(STDOUT_FILENO);
+}
+
 static void report(run *r, double loss)
 {
-    bool root = fb_world_root(r->world), terminal = isatty(STDOUT_FILENO);
+    bool root = fb_world_root(r->world), terminal = on_terminal();
     if (!root)
         return;
     if (r->o.print_bits) {
