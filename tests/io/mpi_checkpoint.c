@@ -1,0 +1,229 @@
+/* ranks: 1 2 3 */
+#include <unistd.h>
+
+#include <flambeau/comm/world.h>
+#include <flambeau/core/autograd/autograd.h>
+#include <flambeau/core/nn/layers.h>
+#include <flambeau/io/checkpoint.h>
+#include <flambeau/core/ops/create.h>
+#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/reduce.h>
+
+#include "comm/group_priv.h"
+#include "tests/io/io_test_priv.h"
+
+static fb_world *world;
+static fb_context *ctx;
+static char folder[64]; /* the same on every rank */
+
+static bool root(void)
+{
+    return fb_world_root(world);
+}
+static void meet(void)
+{
+    assert_int_equal(fb_world_barrier(world), FB_OK);
+}
+
+static fb_module *net(int64_t width)
+{
+    return fb_nn_sequential(ctx, fb_nn_linear(ctx, 5, width, NULL), fb_nn_relu(ctx),
+                            fb_nn_linear(ctx, width, 2, NULL));
+}
+
+static void train(fb_module *m, fb_optimizer *opt, int steps)
+{
+    for (int i = 0; i < steps; i++) {
+        FB_SCOPE(ctx);
+        fb_tensor *y = fb_nn_forward(m, fb_ones(ctx, FB_F32, FB_SHAPE(4, 5)));
+        fb_backward(fb_mean(fb_mul(y, y), FB_ALL, false));
+        fb_optim_step(opt);
+    }
+    check_ok(ctx);
+}
+
+static fb_state *state_of(fb_module *m, fb_optimizer *opt, int64_t *step)
+{
+    fb_state *s = fb_state_open(ctx);
+    fb_state_add(s, "model", m);
+    fb_state_add(s, "optimizer", opt);
+    fb_state_add(s, "step", step);
+    return s;
+}
+
+static int set_up(void **unused)
+{
+    (void)unused;
+    if (root())
+        make_folder(folder);
+    return fbi_group_broadcast(fb_world_group(world), "test", folder, sizeof folder, 0);
+}
+
+static int tear_down(void **unused)
+{
+    (void)unused;
+    meet();
+    if (root())
+        remove_folder(folder);
+    return 0;
+}
+
+static void a_resumed_state_has_the_digest_of_the_saved_one(void **unused)
+{
+    (void)unused;
+    char saved[17], found[17];
+    int64_t step = 7, other = 0;
+    fb_module *m = net(8);
+    fb_optimizer *opt = fb_optim_adam(ctx, m, NULL);
+    fb_state *s = state_of(m, opt, &step);
+    train(m, opt, 3);
+    assert_int_equal(fb_checkpoint_save(world, folder, s), FB_OK);
+    fb_state_digest(s, saved);
+    fb_module *m2 = net(8);
+    fb_optimizer *opt2 = fb_optim_adam(ctx, m2, NULL);
+    fb_state *s2 = state_of(m2, opt2, &other);
+    train(m2, opt2, 1);
+    assert_int_equal(fb_checkpoint_resume(world, folder, s2), FB_OK);
+    check_ok(ctx);
+    fb_state_digest(s2, found);
+    assert_string_equal(saved, found);
+    assert_int_equal(other, 7);
+    assert_int_equal(fb_optim_steps(opt2), 3);
+}
+
+static void nothing_to_resume_is_fine(void **unused)
+{
+    (void)unused;
+    int64_t step = 5;
+    fb_module *m = net(8);
+    fb_state *s = state_of(m, fb_optim_sgd(ctx, m, NULL), &step);
+    assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_OK);
+    assert_int_equal(step, 5);
+}
+
+static void save_twice(fb_state **state, int64_t *step, fb_optimizer **opt)
+{
+    fb_module *m = net(8);
+    *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .momentum = 0.9));
+    *state = state_of(m, *opt, step);
+    for (int i = 0; i < 2; i++) {
+        train(m, *opt, 1);
+        *step = fb_optim_steps(*opt);
+        fb_checkpoint_save(world, folder, *state);
+    }
+    check_ok(ctx);
+}
+
+static void a_damaged_newest_one_is_passed_over(void **unused)
+{
+    (void)unused;
+    int64_t step = 0;
+    fb_state *s;
+    fb_optimizer *opt;
+    save_twice(&s, &step, &opt);
+    char path[256], text[512], latest[256];
+    if (root()) {
+        snprintf(path, sizeof path, "%s/step-000000002/data.h5", folder);
+        assert_int_equal(truncate(path, 1000), 0);
+        snprintf(path, sizeof path, "%s/step-000000002", folder);
+        assert_false(fb_checkpoint_verify(path, text, sizeof text));
+        assert_non_null(strstr(text, "data.h5 is 1000 bytes, the manifest says"));
+        assert_true(fb_checkpoint_latest(folder, latest, sizeof latest));
+        assert_non_null(strstr(latest, "step-000000001"));
+    }
+    meet();
+    assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_OK);
+    assert_int_equal(step, 1);
+}
+
+static void a_manifest_that_names_files_outside_is_refused(void **unused)
+{
+    (void)unused;
+    int64_t step = 0;
+    fb_state *s;
+    fb_optimizer *opt;
+    save_twice(&s, &step, &opt);
+    char command[512], path[256], text[512];
+    snprintf(path, sizeof path, "%s/step-000000002", folder);
+    if (root()) {
+        snprintf(command, sizeof command,
+                 "sed -i 's#\"data.h5\"#\"../../data.h5\"#' %s/manifest.json", path);
+        assert_int_equal(system(command), 0);
+        assert_false(fb_checkpoint_verify(path, text, sizeof text));
+        assert_non_null(strstr(text, "lies outside the checkpoint: refused"));
+    }
+    meet();
+    assert_int_equal(fb_checkpoint_load(world, path, s), FB_E_IO);
+    check_error(ctx, FB_E_IO, "lies outside the checkpoint: refused");
+    meet();
+}
+
+static void a_checkpoint_of_another_model_lists_what_differs_and_changes_nothing(void **unused)
+{
+    (void)unused;
+    int64_t step = 0, other = 99;
+    fb_state *s;
+    fb_optimizer *opt;
+    save_twice(&s, &step, &opt);
+    fb_module *m = net(9);
+    fb_state *s2 = fb_state_open(ctx);
+    fb_state_add(s2, "model", m);
+    fb_state_add(s2, "step", &other);
+    fb_state_add(s2, "epochs", &step);
+    fb_checkpoint_resume(world, folder, s2);
+    char text[1024];
+    assert_int_equal(fb_error_take(ctx, text, sizeof text), FB_E_SHAPE);
+    assert_non_null(strstr(text, "model/0.weight is F32 [8, 5] there and F32 [9, 5] here"));
+    assert_non_null(strstr(text, "model/2.weight is F32 [2, 8] there"));
+    assert_non_null(strstr(text, "epochs is not in it"));
+    assert_int_equal(other, 99);
+    meet();
+}
+
+static void a_folder_that_cannot_be_made_is_a_warning(void **unused)
+{
+    (void)unused;
+    int64_t step = 0;
+    fb_module *m = net(8);
+    fb_state *s = state_of(m, fb_optim_sgd(ctx, m, NULL), &step);
+    assert_int_equal(fb_checkpoint_save(world, "/proc/nowhere", s), FB_OK);
+    check_ok(ctx);
+}
+
+static void the_newest_two_are_kept(void **unused)
+{
+    (void)unused;
+    int64_t step = 0;
+    fb_state *s;
+    fb_optimizer *opt;
+    save_twice(&s, &step, &opt);
+    for (int i = 0; i < 2; i++) {
+        FB_SCOPE(ctx);
+        fb_optim_step(opt);
+        fb_checkpoint_save(world, folder, s);
+    }
+    char path[256];
+    snprintf(path, sizeof path, "%s/step-000000002", folder);
+    assert_int_equal(access(path, F_OK), -1);
+    snprintf(path, sizeof path, "%s/step-000000003", folder);
+    assert_int_equal(access(path, F_OK), 0);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(int argc, char **argv)
+{
+    world = fb_world_open(&argc, &argv);
+    ctx = fb_world_context(world);
+    const struct CMUnitTest tests[] = {
+        CASE(a_resumed_state_has_the_digest_of_the_saved_one),
+        CASE(nothing_to_resume_is_fine),
+        CASE(a_damaged_newest_one_is_passed_over),
+        CASE(a_manifest_that_names_files_outside_is_refused),
+        CASE(a_checkpoint_of_another_model_lists_what_differs_and_changes_nothing),
+        CASE(a_folder_that_cannot_be_made_is_a_warning),
+        CASE(the_newest_two_are_kept),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    return fb_world_close(world) || failed;
+}
