@@ -1,6 +1,7 @@
 /* A convolutional network on Fashion-MNIST: any number of ranks, checkpoints, resume. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
