@@ -145,11 +145,17 @@ bool fbi_staged_fits(const fb_work *w)
     return w->task.count % s->node->size == 0 && s->node_layout[layout_index(w)];
 }
 
+static bool goes_in_stages(const fb_work *w)
+{
+    return fbi_is_reduction((int)w->task.kind) && w->mail_used && !w->mail->eager &&
+           fbi_staged_fits(w);
+}
+
 /* Works in stages follow one another, so that all ranks use the inner groups in the same order. */
 static bool is_next(const fb_work *w)
 {
     for (const fb_work *f = w->group->world->flying; f && f != w; f = f->next)
-        if (f->group == w->group && !f->done && f->mail_used && f->phase == 3)
+        if (f->group == w->group && !f->done && goes_in_stages(f))
             return false;
     return true;
 }
@@ -165,7 +171,7 @@ static fb_work *start_inner(fb_work *w, int stage)
         t.kind = FBI_KIND_REDUCE_SCATTER;
         t.layout = s->node_layout[layout_index(w)];
         t.dst = own;
-        return fbi_work_start(s->node, &t);
+        return fbi_work_start_inner(s->node, &t);
     }
     memset(t.src, 0, sizeof t.src);
     t.src[0] = own;
@@ -176,11 +182,11 @@ static fb_work *start_inner(fb_work *w, int stage)
         t.dst = own;
         if (!w->inner_present)
             t.src[0] = NULL;
-        return fbi_work_start(s->column, &t);
+        return fbi_work_start_inner(s->column, &t);
     }
     t.kind = FBI_KIND_ALL_GATHER;
     t.layout = NULL;
-    return fbi_work_start(s->node, &t);
+    return fbi_work_start_inner(s->node, &t);
 }
 
 bool fbi_staged_advance(fb_work *w)

@@ -221,6 +221,28 @@ static fb_status wait_for(fb_work *w)
     return fbi_wait(w->group->world, &what);
 }
 
+/* The outer work drives it from now on. */
+fb_work *fbi_work_start_inner(fb_group *group, const fbi_task *task)
+{
+    fb_work *w = fbi_work_start(group, task);
+    if (w)
+        unlink_work(group->world, w);
+    return w;
+}
+
+/* A work that will not be completed: its buffers may still be written to, so let go for good. */
+static void abandon(fb_work *w)
+{
+    if (w->inner) {
+        abandon(w->inner);
+        give_back(w->inner);
+        w->inner = NULL;
+    }
+    fbi_mail_abandon(w);
+    w->mail = NULL;
+    w->held[0] = w->held[1] = NULL;
+}
+
 bool fbi_works_use_messages(const fb_world *world)
 {
     for (const fb_work *w = world->flying; w; w = w->next)
@@ -305,11 +327,8 @@ fb_status fbi_work_finish(fb_work *w)
     if (!status && w->failed)
         status = FB_E_COMM;
     unlink_work(world, w);
-    if (!w->done) { /* its buffers may still be written to: let go of it for good */
-        fbi_mail_abandon(w);
-        w->mail = NULL;
-        w->held[0] = w->held[1] = NULL;
-    }
+    if (!w->done)
+        abandon(w);
     give_back(w);
     return status;
 }
@@ -325,8 +344,7 @@ void fbi_works_free(fb_world *world)
     fb_work *next;
     for (fb_work *w = world->flying; w; w = next) {
         next = w->next;
-        fbi_mail_abandon(w);
-        w->mail = NULL;
+        abandon(w);
         free_record(w);
     }
     for (fb_work *w = world->spare; w; w = next) {

@@ -69,6 +69,8 @@ struct fb_work {
 
 /* Start a task. NULL: the error is set, and the other ranks are told if they would wait. */
 fb_work *fbi_work_start(fb_group *group, const fbi_task *task);
+/* The same for a part of another work, which pushes it on itself. */
+fb_work *fbi_work_start_inner(fb_group *group, const fbi_task *task);
 /* As far as it goes without waiting. */
 void fbi_work_advance(fb_work *work);
 /* Wait, free. */
