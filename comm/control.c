@@ -56,6 +56,8 @@ static void read_notice(fb_world *world)
     const fbi_notice *n = &m->inbox;
     if (n->rank < 0 || n->rank >= world->size)
         return;
+    if (n->kind != FBI_NOTICE_POISON && n->status)
+        m->failure = *n;
     if (n->kind == FBI_NOTICE_POISON)
         fbi_world_poison_received(world, n->text);
     else if (n->kind == FBI_NOTICE_CLOSING && !m->closing[n->rank])

@@ -30,6 +30,7 @@ struct fbi_mpi {
     bool initialized; /* by us: we finalize */
     int tag_most;     /* largest tag that MPI allows */
     fbi_notice inbox;
+    fbi_notice failure; /* the last rank that ended with an error */
     MPI_Request inbox_request;
     fbi_letter *letters;
     uint8_t *closing; /* [size]: last notice of a remote rank about its end */

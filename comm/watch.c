@@ -86,9 +86,11 @@ static fb_status say_closing(fb_world *world, const fbi_waitable *what, int rank
     char who[96], ours[512];
     our_call(world, what, ours, sizeof ours);
     fbi_rank_text(world, rank, who, sizeof who);
-    if (e && e->status)
-        return fbi_world_poison(world, "%s has ended with an error: %.600s; %s", who, e->text,
-                                ours);
+    const char *error = e && e->status ? e->text : NULL;
+    if (!e && world->mpi->failure.kind && world->mpi->failure.rank == rank)
+        error = world->mpi->failure.text;
+    if (error)
+        return fbi_world_poison(world, "%s has ended with an error: %.600s; %s", who, error, ours);
     return fbi_world_poison(world,
                             "%s has ended its program (fb_world_close); %s: do all ranks make the "
                             "same calls?",

@@ -1,0 +1,158 @@
+/* What test_faults.py runs on several ranks: each scenario ends badly, in its own way. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <flambeau/comm/collective.h>
+#include <flambeau/comm/world.h>
+#include <flambeau/core/ops/create.h>
+
+static fb_world *world;
+static fb_context *ctx;
+static fb_group *all;
+static int rank;
+
+static void sums(int64_t n, int times)
+{
+    for (int i = 0; i < times && fb_ok(ctx); i++) {
+        FB_SCOPE(ctx);
+        fb_all_reduce_(all, fb_zeros(ctx, FB_F32, FB_SHAPE(n)), FB_SUM);
+    }
+}
+
+static void other_count(void)
+{
+    sums(rank == 1 ? 1001 : 1000, 1);
+}
+
+static void other_kind(void)
+{
+    if (rank == 1)
+        fb_group_barrier(all);
+    else
+        sums(1000, 1);
+}
+
+static void killed(void)
+{
+    sums(100000, 5);
+    if (rank == 1)
+        raise(SIGKILL);
+    sums(100000, 5);
+}
+
+static void silent_exit(void)
+{
+    sums(10, 3);
+    if (rank == 1)
+        _exit(0);
+    sums(10, 1);
+}
+
+static void leaves_early(void)
+{
+    if (rank != 1)
+        sums(10, 1);
+}
+
+static void own_error(void)
+{
+    sums(10, 1);
+    if (rank == 1)
+        fb_fail(ctx, FB_E_IO, "the disk is on fire");
+    else
+        sums(10, 1);
+}
+
+static void error_then_collective(void)
+{
+    if (rank == 1)
+        fb_fail(ctx, FB_E_IO, "the disk is on fire");
+    fb_group_barrier(all);
+}
+
+static void error_taken(void)
+{
+    if (rank == 1) {
+        fb_fail(ctx, FB_E_IO, "the disk is on fire");
+        fb_error_take(ctx, NULL, 0);
+    }
+    fb_group_barrier(all);
+}
+
+static void same_error(void)
+{
+    fb_fail(ctx, FB_E_NOT_FOUND, "dataset x.h5: no such file");
+}
+
+static void stopped(void)
+{
+    sums(1000, 3);
+    if (rank == 1)
+        raise(SIGSTOP);
+    sums(1000, 1);
+}
+
+static void circle(void)
+{
+    FB_SCOPE(ctx);
+    fb_tensor *t = fb_zeros(ctx, FB_F32, FB_SHAPE(4));
+    if (rank < 2)
+        fb_recv(all, t, 1 - rank);
+    else
+        fb_group_barrier(all);
+}
+
+static void wrong_parcel(void)
+{
+    FB_SCOPE(ctx);
+    fb_tensor *t = fb_zeros(ctx, FB_F32, FB_SHAPE(rank ? 5 : 4));
+    if (rank == 0)
+        fb_send(all, t, 1);
+    else if (rank == 1)
+        fb_recv(all, t, 0);
+}
+
+static void asked_to_stop(void)
+{
+    int steps = 0;
+    while (fb_world_running(world)) {
+        if (rank == 1 && steps == 7)
+            raise(SIGUSR1);
+        steps++;
+    }
+    printf("rank %d stopped after %d\n", rank, steps);
+}
+
+static const struct scenario {
+    const char *name;
+    void (*run)(void);
+} scenarios[] = {
+    {"other_count", other_count},
+    {"other_kind", other_kind},
+    {"killed", killed},
+    {"silent_exit", silent_exit},
+    {"leaves_early", leaves_early},
+    {"own_error", own_error},
+    {"error_then_collective", error_then_collective},
+    {"error_taken", error_taken},
+    {"same_error", same_error},
+    {"stopped", stopped},
+    {"circle", circle},
+    {"wrong_parcel", wrong_parcel},
+    {"asked_to_stop", asked_to_stop},
+};
+
+int main(int argc, char **argv)
+{
+    world = fb_world_open(&argc, &argv);
+    ctx = fb_world_context(world);
+    all = fb_world_group(world);
+    rank = fb_world_rank(world);
+    for (size_t i = 0; argc > 1 && i < sizeof scenarios / sizeof *scenarios; i++)
+        if (strcmp(argv[1], scenarios[i].name) == 0)
+            scenarios[i].run();
+    return fb_world_close(world);
+}
