@@ -7,8 +7,8 @@
 FB_BEGIN
 
 /**
- * Read a NumPy array: F32 F64 F16 I32 I64 U8 BOOL, little-endian, C or Fortran order, versions 1
- * to 3.
+ * Read a NumPy array: float16 to 64, int8 to 64, uint8, uint16 and bool, little-endian, C or
+ * Fortran order, versions 1 to 3.
  *
  * NEP 1. FB_E_NOT_FOUND, FB_E_IO for a file that is cut or no array, FB_E_DTYPE for other types.
  */

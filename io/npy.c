@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/base/half.h"
 #include "core/tensor/context_priv.h"
@@ -11,8 +12,8 @@
 static const struct {
     fb_dtype dtype;
     const char *descr;
-} types[] = {{FB_F32, "<f4"}, {FB_F64, "<f8"}, {FB_F16, "<f2"}, {FB_I32, "<i4"},
-             {FB_I64, "<i8"}, {FB_U8, "|u1"},  {FB_BOOL, "|b1"}};
+} types[] = {{FB_F32, "<f4"}, {FB_F64, "<f8"},  {FB_F16, "<f2"}, {FB_I32, "<i4"}, {FB_I64, "<i8"},
+             {FB_U8, "|u1"},  {FB_BOOL, "|b1"}, {FB_I8, "|i1"},  {FB_I16, "<i2"}, {FB_U16, "<u2"}};
 enum { N_TYPES = sizeof types / sizeof types[0], HEAD_BYTES = 4096 };
 
 /* The value behind 'key': in the header's dictionary. */
@@ -74,37 +75,68 @@ static fb_tensor *from_fortran(fb_context *ctx, fb_dtype dtype, fb_shape shape, 
     return flat ? fbi_view(flat, shape, strides, 0) : NULL;
 }
 
+/* The dtype of a header's 'descr', with a message if there is none. */
+static fb_dtype parse_dtype(fb_context *ctx, const char *path, const char *descr)
+{
+    for (int i = 0; descr && i < N_TYPES; i++)
+        if (!strncmp(descr + 1, types[i].descr, 3) && descr[4] == *descr)
+            return types[i].dtype;
+    int n = descr ? (int)strcspn(descr, ",:}") : 0;
+    fbi_fail(ctx, FB_E_DTYPE,
+             "npy %s: dtype %.*s cannot be read: save it in NumPy as little-endian float, integer "
+             "or bool, e.g. x.astype('<f4')",
+             path, n < 24 ? n : 24, n ? descr : "");
+    return FB_DTYPE_DEFAULT;
+}
+
+/* The data of an array of `bytes`, malloc'ed; NULL with a message. Asks how long the file is before
+ * it asks for memory: the header may be damaged. */
+static char *read_data(fb_context *ctx, const char *path, FILE *file, size_t bytes)
+{
+    struct stat info;
+    long at = ftell(file);
+    if (at < 0 || fstat(fileno(file), &info) || (size_t)(info.st_size - at) < bytes) {
+        fbi_fail(ctx, FB_E_IO,
+                 "npy %s: is %lld bytes, its header speaks of %zu more: copy it again", path,
+                 at < 0 ? -1 : (long long)info.st_size, bytes - (size_t)(info.st_size - at));
+        return NULL;
+    }
+    char *data = malloc(bytes + 1);
+    if (!data) {
+        fbi_fail(ctx, FB_E_NOMEM, "npy %s: no memory for its %zu bytes", path, bytes);
+        return NULL;
+    }
+    if (fread(data, 1, bytes, file) == bytes)
+        return data;
+    fbi_fail(ctx, FB_E_IO, "npy %s: cannot read it: %s", path, strerror(errno));
+    free(data);
+    return NULL;
+}
+
 static fb_tensor *load(fb_context *ctx, const char *path, FILE *file)
 {
     char head[HEAD_BYTES];
     fb_shape shape;
     if (!read_head(file, head) || !parse_shape(value_of(head, "shape"), &shape)) {
-        fbi_fail(ctx, FB_E_IO, "npy %s: is no NumPy array, or is cut", path);
+        fbi_fail(ctx, FB_E_IO, "npy %s: is no NumPy array of at most %d dimensions, or is cut",
+                 path, FB_MAX_DIMS);
         return NULL;
     }
-    const char *descr = value_of(head, "descr"), *order = value_of(head, "fortran_order");
-    fb_dtype dtype = FB_DTYPE_DEFAULT;
-    for (int i = 0; descr && i < N_TYPES; i++)
-        if (!strncmp(descr + 1, types[i].descr, 3) && descr[4] == *descr)
-            dtype = types[i].dtype;
-    if (!dtype) {
-        fbi_fail(ctx, FB_E_DTYPE, "npy %s: dtype %.8s cannot be read: save it as float32 or int64",
-                 path, descr ? descr : "(none)");
+    fb_dtype dtype = parse_dtype(ctx, path, value_of(head, "descr"));
+    if (!dtype)
+        return NULL;
+    int64_t n = fb_shape_numel(shape), bytes;
+    if (n < 0 || __builtin_mul_overflow(n, (int64_t)fb_dtype_size(dtype), &bytes)) {
+        fbi_fail(ctx, FB_E_IO, "npy %s: its header speaks of more elements than fit in memory",
+                 path);
         return NULL;
     }
-    int64_t n = fb_shape_numel(shape);
-    size_t bytes = n < 0 ? 0 : (size_t)n * fb_dtype_size(dtype);
-    char *data = n < 0 ? NULL : malloc(bytes + 1);
-    if (!data) {
-        fbi_fail(ctx, FB_E_NOMEM, "npy %s: no memory for its %lld elements", path, (long long)n);
+    char *data = read_data(ctx, path, file, (size_t)bytes);
+    if (!data)
         return NULL;
-    }
-    fb_tensor *t = NULL;
-    if (fread(data, 1, bytes, file) != bytes)
-        fbi_fail(ctx, FB_E_IO, "npy %s: ends before its %lld elements", path, (long long)n);
-    else
-        t = order && *order == 'T' ? from_fortran(ctx, dtype, shape, data)
-                                   : fb_from(ctx, dtype, shape, data);
+    const char *order = value_of(head, "fortran_order");
+    fb_tensor *t = order && *order == 'T' ? from_fortran(ctx, dtype, shape, data)
+                                          : fb_from(ctx, dtype, shape, data);
     free(data);
     return t;
 }
@@ -137,17 +169,35 @@ static int write_head(FILE *file, fb_dtype dtype, fb_shape shape)
     int n = snprintf(head, sizeof head, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
                      descr, sizes);
     int padded = (10 + n + 1 + 63) / 64 * 64 - 10; /* the data begins at a multiple of 64 */
-    unsigned char fixed[10] = {0x93,
-                               'N',
-                               'U',
-                               'M',
-                               'P',
-                               'Y',
-                               1,
-                               0,
-                               (unsigned char)(padded & 255),
-                               (unsigned char)(padded >> 8)};
-    return fwrite(fixed, 1, 10, file) == 10 && fprintf(file, "%-*s\n", padded - 1, head) == padded;
+    const unsigned char size[2] = {(unsigned char)(padded & 255), (unsigned char)(padded >> 8)};
+    return fwrite("\x93NUMPY\x01\x00", 1, 8, file) == 8 && fwrite(size, 1, 2, file) == 2 &&
+           fprintf(file, "%-*s\n", padded - 1, head) == padded;
+}
+
+/* NumPy knows no BF16: such values are written as F32, exactly. */
+static void widen(const uint16_t *src, float *dst, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = fbi_bf16_to_f32(src[i]);
+}
+
+/* The bytes to be written, malloc'ed; NULL with a message. */
+static void *data_of(fb_tensor *t, const char *path, fb_dtype written)
+{
+    fb_context *ctx = fb_context_of(t);
+    size_t n = (size_t)fb_numel(t), bytes = n * fb_dtype_size(fb_dtype_of(t));
+    void *data = malloc(bytes + 1);
+    void *wide = written == fb_dtype_of(t) ? data : malloc(n * fb_dtype_size(written) + 1);
+    if (!data || !wide)
+        fbi_fail(ctx, FB_E_NOMEM, "npy %s: no memory for a copy", path);
+    else if (!fb_read(t, data, bytes) && wide != data)
+        widen(data, wide, (int64_t)n);
+    if (wide != data)
+        free(data);
+    if (fb_ok(ctx))
+        return wide;
+    free(wide);
+    return NULL;
 }
 
 fb_status fb_npy_save(fb_tensor *t, const char *path)
@@ -158,23 +208,22 @@ fb_status fb_npy_save(fb_tensor *t, const char *path)
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
         return fb_status_of(ctx);
-    fb_dtype dtype = fb_dtype_of(t), written = dtype == FB_BF16 ? FB_F32 : dtype;
-    int64_t n = fb_numel(t);
-    size_t bytes = (size_t)n * fb_dtype_size(dtype), out = (size_t)n * fb_dtype_size(written);
-    char *data = malloc(out + 1);
+    if (!path)
+        return fbi_fail(ctx, FB_E_ARG, "npy: path is NULL");
+    fb_dtype written = fb_dtype_of(t) == FB_BF16 ? FB_F32 : fb_dtype_of(t);
+    size_t bytes = (size_t)fb_numel(t) * fb_dtype_size(written);
+    void *data = data_of(t, path, written);
     if (!data)
-        return fbi_fail(ctx, FB_E_NOMEM, "npy %s: no memory", path);
-    fb_status st = fb_read(t, data, bytes);
-    if (dtype == FB_BF16) /* widened from the end, in place */
-        for (int64_t i = n - 1; i >= 0; i--)
-            ((float *)(void *)data)[i] = fbi_bf16_to_f32(((uint16_t *)(void *)data)[i]);
-    FILE *file = st ? NULL : fopen(path, "wb");
+        return fb_status_of(ctx);
+    errno = 0;
+    FILE *file = fopen(path, "wb");
     bool good =
-        file && write_head(file, written, fb_shape_of(t)) && fwrite(data, 1, out, file) == out;
+        file && write_head(file, written, fb_shape_of(t)) && fwrite(data, 1, bytes, file) == bytes;
     if (file)
         good = fclose(file) == 0 && good;
     free(data);
-    if (!st && !good)
-        st = fbi_fail(ctx, FB_E_IO, "npy %s: cannot write it: %s", path, strerror(errno));
-    return st;
+    if (good)
+        return FB_OK;
+    return fbi_fail(ctx, FB_E_IO, "npy %s: cannot write it: %s; is the folder there and not full?",
+                    path, strerror(errno));
 }
