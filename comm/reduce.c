@@ -115,6 +115,8 @@ void fbi_reduce(fb_reduce_op op, fb_dtype dtype, fb_dtype out_dtype, const int16
 {
     combine_fn fn = combine[dtype][op];
     size_t size = fb_dtype_size(out_dtype);
+    if (n == 0)
+        return; /* `out` may be NULL */
     if (length == 0) {
         memset(out, 0, (size_t)n * size);
         return;
