@@ -58,6 +58,24 @@ static int64_t number_of(const char *dir, fb_state *state)
     return fbi_checkpoint_list(dir, newest, 1) > 0 ? newest[0] + 1 : 0;
 }
 
+/* Whether path is a whole checkpoint of exactly this state. */
+static bool saved_already(const char *path, fb_state *state)
+{
+    char digest[17];
+    json_t *root = fbi_manifest_load(path, true, (char[512]){0}, 512);
+    const char *saved = json_string_value(json_object_get(root, "digest"));
+    bool same = saved && !strcmp(saved, fb_state_digest(state, digest));
+    json_decref(root);
+    return same;
+}
+
+static void cannot_make(const char *path)
+{
+    fbi_logline("warning: checkpoint %s: cannot make the folder: %s; training goes on, the next "
+                "save tries again",
+                path, strerror(errno));
+}
+
 /* What rank 0 does in a save; failures are warnings. */
 static void save_here(const char *dir, fb_state *state)
 {
@@ -65,15 +83,13 @@ static void save_here(const char *dir, fb_state *state)
     int64_t step = number_of(dir, state);
     fbi_checkpoint_path(dir, step, path, sizeof path);
     fb_context *ctx = fbi_state_context(state);
-    if (!make_folder(path)) {
-        fbi_logline(
-            "warning: checkpoint %s: cannot make the folder: %s; training goes on, the next "
-            "save tries again",
-            path, strerror(errno));
+    if (saved_already(path, state))
+        return;
+    fbi_checkpoint_remove(path); /* of another run, or never finished */
+    if (!make_folder(path) || !fbi_checkpoint_sync(dir)) {
+        cannot_make(path);
         return;
     }
-    if (fb_checkpoint_verify(path, NULL, 0))
-        return; /* this step is saved already */
     if (fbi_checkpoint_write(state, path, step, text, sizeof text)) {
         remove_old(dir, step);
         return;
@@ -115,7 +131,9 @@ static bool choose(const char *dir, char *path, size_t size)
     for (int i = 0; !found && i < n; i++) {
         char text[512], manifest[FBI_CHECKPOINT_PATH + 32];
         fbi_checkpoint_path(dir, steps[i], path, size);
-        found = fb_checkpoint_verify(path, text, sizeof text);
+        /* One of a newer version is chosen, and then refused by name: going back would lose work.
+         */
+        found = fb_checkpoint_verify(path, text, sizeof text) || fbi_manifest_newer(path);
         snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
         struct stat info;
         if (!found && stat(manifest, &info) == 0)

@@ -24,6 +24,12 @@ int fbi_checkpoint_list(const char *dir, int64_t *steps, int max);
 void fbi_checkpoint_path(const char *dir, int64_t step, char *out, size_t size);
 /* Remove one checkpoint: its manifest first, so that it stops to exist before it is incomplete. */
 void fbi_checkpoint_remove(const char *path);
+/* Whether a checkpoint was written by a newer version. */
+bool fbi_manifest_newer(const char *path);
+/* XXH3-64 of a manifest without its own checksum, as hex; false: no memory. */
+bool fbi_manifest_hash(json_t *root, char hex[17]);
+/* Make a file or a folder's entries durable; false: errno says why. */
+bool fbi_checkpoint_sync(const char *path);
 /* XXH3-64 of a file as hex; false: errno says why. */
 bool fbi_checkpoint_hash(const char *path, char hex[17]);
 

@@ -98,29 +98,62 @@ static bool check_file(const char *path, json_t *file, bool deep, char *text, si
     return true;
 }
 
-json_t *fbi_manifest_load(const char *path, bool deep, char *text, size_t size)
+static json_t *load_json(const char *path, json_error_t *error)
 {
     char name[FBI_CHECKPOINT_PATH + 32];
     snprintf(name, sizeof name, "%s/manifest.json", path);
+    return json_load_file(name, JSON_REJECT_DUPLICATES, error);
+}
+
+bool fbi_manifest_newer(const char *path)
+{
+    json_t *root = load_json(path, NULL);
+    bool newer = json_integer_value(json_object_get(root, "format")) > FBI_CHECKPOINT_FORMAT;
+    json_decref(root);
+    return newer;
+}
+
+bool fbi_manifest_hash(json_t *root, char hex[17])
+{
+    json_t *own = json_incref(json_object_get(root, "xxh3"));
+    json_object_del(root, "xxh3");
+    char *text = json_dumps(root, JSON_COMPACT | JSON_SORT_KEYS);
+    if (text)
+        snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits(text, strlen(text)));
+    if (own)
+        json_object_set_new(root, "xxh3", own);
+    free(text);
+    return text != NULL;
+}
+
+json_t *fbi_manifest_load(const char *path, bool deep, char *text, size_t size)
+{
     json_error_t error;
-    json_t *root = json_load_file(name, 0, &error);
+    char hash[17] = "";
+    json_t *root = load_json(path, &error);
     if (!root) {
         snprintf(text, size, "manifest.json: %s", error.text);
         return NULL;
     }
     json_t *files = json_object_get(root, "files");
     json_int_t format = json_integer_value(json_object_get(root, "format"));
+    const char *own = json_string_value(json_object_get(root, "xxh3"));
     bool good = false;
-    if (format < 1 || !json_is_object(json_object_get(root, "tensors")) ||
-        !json_is_object(json_object_get(root, "values")) || json_array_size(files) == 0)
-        snprintf(text, size, "manifest.json is no manifest of a checkpoint");
-    else if (format > FBI_CHECKPOINT_FORMAT)
+    if (format > FBI_CHECKPOINT_FORMAT)
         snprintf(text, size, "has format %lld; this version reads up to %d: update Flambeau",
                  (long long)format, FBI_CHECKPOINT_FORMAT);
+    else if (format < 1 || !json_is_object(json_object_get(root, "tensors")) ||
+             !json_is_object(json_object_get(root, "values")) || json_array_size(files) == 0)
+        snprintf(text, size, "manifest.json is no manifest of a checkpoint");
     else
         good = true;
     for (size_t i = 0; good && i < json_array_size(files); i++)
         good = check_file(path, json_array_get(files, i), deep, text, size);
+    if (good && (!own || !fbi_manifest_hash(root, hash) || strcmp(own, hash))) {
+        snprintf(text, size, "manifest.json has checksum %s, it says %s itself", hash,
+                 own ? own : "nothing");
+        good = false;
+    }
     if (good)
         return root;
     json_decref(root);
@@ -135,7 +168,7 @@ typedef struct reader {
     fb_context *ctx;
     const char *path;
     hid_t file;
-    json_t *tensors, *values;
+    json_t *tensors, *values, *seen; /* seen: what the program has, and the names of its objects */
     bool checking; /* first pass: compare only, so that a misfit changes nothing */
     int misfits;
     char problems[PROBLEM_BYTES];
@@ -202,9 +235,34 @@ static fb_status read_tensor(reader *r, const fbi_state_entry *e)
     return st;
 }
 
+/* What the checkpoint has for an object of this program, and the program has not. Whole objects may
+ * be left out: a model without its optimizer. */
+static void check_rest(reader *r, json_t *entries)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(entries, key, value)
+    {
+        char object[FBI_KEY_BYTES];
+        snprintf(object, sizeof object, "%.*s", (int)strcspn(key, "/"), key);
+        if (json_object_get(r->seen, object) && !json_object_get(r->seen, key))
+            misfit(r, key, "is in it and not in the program");
+    }
+}
+
+static void mark(reader *r, const char *key)
+{
+    char object[FBI_KEY_BYTES];
+    snprintf(object, sizeof object, "%.*s", (int)strcspn(key, "/"), key);
+    json_object_set_new(r->seen, object, json_true());
+    json_object_set_new(r->seen, key, json_true());
+}
+
 static fb_status take_entry(const fbi_state_entry *e, void *user)
 {
     reader *r = user;
+    if (r->checking)
+        mark(r, e->key);
     json_t *value = json_object_get(r->values, e->key);
     if (e->t && r->checking) {
         check_tensor(r, e);
@@ -235,7 +293,13 @@ fb_status fbi_checkpoint_read(fb_state *state, const char *path)
         return fbi_fail(r.ctx, FB_E_IO, "checkpoint %s: %s", path, text);
     r.tensors = json_object_get(root, "tensors");
     r.values = json_object_get(root, "values");
+    r.seen = json_object();
     fb_status st = fbi_state_each(state, take_entry, &r);
+    if (!st) {
+        check_rest(&r, r.tensors);
+        check_rest(&r, r.values);
+    }
+    json_decref(r.seen);
     if (!st && r.misfits)
         st = fbi_fail(r.ctx, FB_E_SHAPE, "checkpoint %s does not fit this program (%d entries): %s",
                       path, r.misfits, r.problems);

@@ -82,7 +82,7 @@ static fb_status write_entry(const fbi_state_entry *e, void *user)
     return FB_OK;
 }
 
-static bool sync_path(const char *path)
+bool fbi_checkpoint_sync(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -108,7 +108,7 @@ static bool write_data(fb_state *state, const char *path, writer *w)
     fbi_h5_unlock();
     if (st)
         return false;
-    if (!closed || !sync_path(path)) {
+    if (!closed || !fbi_checkpoint_sync(path)) {
         snprintf(w->text, w->size, "cannot write %s: %s", path,
                  errno ? strerror(errno) : "HDF5 failed");
         return false;
@@ -141,10 +141,14 @@ static bool write_manifest(const char *path, const writer *w, json_t *root)
     char part[FBI_CHECKPOINT_PATH + 32], name[FBI_CHECKPOINT_PATH + 32];
     snprintf(part, sizeof part, "%s/manifest.json.tmp", path);
     snprintf(name, sizeof name, "%s/manifest.json", path);
-    char *text = json_dumps(root, JSON_INDENT(1));
+    char hex[17];
+    char *text = NULL;
+    if (fbi_manifest_hash(root, hex) && !json_object_set_new(root, "xxh3", json_string(hex)))
+        text = json_dumps(root, JSON_INDENT(1));
     errno = ENOMEM;
     /* The manifest is what makes a checkpoint exist, so it is renamed into place last. */
-    bool good = text && write_file(part, text) && rename(part, name) == 0 && sync_path(path);
+    bool good =
+        text && write_file(part, text) && rename(part, name) == 0 && fbi_checkpoint_sync(path);
     if (!good)
         snprintf(w->text, w->size, "cannot write %s: %s", name, strerror(errno));
     free(text);
@@ -172,12 +176,14 @@ bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, char 
         return false;
     }
     fb_context *ctx = fbi_state_context(state);
-    json_t *root = json_pack(
-        "{s:i, s:s, s:I, s:{s:I, s:i, s:i}, s:[{s:s, s:I, s:s}], s:o, s:o}", "format",
-        FBI_CHECKPOINT_FORMAT, "flambeau", "0.1.0", "step", (json_int_t)step, "run", "seed",
-        (json_int_t)ctx->seed, "shards", ctx->hooks.shards ? ctx->hooks.shards : 1, "threads",
-        ctx->threads, "files", "name", FBI_CHECKPOINT_DATA, "bytes", (json_int_t)info.st_size,
-        "xxh3", hash, "values", w.values, "tensors", w.tensors);
+    char digest[17];
+    json_t *root =
+        json_pack("{s:i, s:s, s:I, s:s, s:{s:I, s:i, s:i}, s:[{s:s, s:I, s:s}], s:o, s:o}",
+                  "format", FBI_CHECKPOINT_FORMAT, "flambeau", "0.1.0", "step", (json_int_t)step,
+                  "digest", fb_state_digest(state, digest), "run", "seed", (json_int_t)ctx->seed,
+                  "shards", ctx->hooks.shards ? ctx->hooks.shards : 1, "threads", ctx->threads,
+                  "files", "name", FBI_CHECKPOINT_DATA, "bytes", (json_int_t)info.st_size, "xxh3",
+                  hash, "values", w.values, "tensors", w.tensors);
     good = root && write_manifest(path, &w, root);
     json_decref(root);
     return good;

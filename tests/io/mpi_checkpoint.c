@@ -180,6 +180,76 @@ static void a_checkpoint_of_another_model_lists_what_differs_and_changes_nothing
     meet();
 }
 
+/* Change the manifest of the second checkpoint with sed. */
+static void change_manifest(const char *expression)
+{
+    char command[512];
+    snprintf(command, sizeof command, "sed -i '%s' %s/step-000000002/manifest.json", expression,
+             folder);
+    if (root())
+        assert_int_equal(system(command), 0);
+    meet();
+}
+
+static void a_number_changed_in_the_manifest_is_found(void **unused)
+{
+    (void)unused;
+    int64_t step = 0;
+    fb_state *s;
+    fb_optimizer *opt;
+    save_twice(&s, &step, &opt);
+    change_manifest("s/\"step\": 2/\"step\": 3/");
+    assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_OK);
+    check_ok(ctx);
+    assert_int_equal(step, 1);
+}
+
+static void a_checkpoint_of_a_newer_version_is_refused_by_name(void **unused)
+{
+    (void)unused;
+    int64_t step = 0;
+    fb_state *s;
+    fb_optimizer *opt;
+    save_twice(&s, &step, &opt);
+    change_manifest("s/\"format\": 1/\"format\": 9/");
+    assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_E_IO);
+    check_error(ctx, FB_E_IO, "step-000000002: has format 9; this version reads up to 1");
+    assert_int_equal(step, 2);
+}
+
+static void entries_that_the_program_lacks_are_listed(void **unused)
+{
+    (void)unused;
+    int64_t step = 0, other = 0;
+    fb_state *s;
+    fb_optimizer *opt;
+    save_twice(&s, &step, &opt);
+    fb_module *m = fb_nn_sequential(ctx, fb_nn_linear(ctx, 5, 8, NULL));
+    fb_state *s2 = fb_state_open(ctx);
+    fb_state_add(s2, "model", m);
+    fb_state_add(s2, "step", &other);
+    assert_int_equal(fb_checkpoint_resume(world, folder, s2), FB_E_SHAPE);
+    check_error(ctx, FB_E_SHAPE, "model/2.weight is in it and not in the program");
+    assert_int_equal(other, 0);
+    meet();
+}
+
+static void another_runs_checkpoint_of_the_same_step_is_replaced(void **unused)
+{
+    (void)unused;
+    char want[17], found[17];
+    int64_t step = 0;
+    fb_state *s;
+    fb_optimizer *opt;
+    save_twice(&s, &step, &opt);
+    fb_optimizer *again;
+    save_twice(&s, &step, &again); /* another model: roots are numbered, so other weights */
+    fb_state_digest(s, want);
+    assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_OK);
+    fb_state_digest(s, found);
+    assert_string_equal(want, found);
+}
+
 static void a_folder_that_cannot_be_made_is_a_warning(void **unused)
 {
     (void)unused;
@@ -221,6 +291,10 @@ int main(int argc, char **argv)
         CASE(a_damaged_newest_one_is_passed_over),
         CASE(a_manifest_that_names_files_outside_is_refused),
         CASE(a_checkpoint_of_another_model_lists_what_differs_and_changes_nothing),
+        CASE(a_number_changed_in_the_manifest_is_found),
+        CASE(a_checkpoint_of_a_newer_version_is_refused_by_name),
+        CASE(entries_that_the_program_lacks_are_listed),
+        CASE(another_runs_checkpoint_of_the_same_step_is_replaced),
         CASE(a_folder_that_cannot_be_made_is_a_warning),
         CASE(the_newest_two_are_kept),
     };

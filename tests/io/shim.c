@@ -1,6 +1,7 @@
-/* Preloaded into a program under test: counts what it does to files below SHIM_FOLDER (with SHIM_ONLY: whose path
- * contains that), and at event SHIM_AT kills the process in the middle of it, or with SHIM_ERRNO lets it
- * and all later ones fail. SHIM_LOG gets a line for each event. With SHIM_RANK, only in that rank.
+/* Preloaded into a program under test: counts what it does to files below SHIM_FOLDER (with
+ * SHIM_ONLY: whose path contains that), and at event SHIM_AT kills the process in the middle of it,
+ * or with SHIM_ERRNO lets it and all later ones fail. SHIM_LOG gets a line for each event. With
+ * SHIM_RANK, only in that rank.
  *
  *   gcc -shared -fPIC -o shim.so shim.c -ldl
  */
@@ -126,15 +127,15 @@ ssize_t pwrite64(int fd, const void *data, size_t n, off_t at)
 }
 
 /* Events on an open file, without data: the process dies before it. */
-#define ON_FD(name, args, call)                                           \
-    int name args                                                         \
-    {                                                                     \
-        char path[PATH_MAX];                                              \
-        int (*real) args = (int(*) args)dlsym(RTLD_NEXT, #name);          \
-        fate f = watched_fd(fd, path) ? event(#name, path) : GO;          \
-        if (f == DIE)                                                     \
-            die();                                                        \
-        return f == FAIL ? -1 : real call;                                \
+#define ON_FD(name, args, call)                                  \
+    int name args                                                \
+    {                                                            \
+        char path[PATH_MAX];                                     \
+        int(*real) args = (int(*) args)dlsym(RTLD_NEXT, #name);  \
+        fate f = watched_fd(fd, path) ? event(#name, path) : GO; \
+        if (f == DIE)                                            \
+            die();                                               \
+        return f == FAIL ? -1 : real call;                       \
     }
 
 ON_FD(fsync, (int fd), (fd))
@@ -143,14 +144,14 @@ ON_FD(ftruncate, (int fd, off_t size), (fd, size))
 ON_FD(ftruncate64, (int fd, off_t size), (fd, size))
 
 /* Events on a path. */
-#define ON_PATH(name, args, call)                                         \
-    int name args                                                         \
-    {                                                                     \
-        int (*real) args = (int(*) args)dlsym(RTLD_NEXT, #name);          \
-        fate f = watched(path) ? event(#name, path) : GO;                 \
-        if (f == DIE)                                                     \
-            die();                                                        \
-        return f == FAIL ? -1 : real call;                                \
+#define ON_PATH(name, args, call)                               \
+    int name args                                               \
+    {                                                           \
+        int(*real) args = (int(*) args)dlsym(RTLD_NEXT, #name); \
+        fate f = watched(path) ? event(#name, path) : GO;       \
+        if (f == DIE)                                           \
+            die();                                              \
+        return f == FAIL ? -1 : real call;                      \
     }
 
 ON_PATH(rename, (const char *path, const char *to), (path, to))
