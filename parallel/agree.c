@@ -1,101 +1,151 @@
+/* Ranks that attach a model must have built the same one. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <xxhash.h>
 
+#include "core/base/log_priv.h"
 #include "parallel/ddp_priv.h"
 
-/* Parameters and buffers, one after the other. */
+enum { TEXT = 192 };
+
+/* A parameter or buffer as the ranks compare it. */
+typedef struct entry {
+    uint64_t shape, values; /* hashes: of name, dtype and sizes; of the elements */
+    char text[TEXT];        /* "fc.weight F32 [10, 784]" */
+} entry;
+
 typedef struct list {
     fb_context *ctx;
-    char (*name)[256];
+    entry *e;
     fb_tensor **t;
-    uint64_t *hash; /* of name, dtype and shape */
     int n, cap;
 } list;
+
+static bool grow(list *l)
+{
+    if (l->n < l->cap)
+        return true;
+    int cap = l->cap ? 2 * l->cap : 64;
+    entry *e = realloc(l->e, (size_t)cap * sizeof *e);
+    if (e)
+        l->e = e;
+    fb_tensor **t = realloc(l->t, (size_t)cap * sizeof(fb_tensor *));
+    if (t)
+        l->t = t;
+    if (e && t)
+        l->cap = cap;
+    return e && t;
+}
+
+static size_t bytes_of(const fb_tensor *t)
+{
+    return (size_t)fb_numel(t) * fb_dtype_size(fb_dtype_of(t));
+}
 
 static fb_status add(const char *name, fb_tensor *t, void *user)
 {
     list *l = user;
-    if (l->n == l->cap) {
-        int cap = l->cap ? 2 * l->cap : 64;
-        void *names = realloc(l->name, (size_t)cap * sizeof *l->name);
-        l->name = names ? names : l->name;
-        void *tensors = realloc(l->t, (size_t)cap * sizeof(fb_tensor *));
-        l->t = tensors ? tensors : l->t;
-        void *hashes = realloc(l->hash, (size_t)cap * sizeof *l->hash);
-        l->hash = hashes ? hashes : l->hash;
-        if (!names || !tensors || !hashes)
-            return fbi_fail(l->ctx, FB_E_NOMEM, "fb_ddp_attach: no memory");
-        l->cap = cap;
-    }
-    char text[400], shape[96];
-    int n = snprintf(text, sizeof text, "%.255s %s %s", name, fb_dtype_name(fb_dtype_of(t)),
+    char text[512], shape[96];
+    if (!grow(l))
+        return fbi_fail(l->ctx, FB_E_NOMEM, "ddp_attach: no memory");
+    if (!fbi_contiguous(t))
+        return fbi_fail(l->ctx, FB_E_ARG, "ddp_attach: %s is not contiguous: %s", name,
+                        fbi_text(t));
+    int n = snprintf(text, sizeof text, "%.380s %s %s", name, fb_dtype_name(fb_dtype_of(t)),
                      fb_shape_text(fb_shape_of(t), shape, sizeof shape));
-    snprintf(l->name[l->n], sizeof l->name[0], "%.255s", name);
-    l->t[l->n] = t;
-    l->hash[l->n++] = XXH3_64bits(text, (size_t)n);
+    entry *e = &l->e[l->n];
+    memset(e, 0, sizeof *e);
+    e->shape = XXH3_64bits(text, (size_t)n);
+    e->values = bytes_of(t) ? XXH3_64bits(fbi_ptr(t), bytes_of(t)) : 0;
+    snprintf(e->text, sizeof e->text, "%.191s", text);
+    l->t[l->n++] = t;
     return FB_OK;
 }
 
-/* The first rank that differs from this one, with the first entry that does. */
-static fb_status report(fbi_ddp *d, const list *l, const uint64_t *all, const int64_t *counts)
+static fb_status differs(fbi_ddp *d, int r, const char *theirs, const char *first)
 {
-    for (int r = 0; r < d->group->size; r++)
-        if (counts[r] != l->n)
-            return fbi_fail(d->ctx, FB_E_COMM,
-                            "fb_ddp_attach: rank %d has %lld parameters and buffers, rank %d has "
-                            "%d: do all ranks build the same model?",
-                            r, (long long)counts[r], d->group->rank, l->n);
-    for (int r = 0; r < d->group->size; r++)
-        for (int i = 0; i < l->n; i++)
-            if (all[(int64_t)r * l->n + i] != l->hash[i])
-                return fbi_fail(d->ctx, FB_E_COMM,
-                                "fb_ddp_attach: parameter %s, here %s %s, differs on rank %d in "
-                                "name, dtype or shape: do all ranks build the same model?",
-                                l->name[i], fb_dtype_name(fb_dtype_of(l->t[i])), fbi_text(l->t[i]),
-                                r);
+    return fbi_fail(
+        d->ctx, FB_E_COMM,
+        "ddp_attach: rank %d has %s where rank 0 has %s: do all ranks build the same model?", r,
+        theirs, first);
+}
+
+/* All ranks come to the same words: the first rank that differs from rank 0, and where. */
+static fb_status compare(fbi_ddp *d, const entry *all, const size_t *at)
+{
+    size_t n0 = (at[1] - at[0]) / sizeof *all;
+    for (int r = 1; r < d->group->size; r++) {
+        const entry *first = all, *theirs = all + at[r] / sizeof *all;
+        size_t n = (at[r + 1] - at[r]) / sizeof *all;
+        for (size_t i = 0; i < n && i < n0; i++)
+            if (theirs[i].shape != first[i].shape)
+                return differs(d, r, theirs[i].text, first[i].text);
+        if (n < n0)
+            return differs(d, r, "nothing", first[n].text);
+        if (n > n0)
+            return differs(d, r, theirs[n0].text, "nothing");
+    }
     return FB_OK;
 }
 
-static fb_status compare(fbi_ddp *d, const list *l)
+/* Other values are no error: often only rank 0 has read a file. But they may be a surprise. */
+static void note_values(const fbi_ddp *d, const entry *all, const size_t *at)
 {
-    size_t ranks = (size_t)d->group->size;
-    int64_t n = l->n, *counts = calloc(ranks, sizeof *counts);
-    uint64_t *all = calloc(ranks * (size_t)(l->n + 1), sizeof *all);
-    fb_status st = counts && all ? FB_OK : fbi_fail(d->ctx, FB_E_NOMEM, "fb_ddp_attach: no memory");
-    if (!st)
-        st = fbi_group_gather(d->group, "parameters", &n, sizeof n, counts);
-    bool same = !st;
-    for (size_t r = 0; r < ranks && same; r++)
-        same = counts[r] == n;
-    if (!st && same && n)
-        st = fbi_group_gather(d->group, "parameters", l->hash, (size_t)n * sizeof *all, all);
-    if (!st)
-        st = report(d, l, all, counts);
-    free(counts);
-    free(all);
+    if (d->group->rank || d->group->world->quiet)
+        return;
+    size_t n = at[1] / sizeof *all;
+    for (int r = 1; r < d->group->size; r++)
+        for (size_t i = 0; i < n; i++)
+            if (all[(size_t)r * n + i].values != all[i].values) {
+                fbi_logline("ddp_attach: rank %d had other values in %s; all ranks take rank 0's",
+                            r, all[i].text);
+                return;
+            }
+}
+
+static fb_status broadcast(fbi_ddp *d, const list *l)
+{
+    fb_status st = FB_OK;
+    for (int i = 0; i < l->n && !st; i++) {
+        st = fbi_group_broadcast(d->group, "parameters", fbi_ptr(l->t[i]), bytes_of(l->t[i]), 0);
+        fbi_bump(l->t[i]);
+    }
     return st;
+}
+
+static uint64_t layout_of(const list *l)
+{
+    uint64_t h = (uint64_t)l->n;
+    for (int i = 0; i < l->n; i++)
+        h = h * 0x9E3779B97F4A7C15u + l->e[i].shape;
+    return h;
 }
 
 fb_status fbi_ddp_agree(fbi_ddp *d)
 {
     list l = {.ctx = d->ctx};
-    fb_status st = fb_nn_each_param(d->root, add, &l);
+    void *all = NULL;
+    size_t *at = calloc((size_t)d->group->size + 1, sizeof *at);
+    fb_status st = at ? FB_OK : fbi_fail(d->ctx, FB_E_NOMEM, "ddp_attach: no memory");
+    if (!st)
+        st = fb_nn_each_param(d->root, add, &l);
     if (!st)
         st = fb_nn_each_buffer(d->root, add, &l);
     if (!st)
-        st = compare(d, &l);
-    for (int i = 0; !st && i < l.n; i++) {
-        if (!fbi_contiguous(l.t[i]))
-            continue;
-        st = fbi_group_broadcast(d->group, "parameters", fbi_ptr(l.t[i]),
-                                 (size_t)fb_numel(l.t[i]) * fb_dtype_size(fb_dtype_of(l.t[i])), 0);
-        fbi_bump(l.t[i]);
-    }
-    free(l.name);
+        st = fbi_group_all_gather_bytes(d->group, "parameters", l.e, (size_t)l.n * sizeof *l.e,
+                                        &all, at);
+    if (!st)
+        st = compare(d, all, at);
+    if (!st)
+        note_values(d, all, at);
+    if (!st)
+        st = broadcast(d, &l);
+    d->layout = layout_of(&l);
+    free(all);
+    free(at);
+    free(l.e);
     free(l.t);
-    free(l.hash);
     return st;
 }

@@ -7,22 +7,72 @@
 #include "comm/work_priv.h"
 #include "core/optim/optim_priv.h"
 
-enum { FBI_STACK = FBI_MAX_PIECES + FBI_MAX_DEPTH };
+typedef struct fbi_ddp fbi_ddp;
 
-/* A complete subtree of leaf gradients that waits for its sibling. */
-typedef struct fbi_carry {
+/* --- parallel/carry.c: sums of complete subtrees of this rank's leaves --- */
+
+/* A complete subtree that waits for its sibling. Not present: all its leaves are absent. */
+typedef struct fbi_subtree {
     fbi_piece piece;
-    char *data; /* like the block's gradients */
+    bool present;
+    char *data; /* `n` elements of the accumulation dtype */
+} fbi_subtree;
+
+typedef struct fbi_carry {
+    fb_dtype dtype, acc; /* of a leaf; of a sum: F32 for 16-bit leaves that are added here */
+    int64_t n;
+    fbi_subtree stack[FBI_MAX_PIECES];
+    char *room[FBI_MAX_PIECES + 1]; /* spare buffers */
+    int depth, spare;
+    const char *borrowed; /* data of the caller on the stack; NULL: none */
 } fbi_carry;
 
-/* One flat block of gradients: its stack of subtrees, and the pieces in which it is summed. */
+void fbi_carry_close(fbi_carry *carry);
+/* Put leaf number `leaf` on the stack; data NULL: absent. `keep`: data may be used in place until
+ * the stack is cleared, else it is copied. False: no memory. */
+bool fbi_carry_push(fbi_carry *carry, int leaf, char *data, bool keep);
+/* Forget all subtrees. */
+void fbi_carry_clear(fbi_carry *carry);
+/* The subtrees as the sources of a sum along the group's tree. */
+void fbi_carry_sources(const fbi_carry *carry, fbi_task *task);
+
+/* --- parallel/bucket.c: pieces of the flat gradients that are summed as one --- */
+
+typedef struct fbi_bucket {
+    struct fbi_block *block;
+    int64_t begin, n;    /* elements of the block */
+    int first, n_params; /* its parameters */
+    int pending;         /* of them, how many this backward has not finished */
+    fbi_carry carry;
+    fb_work *work;
+    bool launched;
+} fbi_bucket;
+
+/* One flat block and the sink of its parameters' gradients. */
 typedef struct fbi_block {
+    fbi_ddp *ddp;
     fbi_flat *flat;
-    size_t bytes; /* of an element */
-    fbi_carry stack[FBI_STACK];
-    int depth, made; /* made: entries of the stack that have memory */
+    size_t size;    /* of an element */
+    int first_used; /* number of its first parameter among all */
+    int *bucket_of; /* [n_params] index in ddp->buckets */
+    char *kept;     /* reduced gradients to which the next ones are added; NULL: none yet */
+    fbi_grad_sink sink;
     struct fbi_block *next;
 } fbi_block;
+
+fb_status fbi_ddp_buckets_open(fbi_ddp *d);
+void fbi_ddp_buckets_close(fbi_ddp *d);
+/* Put the gradients in the blocks on the stacks as leaf d->leaf. */
+fb_status fbi_ddp_push(fbi_ddp *d);
+/* How many of its parameters are trained; 0: there is nothing to sum. */
+int fbi_ddp_trained(const fbi_bucket *b);
+/* Start the sum of a bucket: what lies on its stack, and (if a leaf is open) what lies in the
+ * block. */
+fb_status fbi_ddp_launch(fbi_ddp *d, fbi_bucket *b);
+/* Start all that have not started, wait for all: the sums lie in the blocks. */
+fb_status fbi_ddp_settle(fbi_ddp *d);
+
+/* --- parallel/statistics.c --- */
 
 /* Statistics of one batch-norm layer. */
 typedef struct fbi_norm {
@@ -30,44 +80,71 @@ typedef struct fbi_norm {
     fbi_running running;
     int64_t at, n; /* place in the row of a leaf: n means, then n variances */
     fbi_stat_sink sink;
-    struct fbi_ddp *ddp;
+    fbi_ddp *ddp;
 } fbi_norm;
 
-typedef struct fbi_ddp {
-    fb_context *ctx;
-    fb_group *group;
-    fb_module *root;
-    fbi_block *blocks;
-    int64_t bucket_bytes;
-    int leaf;     /* whose gradients lie in the blocks; -1: none */
-    bool by_hand; /* no fb_context_batch: one leaf a rank, of equal weight */
-    fbi_norm *norms;
-    int n_norms;
-    int64_t row;    /* statistics of one leaf */
-    double *values; /* [shards][row] of own leaves */
+typedef struct fbi_norms {
+    fbi_norm *norm;
+    int n;
+    int64_t row;    /* statistics of one leaf, and the weight of each layer */
+    double *values; /* [row] of the open leaf, times share */
+    double *count;  /* [n] the weights in it */
     double *total;  /* [row] */
-    bool have_stats;
-    fbi_reducer reducer;
-    fbi_backward_hook hook;
-    fb_ddp_stats stats;
-} fbi_ddp;
+    fbi_carry carry;
+    int leaf, next; /* open leaf, -1: none; the leaf that the stack waits for */
+} fbi_norms;
 
-/* --- parallel/agree.c --- */
-/* All ranks have the same parameters and buffers; those of rank 0 are sent to all. */
-fb_status fbi_ddp_agree(fbi_ddp *d);
-
-/* --- parallel/gradients.c --- */
-/* The gradients in the blocks become a leaf of the tree. */
-fb_status fbi_ddp_push(fbi_ddp *d);
-/* Sum over all leaves, into the blocks; the stacks are empty afterwards. */
-fb_status fbi_ddp_sum(fbi_ddp *d);
-fb_status fbi_ddp_blocks_open(fbi_ddp *d);
-void fbi_ddp_blocks_close(fbi_ddp *d);
-
-/* --- parallel/statistics.c --- */
 fb_status fbi_ddp_norms_open(fbi_ddp *d);
 void fbi_ddp_norms_close(fbi_ddp *d);
 /* Average over the leaves, update the running buffers. */
 fb_status fbi_ddp_norms_update(fbi_ddp *d);
+
+/* --- the rest --- */
+
+struct fbi_ddp {
+    fb_context *ctx;
+    fb_group *group;
+    fb_module *root;
+    fbi_block *blocks;
+    fbi_bucket *buckets;
+    int n_buckets, n_params;
+    int64_t bucket_bytes;
+    uint64_t layout; /* hash of names, shapes and dtypes: the ranks agree on it at every step */
+    bool *used;      /* [n_params]: has had a gradient since the last step */
+
+    /* the leaf whose gradients lie in the blocks */
+    bool open, absent; /* absent: its share is 0, it contributes nothing */
+    int leaf, next;    /* next: leaf that the stacks wait for */
+    int64_t step;      /* of fb_context_batch; -1: without */
+    bool summed;       /* the blocks hold sums over the ranks, not committed yet */
+    bool kept;         /* older sums are to be added to them */
+
+    /* this backward */
+    bool in_pass, sums, no_sync; /* sums: buckets leave as they become ready */
+    int next_bucket;
+
+    fbi_norms norms;
+    fbi_reducer reducer;
+    fbi_backward_hook hook;
+    fb_ddp_stats stats;
+};
+
+/* --- parallel/agree.c --- */
+
+/* All ranks have the same parameters and buffers; those of rank 0 are sent to all. */
+fb_status fbi_ddp_agree(fbi_ddp *d);
+
+/* --- parallel/pass.c: what a backward means for the gradients --- */
+
+void fbi_ddp_begin(void *self);
+void fbi_ddp_prepare(void *self, fbi_leaf *leaf);
+void fbi_ddp_ready(void *self, fbi_leaf *leaf);
+fb_status fbi_ddp_finished(void *self);
+/* The leaf that the context works on. */
+int fbi_ddp_leaf(const fbi_ddp *d);
+bool fbi_ddp_is_absent(const fbi_ddp *d);
+
+/* --- parallel/commit.c --- */
+fb_status fbi_ddp_commit(void *self, fbi_commit *c);
 
 #endif

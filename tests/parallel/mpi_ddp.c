@@ -117,8 +117,8 @@ static void a_differing_parameter_is_named(void **state)
                                     fb_nn_linear(ctx, 4, odd ? 5 : 2, NULL));
     assert_int_equal(fb_ddp_attach(all, m, NULL), FB_E_COMM);
     check_error(ctx, FB_E_COMM,
-                odd ? "parameter 1.weight, here F32 [5, 4], differs on rank 0"
-                    : "parameter 1.weight, here F32 [2, 4], differs on rank 1");
+                "rank 1 has 1.weight F32 [5, 4] where rank 0 has 1.weight F32 [2, 4]: do all ranks "
+                "build the same model?");
 }
 
 static void attaching_twice_is_an_error(void **state)

@@ -1,0 +1,153 @@
+/* What a backward means for the gradients of an attached model.
+ *
+ * Micro-batches of one leaf accumulate in the flat blocks. When a backward of the next leaf begins,
+ * the leaf before goes onto the stacks. In the backward of the last micro-batch the buckets leave
+ * as they become ready, always in the order of their numbers, and are complete when it ends. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/ddp_priv.h"
+
+int fbi_ddp_leaf(const fbi_ddp *d)
+{
+    /* The loader counts the leaves of the world; a part of it has one leaf for each rank. */
+    bool counts = d->ctx->in_step && d->group == d->group->world->all;
+    return counts ? (int)d->ctx->batch.shard : d->group->first_leaf;
+}
+
+/* The loader fills an empty leaf with a copy of some sample, and share 0. */
+bool fbi_ddp_is_absent(const fbi_ddp *d)
+{
+    return d->ctx->in_step && !(d->ctx->batch.share > 0);
+}
+
+static bool leaf_fits(fbi_ddp *d, int leaf)
+{
+    const fb_group *g = d->group;
+    if (!d->ctx->in_step && g->n_leaves != 1)
+        fbi_fail(d->ctx, FB_E_STATE,
+                 "ddp: %d shards on %d ranks need a loader (or fb_context_batch), which says which "
+                 "shard is computed",
+                 g->shards, g->size);
+    else if (leaf < g->first_leaf || leaf >= g->first_leaf + g->n_leaves)
+        fbi_fail(d->ctx, FB_E_STATE,
+                 "ddp: backward of shard %d on rank %d, which has shards %d to %d", leaf, g->rank,
+                 g->first_leaf, g->first_leaf + g->n_leaves - 1);
+    else if (leaf < d->next)
+        fbi_fail(d->ctx, FB_E_STATE,
+                 "ddp: backward of shard %d after one of shard %d: shards of a step come in order",
+                 leaf, d->next - 1);
+    return d->ctx->status == FB_OK;
+}
+
+/* Sums that are still wanted make room for new gradients. */
+static fb_status keep_sums(fbi_ddp *d)
+{
+    bool live = false;
+    for (fbi_block *k = d->blocks; k; k = k->next)
+        for (int i = 0; i < k->flat->n_params; i++)
+            live |= k->flat->params[i].t->leaf->state == FBI_GRAD_LIVE;
+    for (fbi_block *k = d->blocks; k && live; k = k->next) {
+        size_t bytes = (size_t)k->flat->n * k->size;
+        if (!k->kept)
+            k->kept = malloc(bytes + 1);
+        if (!k->kept)
+            return fbi_fail(d->ctx, FB_E_NOMEM, "ddp: no memory to keep %zu bytes of gradients",
+                            bytes);
+        memcpy(k->kept, fbi_ptr(k->flat->grads), bytes);
+        for (int i = 0; i < k->flat->n_params; i++)
+            if (k->flat->params[i].t->leaf->state != FBI_GRAD_LIVE)
+                memset(k->kept + (size_t)k->flat->params[i].begin * k->size, 0,
+                       (size_t)k->flat->params[i].n * k->size);
+    }
+    d->kept = live;
+    return FB_OK;
+}
+
+static fb_status open_leaf(fbi_ddp *d, int leaf, int64_t step)
+{
+    fb_status st = d->next == d->group->first_leaf ? keep_sums(d) : FB_OK;
+    d->summed = false;
+    d->open = true;
+    d->leaf = leaf;
+    d->step = step;
+    for (fbi_block *k = d->blocks; k; k = k->next)
+        for (int i = 0; i < k->flat->n_params; i++)
+            k->flat->params[i].t->leaf->state = FBI_GRAD_NONE;
+    return st;
+}
+
+/* The first parameter of ours that this backward reaches. */
+static fb_status begin_pass(fbi_ddp *d)
+{
+    fb_context *ctx = d->ctx;
+    int leaf = fbi_ddp_leaf(d);
+    int64_t step = ctx->in_step ? ctx->batch.step : -1;
+    fb_status st = FB_OK;
+    bool begun = d->open || d->next > d->group->first_leaf;
+    if (begun &&
+        d->step != step) /* the last step was never committed: its sums count as they are */
+        st = fbi_ddp_settle(d);
+    else if (d->open && d->leaf != leaf)
+        st = fbi_ddp_push(d);
+    if (d->summed && d->step == step && step >= 0 && d->group->world->shards)
+        return fbi_fail(ctx, FB_E_STATE,
+                        "ddp: a second backward in the same micro-batch, after the gradients were "
+                        "summed: call fb_ddp_no_sync(model, true) before the first");
+    if (!st && !leaf_fits(d, leaf))
+        st = ctx->status;
+    bool absent = fbi_ddp_is_absent(d) && (!d->open || d->absent);
+    if (!st && !d->open)
+        st = open_leaf(d, leaf, step);
+    d->absent = absent;
+    d->sums = !d->no_sync && (!ctx->in_step || ctx->batch.last);
+    d->next_bucket = 0;
+    for (int i = 0; i < d->n_buckets; i++)
+        d->buckets[i].pending = fbi_ddp_trained(&d->buckets[i]);
+    return st;
+}
+
+void fbi_ddp_begin(void *self)
+{
+    ((fbi_ddp *)self)->in_pass = false;
+}
+
+void fbi_ddp_prepare(void *self, fbi_leaf *leaf)
+{
+    fbi_ddp *d = ((fbi_block *)self)->ddp;
+    (void)leaf;
+    if (d->in_pass || d->ctx->off)
+        return;
+    d->in_pass = true;
+    begin_pass(d); /* a failure is on the context, and ends the backward */
+}
+
+void fbi_ddp_ready(void *self, fbi_leaf *leaf)
+{
+    fbi_block *k = self;
+    fbi_ddp *d = k->ddp;
+    if (!d->in_pass || d->ctx->off)
+        return;
+    d->used[k->first_used + (int)leaf->index] |= leaf->state == FBI_GRAD_LIVE && !d->absent;
+    d->buckets[k->bucket_of[leaf->index]].pending--;
+    if (!d->sums)
+        return;
+    while (d->next_bucket < d->n_buckets && d->buckets[d->next_bucket].pending == 0) {
+        if (fbi_ddp_launch(d, &d->buckets[d->next_bucket++]))
+            return;
+        d->stats.early++;
+    }
+    fbi_world_poke(d->group->world);
+}
+
+fb_status fbi_ddp_finished(void *self)
+{
+    fbi_ddp *d = self;
+    if (!d->in_pass || !d->sums)
+        return FB_OK;
+    double t0 = fbi_now();
+    d->in_pass = false;
+    fb_status st = fbi_ddp_settle(d);
+    d->stats.seconds += fbi_now() - t0;
+    return st;
+}
