@@ -52,8 +52,12 @@ FB_API fb_status fb_context_batch(fb_context *ctx, const fb_batch_info *info)
     if (info && !(info->share >= 0 && info->share <= 1))
         return fbi_fail(ctx, FB_E_ARG, "context_batch: share is %g: it lies between 0 and 1",
                         info->share);
+    /* Further micro-batches of a leaf go on with its numbers: they must not draw the same again. */
+    bool goes_on = info && ctx->in_step && !info->first && info->step == ctx->batch.step &&
+                   info->shard == ctx->batch.shard;
     ctx->in_step = info != NULL;
     ctx->batch = info ? *info : (fb_batch_info){0};
-    ctx->op_number = 0;
+    if (!goes_on)
+        ctx->op_number = 0;
     return FB_OK;
 }
