@@ -132,11 +132,11 @@ void fbi_ddp_ready(void *self, fbi_leaf *leaf)
     d->buckets[k->bucket_of[leaf->index]].pending--;
     if (!d->sums)
         return;
-    while (d->next_bucket < d->n_buckets && d->buckets[d->next_bucket].pending == 0) {
+    int64_t before = d->stats.buckets;
+    while (d->next_bucket < d->n_buckets && d->buckets[d->next_bucket].pending == 0)
         if (fbi_ddp_launch(d, &d->buckets[d->next_bucket++]))
             return;
-        d->stats.early++;
-    }
+    d->stats.early += d->stats.buckets - before;
     fbi_world_poke(d->group->world);
 }
 

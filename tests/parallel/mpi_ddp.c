@@ -121,6 +121,181 @@ static void a_differing_parameter_is_named(void **state)
                 "build the same model?");
 }
 
+/* Two paths, of which each rank may use either: loss = sum of a parameter, times `weight`. */
+typedef struct forked {
+    fb_tensor *left, *right;
+} forked;
+static const fb_field forked_fields[] = {FB_PARAM(forked, left), FB_PARAM(forked, right), {0}};
+static const fb_module_type forked_type = {
+    .name = "forked", .size = sizeof(forked), .fields = forked_fields};
+
+static fb_module *make_forked(void)
+{
+    forked f = {fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(3), fb_init_constant(1)),
+                fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(100), fb_init_constant(1))};
+    return fb_nn_new(ctx, &forked_type, &f);
+}
+
+static void backward_through(fb_module *m, const char *path, double weight)
+{
+    FB_SCOPE(ctx);
+    fb_backward(fb_mul_scalar(fb_sum(fb_nn_param(m, path), FB_ALL, false), weight));
+}
+
+static float gradient_at(fb_module *m, const char *path)
+{
+    fb_tensor *g = fb_grad_of(fb_nn_param(m, path));
+    return g ? ((const float *)fb_data(g))[0] : NAN;
+}
+
+static void gradients_are_averages_as_soon_as_backward_returns(void **state)
+{
+    (void)state;
+    fb_module *m = make_forked();
+    fb_ddp_attach(all, m, NULL);
+    backward_through(m, "left", 1 + fb_world_rank(world));
+    check_ok(ctx);
+    assert_true(fabsf(gradient_at(m, "left") - (float)(fb_world_size(world) + 1) / 2) < 1e-6f);
+}
+
+static void what_no_rank_used_has_no_gradient_and_does_not_move(void **state)
+{
+    (void)state;
+    fb_module *m = make_forked();
+    fb_optimizer *opt =
+        fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 0.1, .weight_decay = 0.5));
+    fb_ddp_attach(all, m, FB_OPTS(fb_ddp_options, .bucket_bytes = 4));
+    backward_through(m, "left", 1);
+    fb_optim_step(opt);
+    check_ok(ctx);
+    assert_null(fb_grad_of(fb_nn_param(m, "right")));
+    assert_true(((const float *)fb_data(fb_nn_param(m, "right")))[99] == 1);
+    assert_true(((const float *)fb_data(fb_nn_param(m, "left")))[0] < 0.9f);
+}
+
+static void what_one_rank_used_moves_on_all(void **state)
+{
+    (void)state;
+    int size = fb_world_size(world);
+    fb_module *m = make_forked();
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_ddp_attach(all, m, FB_OPTS(fb_ddp_options, .bucket_bytes = 4));
+    backward_through(m, fb_world_rank(world) == size - 1 ? "right" : "left", size);
+    fb_optim_step(opt);
+    check_ok(ctx);
+    assert_true(fabsf(((const float *)fb_data(fb_nn_param(m, "right")))[5] - 0) < 1e-6f);
+}
+
+static void a_frozen_parameter_is_not_sent(void **state)
+{
+    (void)state;
+    fb_module *m = make_forked();
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_ddp_attach(all, m, FB_OPTS(fb_ddp_options, .bucket_bytes = 4));
+    fb_nn_freeze(m, "right");
+    backward_through(m, "left", 1);
+    fb_optim_step(opt);
+    check_ok(ctx);
+    fb_ddp_stats stats;
+    fb_ddp_stats_of(m, &stats);
+    assert_int_equal(stats.buckets, 1);
+    assert_int_equal(stats.early, 1);
+    assert_true(((const float *)fb_data(fb_nn_param(m, "right")))[0] == 1);
+}
+
+static void without_sync_passes_accumulate_until_the_step(void **state)
+{
+    (void)state;
+    fb_module *m = make_forked();
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_ddp_attach(all, m, NULL);
+    assert_int_equal(fb_ddp_no_sync(m, true), FB_OK);
+    backward_through(m, "left", 1);
+    backward_through(m, "left", 2.0 + fb_world_rank(world));
+    assert_true(fabsf(gradient_at(m, "left") - (float)(3 + fb_world_rank(world))) < 1e-6f);
+    fb_optim_step(opt);
+    check_ok(ctx);
+    float want = 3 + (float)(fb_world_size(world) - 1) / 2;
+    assert_true(fabsf(((const float *)fb_data(fb_nn_param(m, "left")))[0] - (1 - want)) < 1e-5f);
+}
+
+static void a_second_backward_adds_to_the_sums(void **state)
+{
+    (void)state;
+    fb_module *m = make_forked();
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_optim_keep_grad(opt, true);
+    fb_ddp_attach(all, m, NULL);
+    backward_through(m, "left", 1.0 + fb_world_rank(world));
+    backward_through(m, "left", 1);
+    float want = 1 + (float)(fb_world_size(world) + 1) / 2;
+    assert_true(fabsf(gradient_at(m, "left") - want) < 1e-5f);
+    fb_optim_step(opt); /* the gradients stay, and the next ones are added */
+    backward_through(m, "left", 1);
+    assert_true(fabsf(gradient_at(m, "left") - (want + 1)) < 1e-5f);
+    fb_optim_zero_grad(opt);
+    backward_through(m, "left", 1);
+    assert_true(fabsf(gradient_at(m, "left") - 1) < 1e-5f);
+    check_ok(ctx);
+}
+
+static void two_models_step_in_turn(void **state)
+{
+    (void)state;
+    fb_module *a = make_forked(), *b = make_forked();
+    fb_optimizer *step_a = fb_optim_sgd(ctx, a, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_optimizer *step_b = fb_optim_sgd(ctx, b, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_ddp_attach(all, a, NULL);
+    fb_ddp_attach(all, b, NULL);
+    for (int i = 0; i < 2; i++) {
+        FB_SCOPE(ctx);
+        fb_optim_zero_grad(step_a);
+        backward_through(a, "left", 1);
+        fb_optim_step(step_a);
+        fb_optim_zero_grad(step_b);
+        /* through both: a's gradients are summed too, and thrown away by the next zero_grad */
+        fb_backward(fb_mul(fb_sum(fb_nn_param(a, "left"), FB_ALL, false),
+                           fb_sum(fb_nn_param(b, "left"), FB_ALL, false)));
+        fb_optim_step(step_b);
+    }
+    check_ok(ctx);
+    assert_true(((const float *)fb_data(fb_nn_param(a, "left")))[0] == -1);
+    /* a's sums were 0 and -3 when b stepped */
+    assert_true(((const float *)fb_data(fb_nn_param(b, "left")))[0] == 4);
+}
+
+static void ranks_at_different_steps_are_told(void **state)
+{
+    (void)state;
+    if (fb_world_size(world) == 1)
+        return;
+    fb_module *m = make_forked();
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_ddp_attach(all, m, NULL);
+    int r = fb_world_rank(world);
+    fb_batch_info at = {
+        .step = 7 + (r == 1), .shard = r, .first = true, .last = true, .share = 0.1};
+    fb_context_batch(ctx, &at);
+    backward_through(m, "left", 1);
+    assert_int_equal(fb_optim_step(opt), FB_E_COMM);
+    check_error(ctx, FB_E_COMM, "at step 8 of epoch 0");
+    assert_true(((const float *)fb_data(fb_nn_param(m, "left")))[0] == 1); /* not applied */
+    fb_context_batch(ctx, NULL);
+}
+
+static void a_shard_of_another_rank_is_refused(void **state)
+{
+    (void)state;
+    fb_module *m = make_forked();
+    fb_ddp_attach(all, m, NULL);
+    fb_batch_info at = {.shard = fb_world_size(world), .first = true, .last = true, .share = 0.1};
+    fb_context_batch(ctx, &at);
+    backward_through(m, "left", 1);
+    check_error(ctx, FB_E_STATE, "ddp: backward of shard");
+    fb_context_batch(ctx, NULL);
+    fb_world_barrier(world);
+}
+
 static void attaching_twice_is_an_error(void **state)
 {
     (void)state;
@@ -140,6 +315,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_step_is_that_of_one_process_with_all_samples),
         cmocka_unit_test(every_rank_starts_from_rank_zeros_values),
         cmocka_unit_test(running_statistics_are_the_mean_over_ranks),
+        cmocka_unit_test(gradients_are_averages_as_soon_as_backward_returns),
+        cmocka_unit_test(what_no_rank_used_has_no_gradient_and_does_not_move),
+        cmocka_unit_test(what_one_rank_used_moves_on_all),
+        cmocka_unit_test(a_frozen_parameter_is_not_sent),
+        cmocka_unit_test(without_sync_passes_accumulate_until_the_step),
+        cmocka_unit_test(a_second_backward_adds_to_the_sums),
+        cmocka_unit_test(two_models_step_in_turn),
+        cmocka_unit_test(ranks_at_different_steps_are_told),
+        cmocka_unit_test(a_shard_of_another_rank_is_refused),
         cmocka_unit_test(attaching_twice_is_an_error),
         cmocka_unit_test(a_differing_parameter_is_named),
     };
