@@ -144,7 +144,7 @@ bool fbi_world_leave(fb_world *world)
         atomic_store(&own->state, FBI_RANK_CLOSING);
         fbi_wait(world, &what);
     }
-    if (own->status && !world->poisoned && !world->quiet)
+    if (own->status && !world->poisoned)
         print_own_error(world);
     atomic_store(&own->printed, 1);
     atomic_store(&own->state, FBI_RANK_CLOSING);
@@ -177,6 +177,8 @@ FB_API fb_status fb_world_close(fb_world *world)
         fbi_signals_restore();
     fbi_control_close(world);
     fbi_boot_undo(world, orderly);
+    if (world->guest)
+        fbi_log_quiet(false);
     free(world);
     return status;
 }

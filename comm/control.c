@@ -81,20 +81,34 @@ void fbi_control_poll(fb_world *world)
     }
 }
 
-/* A letter that has not left by now has nobody to read it. */
+/* Whether all letters have left, after waiting for it a little. */
+static bool letters_left(const fbi_mpi *m)
+{
+    for (double end = fbi_now() + 1;;) {
+        bool all = true;
+        for (fbi_letter *l = m->letters; l; l = l->next) {
+            int done = 0;
+            MPI_Test(&l->request, &done, MPI_STATUS_IGNORE);
+            all = all && done;
+        }
+        if (all || fbi_now() > end)
+            return all;
+    }
+}
+
+/* A letter that does not leave keeps its memory: MPI may still read it. */
 void fbi_control_close(fb_world *world)
 {
     fbi_mpi *m = world->mpi;
+    if (!letters_left(m))
+        m->letters = NULL;
     if (m->inbox_request != MPI_REQUEST_NULL) {
         MPI_Cancel(&m->inbox_request);
         MPI_Request_free(&m->inbox_request);
     }
     while (m->letters) {
         fbi_letter *next = m->letters->next;
-        int done = 0;
-        MPI_Test(&m->letters->request, &done, MPI_STATUS_IGNORE);
-        if (done)
-            free(m->letters);
+        free(m->letters);
         m->letters = next;
     }
 }

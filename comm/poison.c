@@ -43,8 +43,7 @@ fb_status fbi_world_check(fb_world *world)
                  fbi_call_text(&world->own->sig, call, sizeof call));
     snprintf(text, sizeof text, "%.*s%s", (int)(sizeof text - sizeof own - 1), world->page->text,
              own);
-    if (!world->quiet)
-        fbi_logline("rank %d: %s", world->rank, text);
+    fbi_logline("rank %d: %s", world->rank, text);
     atomic_store(&world->own->printed, 1);
     fbi_fail(world->ctx, FB_E_COMM, "%s", text);
     return FB_E_COMM;

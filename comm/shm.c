@@ -5,7 +5,7 @@
 
 /* A buffer of each rank and parity: small enough for two of them to stay in the second-level cache.
  */
-enum { ROOM = 256 * 1024, ROOM_LEAST = 32 * 1024, ROOM_ALL = 8 * 1024 * 1024 };
+enum { ROOM = 512 * 1024, ROOM_LEAST = 32 * 1024, ROOM_ALL = 8 * 1024 * 1024 };
 
 static size_t room_of(int size)
 {

@@ -217,7 +217,7 @@ static fb_status look_for_circles(fb_world *world, fbi_watch *watch, const fbi_w
 /* Waiting long for a rank that works is no error; say it once. */
 static void note_long_wait(fb_world *world, fbi_watch *watch, const fbi_waitable *what, double now)
 {
-    if (watch->noted || world->quiet || now - watch->began < 60)
+    if (watch->noted || now - watch->began < 60)
         return;
     watch->noted = true;
     for (int i = 0; i < world->local_rank; i++)

@@ -6,6 +6,7 @@
 #include "comm/mpi_priv.h"
 #include "comm/work_priv.h"
 #include "core/base/log_priv.h"
+#include "core/base/threads_priv.h"
 #include "core/ops/backend.h"
 
 static int env_int(const char *name)
@@ -87,9 +88,9 @@ static int divide_cores(fb_world *world, int threads)
     /* Unless the masks were left alone and differ, equal masks mean shared cores. */
     request.bound = request.keep && request.ranks == 1 && world->local_size > 1;
     int share = fbi_cores_share(&request, note, sizeof note);
-    if (note[0] && world->local_rank == 0 && world->rank == 0 && !world->quiet)
+    if (note[0] && world->local_rank == 0 && world->rank == 0)
         fbi_logline("world_open: %s", note);
-    return threads ? threads : share;
+    return threads ? threads : fbi_granted_threads(share);
 }
 
 /* Kernels of the weakest processor of the job, so that all ranks compute the same bits. */
@@ -168,6 +169,8 @@ static void undo(fb_world *world)
     }
     fbi_control_close(world);
     fbi_boot_undo(world, true);
+    if (world->guest)
+        fbi_log_quiet(false);
     free(world);
 }
 
@@ -189,7 +192,8 @@ fb_world *fbi_world_open(int *argc, char ***argv, MPI_Comm from, const fb_world_
     mpi->inbox_request = MPI_REQUEST_NULL;
     world->mpi = mpi;
     world->guest = o->guest;
-    world->quiet = o->guest && !o->log;
+    if (o->guest)
+        fbi_log_quiet(true);
     world->stopped_s = env_seconds("FLAMBEAU_STOPPED_SECONDS", 10);
     world->stuck_s = env_seconds("FLAMBEAU_STUCK_SECONDS", 5);
     if (!fbi_boot(world, argc, argv, from))

@@ -39,9 +39,9 @@ struct fb_world {
     fb_work *flying; /* works in flight, oldest first */
     fb_work *spare;  /* records of finished works, to be used again */
     int next_group;
-    int shards;        /* of the world's group; 0: one for each rank */
-    int attached;      /* reducers whose commits carry the wish to stop */
-    bool guest, quiet; /* quiet: no line goes to stderr */
+    int shards;   /* of the world's group; 0: one for each rank */
+    int attached; /* reducers whose commits carry the wish to stop */
+    bool guest;   /* the program owns MPI; lines go to its log function or nowhere */
     bool stop_wanted, stop_agreed;
     bool notices;  /* some ranks cannot be read from the page: they send notices */
     bool signals;  /* our handlers are in place */

@@ -93,7 +93,7 @@ static fb_status compare(fbi_ddp *d, const entry *all, const size_t *at)
 /* Other values are no error: often only rank 0 has read a file. But they may be a surprise. */
 static void note_values(const fbi_ddp *d, const entry *all, const size_t *at)
 {
-    if (d->group->rank || d->group->world->quiet)
+    if (d->group->rank)
         return;
     size_t n = at[1] / sizeof *all;
     for (int r = 1; r < d->group->size; r++)

@@ -7,4 +7,8 @@
 /* One line, printf style; on stderr it begins with "flambeau: ". */
 void fbi_logline(const char *fmt, ...) FB_PRINTF(1, 2);
 
+/* Whether lines without a function to receive them are dropped, for guests in another program.
+ * Calls with true and false come in pairs. */
+void fbi_log_quiet(bool quiet);
+
 #endif
