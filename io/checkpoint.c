@@ -10,6 +10,7 @@
 #include "core/base/log_priv.h"
 #include "core/tensor/context_priv.h"
 #include "io/checkpoint_priv.h"
+#include "io/file_priv.h"
 
 enum { MAX_LISTED = 4096 };
 
@@ -86,7 +87,7 @@ static void save_here(const char *dir, fb_state *state)
     if (saved_already(path, state))
         return;
     fbi_checkpoint_remove(path); /* of another run, or never finished */
-    if (!make_folder(path) || !fbi_checkpoint_sync(dir)) {
+    if (!make_folder(path) || !fbi_file_sync(dir)) {
         cannot_make(path);
         return;
     }

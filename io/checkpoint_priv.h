@@ -28,9 +28,5 @@ void fbi_checkpoint_remove(const char *path);
 bool fbi_manifest_newer(const char *path);
 /* XXH3-64 of a manifest without its own checksum, as hex; false: no memory. */
 bool fbi_manifest_hash(json_t *root, char hex[17]);
-/* Make a file or a folder's entries durable; false: errno says why. */
-bool fbi_checkpoint_sync(const char *path);
-/* XXH3-64 of a file as hex; false: errno says why. */
-bool fbi_checkpoint_hash(const char *path, char hex[17]);
 
 #endif

@@ -1,6 +1,5 @@
 #include <ctype.h>
 #include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,28 +12,8 @@
 
 #include "core/tensor/context_priv.h"
 #include "io/checkpoint_priv.h"
+#include "io/file_priv.h"
 #include "io/h5_priv.h"
-
-bool fbi_checkpoint_hash(const char *path, char hex[17])
-{
-    enum { CHUNK = 1 << 20 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    char *buf = malloc(CHUNK);
-    XXH3_state_t *state = XXH3_createState();
-    ssize_t got = -1;
-    if (buf && state) {
-        XXH3_64bits_reset(state);
-        while ((got = read(fd, buf, CHUNK)) > 0)
-            XXH3_64bits_update(state, buf, (size_t)got);
-        snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
-    }
-    XXH3_freeState(state);
-    free(buf);
-    close(fd);
-    return got == 0;
-}
 
 void fbi_checkpoint_path(const char *dir, int64_t step, char *out, size_t size)
 {
@@ -91,7 +70,7 @@ static bool check_file(const char *path, json_t *file, bool deep, char *text, si
                  (long long)info.st_size, (long long)bytes);
         return false;
     }
-    if (deep && (!fbi_checkpoint_hash(full, now) || strcmp(now, hash))) {
+    if (deep && (!fbi_file_hash(full, now) || strcmp(now, hash))) {
         snprintf(text, size, "%s has checksum %s, the manifest says %s", name, now, hash);
         return false;
     }

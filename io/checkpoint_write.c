@@ -1,9 +1,7 @@
 #include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <xxhash.h>
@@ -12,6 +10,7 @@
 
 #include "core/tensor/context_priv.h"
 #include "io/checkpoint_priv.h"
+#include "io/file_priv.h"
 #include "io/h5_priv.h"
 
 /* --- tensors into data.h5, their description into the manifest --- */
@@ -82,58 +81,28 @@ static fb_status write_entry(const fbi_state_entry *e, void *user)
     return FB_OK;
 }
 
-bool fbi_checkpoint_sync(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool good = fsync(fd) == 0;
-    close(fd);
-    return good;
-}
-
-static bool write_data(fb_state *state, const char *path, writer *w)
+/* All tensors into one file at `path`. */
+static bool write_data(fb_state *state, const char *path, writer *w, int64_t *bytes, char hash[17])
 {
     fbi_h5_lock();
-    w->file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    w->file = fbi_h5_memory();
     fbi_h5_unlock();
     if (w->file < 0) {
-        snprintf(w->text, w->size, "cannot create %s: %s", path, strerror(errno));
+        snprintf(w->text, w->size, "HDF5 cannot make a file in memory");
         return false;
     }
     fb_status st = fbi_state_each(state, write_entry, w);
-    errno = 0;
-    fbi_h5_lock();
-    bool closed = H5Fclose(w->file) >= 0;
-    fbi_h5_unlock();
-    if (st)
-        return false;
-    if (!closed || !fbi_checkpoint_sync(path)) {
-        snprintf(w->text, w->size, "cannot write %s: %s", path,
-                 errno ? strerror(errno) : "HDF5 failed");
+    if (st) {
+        fbi_h5_lock();
+        H5Fclose(w->file);
+        fbi_h5_unlock();
         return false;
     }
-    return true;
-}
-
-/* Write text to a file and make it durable. */
-static bool write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return false;
-    size_t left = strlen(text);
-    while (left) {
-        ssize_t n = write(fd, text, left);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        text += n;
-        left -= (size_t)n;
-    }
-    bool good = left == 0 && fsync(fd) == 0;
-    return close(fd) == 0 && good;
+    if (fbi_h5_save(w->file, path, bytes, hash))
+        return true;
+    snprintf(w->text, w->size, "cannot write %s: %s", path,
+             errno ? strerror(errno) : "HDF5 failed");
+    return false;
 }
 
 static bool write_manifest(const char *path, const writer *w, json_t *root)
@@ -147,8 +116,8 @@ static bool write_manifest(const char *path, const writer *w, json_t *root)
         text = json_dumps(root, JSON_INDENT(1));
     errno = ENOMEM;
     /* The manifest is what makes a checkpoint exist, so it is renamed into place last. */
-    bool good =
-        text && write_file(part, text) && rename(part, name) == 0 && fbi_checkpoint_sync(path);
+    bool good = text && fbi_file_write(part, text, strlen(text)) && rename(part, name) == 0 &&
+                fbi_file_sync(path);
     if (!good)
         snprintf(w->text, w->size, "cannot write %s: %s", name, strerror(errno));
     free(text);
@@ -164,12 +133,8 @@ bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, char 
                 .size = size};
     char data[FBI_CHECKPOINT_PATH + 32], hash[17];
     snprintf(data, sizeof data, "%s/%s", path, FBI_CHECKPOINT_DATA);
-    struct stat info;
-    bool good = write_data(state, data, &w);
-    if (good && (stat(data, &info) || !fbi_checkpoint_hash(data, hash))) {
-        snprintf(text, size, "cannot read back %s: %s", data, strerror(errno));
-        good = false;
-    }
+    int64_t bytes;
+    bool good = write_data(state, data, &w, &bytes, hash);
     if (!good) {
         json_decref(w.tensors);
         json_decref(w.values);
@@ -182,8 +147,8 @@ bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, char 
                   "format", FBI_CHECKPOINT_FORMAT, "flambeau", "0.1.0", "step", (json_int_t)step,
                   "digest", fb_state_digest(state, digest), "run", "seed", (json_int_t)ctx->seed,
                   "shards", ctx->hooks.shards ? ctx->hooks.shards : 1, "threads", ctx->threads,
-                  "files", "name", FBI_CHECKPOINT_DATA, "bytes", (json_int_t)info.st_size, "xxh3",
-                  hash, "values", w.values, "tensors", w.tensors);
+                  "files", "name", FBI_CHECKPOINT_DATA, "bytes", (json_int_t)bytes, "xxh3", hash,
+                  "values", w.values, "tensors", w.tensors);
     good = root && write_manifest(path, &w, root);
     json_decref(root);
     return good;

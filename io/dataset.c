@@ -1,11 +1,9 @@
 #include "io/dataset_priv.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <errno.h>
 
@@ -200,31 +198,4 @@ fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *ou
         return FB_E_IO;
     }
     return FB_OK;
-}
-
-fb_status fbi_hash_file(fb_context *ctx, const char *path, char hex[17])
-{
-    enum { CHUNK = 1 << 20 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return fbi_fail(ctx, FB_E_IO, "%s: cannot open: %s", path, strerror(errno));
-    char *buf = malloc(CHUNK);
-    XXH3_state_t *state = XXH3_createState();
-    fb_status st = FB_OK;
-    if (!buf || !state) {
-        st = fbi_fail(ctx, FB_E_NOMEM, "%s: no memory for its checksum", path);
-        goto free_all;
-    }
-    XXH3_64bits_reset(state);
-    ssize_t got;
-    while ((got = read(fd, buf, CHUNK)) > 0)
-        XXH3_64bits_update(state, buf, (size_t)got);
-    if (got < 0)
-        st = fbi_fail(ctx, FB_E_IO, "%s: cannot read: %s", path, strerror(errno));
-    snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
-free_all:
-    XXH3_freeState(state);
-    free(buf);
-    close(fd);
-    return st;
 }

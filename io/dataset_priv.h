@@ -50,7 +50,4 @@ fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *ou
 fb_dtype fbi_dataset_deliver_dtype(const fb_dataset_field *field);
 fb_shape fbi_dataset_deliver_shape(const fb_dataset_field *field);
 
-/* XXH3-64 of a file as hex. */
-fb_status fbi_hash_file(fb_context *ctx, const char *path, char hex[17]);
-
 #endif

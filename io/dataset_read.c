@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "io/dataset_priv.h"
+#include "io/file_priv.h"
 #include "io/h5_priv.h"
 
 /* What an attempt to read the head found; filled under the HDF5 lock, judged outside it. */
@@ -256,9 +257,9 @@ fb_status fb_dataset_check(fb_dataset *ds)
     for (int s = 0; s < ds->n_shards; s++) {
         char path[FBI_PATH_BYTES], hash[17];
         fbi_dataset_beside(ds, ds->shards[s].name, path);
-        fb_status st = fbi_hash_file(ds->ctx, path, hash);
-        if (st)
-            return st;
+        if (!fbi_file_hash(path, hash))
+            return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s: cannot read it: %s", ds->path,
+                            ds->shards[s].name, strerror(errno));
         if (strcmp(hash, ds->shards[s].hash))
             return fbi_fail(ds->ctx, FB_E_IO,
                             "dataset %s: shard %s has checksum %s, the head says %s: "

@@ -1,8 +1,6 @@
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -104,17 +102,6 @@ static bool write_field(fb_dataset *ds, hid_t file, int f)
     return H5Dclose(data) >= 0 && good;
 }
 
-/* Make what was written durable before anything refers to it. */
-static bool sync_file(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool good = fsync(fd) == 0;
-    close(fd);
-    return good;
-}
-
 static fb_status write_shard(fb_dataset *ds)
 {
     fbi_dataset_writer *w = ds->writer;
@@ -131,22 +118,15 @@ static fb_status write_shard(fb_dataset *ds)
 
     errno = 0;
     fbi_h5_lock();
-    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t file = fbi_h5_memory();
     bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset shard") &&
                 fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
                 fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_int(file, "begin", shard->begin);
     for (int f = 0; good && f < ds->n_fields; f++)
         good = write_field(ds, file, f);
-    if (file >= 0)
-        good = H5Fclose(file) >= 0 && good;
     fbi_h5_unlock();
-    struct stat info;
-    if (!good || !sync_file(path) || stat(path, &info))
+    if (!fbi_h5_save(file, path, &shard->bytes, shard->hash) || !good)
         return write_failed(ds, path);
-    shard->bytes = info.st_size;
-    fb_status st = fbi_hash_file(ds->ctx, path, shard->hash);
-    if (st)
-        return st;
     ds->n_shards++;
     w->n = 0;
     return FB_OK;
@@ -272,19 +252,20 @@ fb_status fb_dataset_finish(fb_dataset *ds)
     }
     errno = 0;
     fbi_h5_lock();
-    hid_t file = H5Fcreate(part, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t file = fbi_h5_memory();
     bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset") &&
                 fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
                 fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_int(file, "samples", ds->size) &&
                 write_text(file, "flambeau_shards", text);
     for (int f = 0; good && f < ds->n_fields; f++)
         good = write_virtual(ds, file, f);
-    if (file >= 0)
-        good = H5Fclose(file) >= 0 && good;
     fbi_h5_unlock();
     free(text);
+    int64_t bytes;
+    char hash[17];
+    good = fbi_h5_save(file, part, &bytes, hash) && good;
     /* The head is what makes the dataset exist, so it is renamed into place last. */
-    if (!good || !sync_file(part) || rename(part, ds->path)) {
+    if (!good || rename(part, ds->path)) {
         st = write_failed(ds, ds->path);
         unlink(part);
         return st;

@@ -1,7 +1,10 @@
 #include "io/h5_priv.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
+
+#include "io/file_priv.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* HDF5's library is one for the process */
 
@@ -175,4 +178,36 @@ hid_t fbi_h5_open(const char *path)
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
     H5Pclose(access);
     return file;
+}
+
+hid_t fbi_h5_memory(void)
+{
+    enum { STEP = 1 << 20 };
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_fapl_core(access, STEP, false);
+    hid_t file = H5Fcreate("memory", H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    H5Pclose(access);
+    return file;
+}
+
+bool fbi_h5_save(hid_t file, const char *path, int64_t *bytes, char hex[17])
+{
+    void **image = NULL; /* HDF5's own buffer: no second copy of a large file */
+    hsize_t size = 0;
+    fbi_h5_lock();
+    errno = 0;
+    bool good = file >= 0 && H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0 &&
+                H5Fget_filesize(file, &size) >= 0 &&
+                H5Fget_vfd_handle(file, H5P_DEFAULT, (void **)&image) >= 0;
+    if (good) {
+        *bytes = (int64_t)size;
+        fbi_hash_hex(*image, size, hex);
+        good = fbi_file_write(path, *image, size);
+    }
+    int why = errno;
+    if (file >= 0)
+        H5Fclose(file);
+    errno = why;
+    fbi_h5_unlock();
+    return good;
 }

@@ -30,6 +30,13 @@ int fbi_h5_get_ints(hid_t where, const char *name, int max, int64_t *out); /* co
 
 /* A contiguous, early-allocated, unfiltered dataset of [n, sample shape] (n < 0: of `shape`). */
 hid_t fbi_h5_create(hid_t file, const char *name, fb_dtype dtype, int64_t n, fb_shape shape);
+/* A new file in memory. Files are written by ourselves (fbi_h5_save): HDF5 1.10 does not survive a
+ * write that fails, it crashes when the process ends. */
+hid_t fbi_h5_memory(void);
+/* Write a file that fbi_h5_memory made to `path`, durably, and close it, whatever comes of it.
+ * Takes the lock itself. Size and XXH3-64 (hex) go to `bytes` and `hex`. false: errno says why, or
+ * is 0. */
+bool fbi_h5_save(hid_t file, const char *path, int64_t *bytes, char hex[17]);
 /* Open for reading without file locking, which fails on some parallel file systems. */
 hid_t fbi_h5_open(const char *path);
 

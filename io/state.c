@@ -170,6 +170,18 @@ static fb_status visit_module(walk *w, fb_module *m)
     return st ? st : fb_nn_each_buffer(m, visit_tensor, w);
 }
 
+/* A meter has two scalars for each leaf. */
+static fb_status visit_meter(walk *w, fb_meter *meter)
+{
+    int n = fbi_meter_scalars(meter, NULL, 0);
+    fbi_scalar *scalars = malloc((size_t)(n + 1) * sizeof *scalars);
+    if (!scalars)
+        return FB_E_NOMEM;
+    fb_status st = visit_scalars(w, scalars, fbi_meter_scalars(meter, scalars, n));
+    free(scalars);
+    return st;
+}
+
 static fb_status visit_item(walk *w)
 {
     enum { MAX_SCALARS = 16 };
@@ -194,7 +206,7 @@ static fb_status visit_item(walk *w)
         st = fbi_ema_each_state(object, visit_tensor, w);
         return st ? st : visit_scalars(w, scalars, fbi_ema_scalars(object, scalars, MAX_SCALARS));
     case ITEM_METER:
-        return visit_scalars(w, scalars, fbi_meter_scalars(object, scalars, MAX_SCALARS));
+        return visit_meter(w, object);
     case ITEM_TENSOR:
         return visit(w, NULL, object, NULL, NULL);
     case ITEM_INT:

@@ -189,6 +189,8 @@ static bool parse(int argc, char **argv, options *o)
             *table[c - 256].f = strtod(optarg, &end);
         good = good && !*end;
     }
+    if (o->warmup >= o->steps)
+        o->warmup = o->steps / 10; /* a short trial */
     if (good && o->path && optind == argc && o->model.heads > 0 &&
         o->model.width % o->model.heads == 0)
         return true;
@@ -249,7 +251,7 @@ static void train(fb_world *world, fb_module *model, const text *t, const option
     if (o->checkpoint)
         fb_checkpoint_save(world, o->checkpoint, state);
     double value = evaluate(model, held_out, mean);
-    if (fb_world_root(world)) {
+    if (fb_world_root(world) && fb_ok(ctx)) {
         printf("loss over the last 10 %%: %.4f\n", value);
         write_sample(model, t, o);
     }

@@ -1,0 +1,74 @@
+#include "io/file_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+enum { CHUNK = 1 << 20, WRITE_AT_ONCE = 1 << 30 };
+
+bool fbi_file_write(const char *path, const void *data, size_t bytes)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return false;
+    const char *at = data;
+    while (bytes) {
+        ssize_t n = write(fd, at, bytes < WRITE_AT_ONCE ? bytes : WRITE_AT_ONCE);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        at += n;
+        bytes -= (size_t)n;
+    }
+    bool good = bytes == 0 && fsync(fd) == 0;
+    int why = errno;
+    good = close(fd) == 0 && good;
+    if (!good && why)
+        errno = why; /* of the first failure */
+    return good;
+}
+
+bool fbi_file_sync(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool good = fsync(fd) == 0;
+    int why = errno;
+    close(fd);
+    errno = why;
+    return good;
+}
+
+void fbi_hash_hex(const void *data, size_t bytes, char hex[17])
+{
+    snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits(data, bytes));
+}
+
+bool fbi_file_hash(const char *path, char hex[17])
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    char *buf = malloc(CHUNK);
+    XXH3_state_t *state = XXH3_createState();
+    ssize_t got = -1;
+    errno = ENOMEM;
+    if (buf && state) {
+        XXH3_64bits_reset(state);
+        while ((got = read(fd, buf, CHUNK)) > 0)
+            XXH3_64bits_update(state, buf, (size_t)got);
+        snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
+    }
+    int why = errno;
+    XXH3_freeState(state);
+    free(buf);
+    close(fd);
+    errno = why;
+    return got == 0;
+}

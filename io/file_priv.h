@@ -1,0 +1,16 @@
+/* Whole files: written durably, hashed. Failures leave the reason in errno. */
+#ifndef FLAMBEAU_IO_FILE_PRIV_H
+#define FLAMBEAU_IO_FILE_PRIV_H
+
+#include <flambeau/core/base/status.h>
+
+/* Create or replace a file and wait until it is on the disk. */
+bool fbi_file_write(const char *path, const void *data, size_t bytes);
+/* Wait until a file or folder is on the disk. */
+bool fbi_file_sync(const char *path);
+/* XXH3-64 of a file as hex. */
+bool fbi_file_hash(const char *path, char hex[17]);
+/* XXH3-64 of memory as hex. */
+void fbi_hash_hex(const void *data, size_t bytes, char hex[17]);
+
+#endif
