@@ -72,9 +72,12 @@ fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_
 void fbi_dataset_free(void *object)
 {
     fb_dataset *ds = object;
-    for (int i = 0; i < ds->n_shards; i++)
+    for (int i = 0; i < ds->n_shards; i++) {
         if (ds->shards[i].fd >= 0)
             close(ds->shards[i].fd);
+        for (int f = 0; f < ds->n_fields; f++)
+            free(ds->shards[i].held[f]);
+    }
     fbi_dataset_writer_free(ds->writer);
     free(ds->shards);
     free(ds);
@@ -186,6 +189,11 @@ fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *ou
     }
     const fbi_shard *shard = shard_of(ds, index);
     for (int f = 0; f < ds->n_fields; f++) {
+        if (shard->held[f]) {
+            memcpy(out[f], shard->held[f] + (size_t)(index - shard->begin) * ds->bytes[f],
+                   ds->bytes[f]);
+            continue;
+        }
         int64_t at = shard->at[f] + (index - shard->begin) * (int64_t)ds->bytes[f];
         errno = 0;
         if (read_fully(shard->fd, out[f], ds->bytes[f], at))
@@ -196,6 +204,27 @@ fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *ou
                  ds->path, shard->name, (long long)index,
                  errno ? strerror(errno) : "the file ends too early");
         return FB_E_IO;
+    }
+    return FB_OK;
+}
+
+fb_status fbi_dataset_hold_small(fb_dataset *ds)
+{
+    enum { SMALL_SAMPLE = 16, MOST = 64 << 20 };
+    for (int f = 0; f < ds->n_fields; f++) {
+        if (ds->bytes[f] > SMALL_SAMPLE || ds->size > (int64_t)(MOST / ds->bytes[f]))
+            continue;
+        for (int s = 0; s < ds->n_shards; s++) {
+            fbi_shard *shard = &ds->shards[s];
+            size_t bytes = (size_t)shard->n * ds->bytes[f];
+            shard->held[f] = malloc(bytes);
+            if (!shard->held[f])
+                return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory for field %s", ds->path,
+                                ds->names[f]);
+            if (!read_fully(shard->fd, shard->held[f], bytes, shard->at[f]))
+                return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s: cannot read field %s: %s",
+                                ds->path, shard->name, ds->names[f], strerror(errno));
+        }
     }
     return FB_OK;
 }

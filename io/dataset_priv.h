@@ -14,6 +14,7 @@ typedef struct fbi_shard {
     int64_t begin, n, bytes;   /* first sample, samples, file size */
     int fd;
     int64_t at[FB_MAX_FIELDS]; /* file offset of each field's first byte */
+    char *held[FB_MAX_FIELDS]; /* small fields (labels) are read once; NULL: read by sample */
 } fbi_shard;
 
 typedef struct fbi_dataset_writer fbi_dataset_writer;
@@ -39,6 +40,8 @@ fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_
                             int n_fields);
 void fbi_dataset_free(void *ds);
 void fbi_dataset_writer_free(fbi_dataset_writer *w);
+/* Read the fields of few bytes a sample into memory, as far as that stays small. */
+fb_status fbi_dataset_hold_small(fb_dataset *ds);
 /* Path of a file beside the head. */
 void fbi_dataset_beside(const fb_dataset *ds, const char *name, char *out);
 

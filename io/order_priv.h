@@ -4,12 +4,14 @@
 
 #include <stdint.h>
 
+enum { FBI_ORDER_ROUNDS = 8 };
+
 /* A permutation of 0 .. n-1: an unbalanced Feistel network on ceil(log2 n) bits, walked until the
  * value is below n. Black, Rogaway: Ciphers with Arbitrary Finite Domains (2002). */
 typedef struct fbi_order {
     int64_t n;
     int left_bits, right_bits;
-    uint64_t key, stream;
+    uint64_t keys[FBI_ORDER_ROUNDS];
 } fbi_order;
 
 fbi_order fbi_order_make(int64_t n, uint64_t seed, int64_t epoch);
