@@ -16,6 +16,7 @@ typedef struct run {
     fb_context *ctx;
     fb_module *model;
     fb_optimizer *opt;
+    fb_schedule *schedule;
     fb_loader *train, *test;
     fb_state *state;
     fb_meter *loss, *accuracy;
@@ -82,6 +83,11 @@ static bool on_terminal(void)
     return known ? *known == '1' : isatty(STDOUT_FILENO);
 }
 
+static int64_t total_steps(const run *r)
+{
+    return r->o.steps ? r->o.steps : fb_loader_steps(r->train) * r->o.epochs;
+}
+
 static void report(run *r, double loss)
 {
     bool root = fb_world_root(r->world), terminal = on_terminal();
@@ -91,9 +97,7 @@ static void report(run *r, double loss)
         printf("step %" PRId64 " loss %a\n", r->steps, loss);
         return;
     }
-    int64_t total = fb_loader_steps(r->train) * r->o.epochs;
-    if (r->o.steps && (r->o.steps < total || r->o.epochs == 0))
-        total = r->o.steps;
+    int64_t total = total_steps(r);
     if (!terminal && r->steps % 100 && r->steps != total)
         return;
     double rate = (double)r->samples / (now() - r->begun);
@@ -128,6 +132,7 @@ static void train_epoch(run *r)
         fb_backward(loss);
         fb_meter_add(r->loss, loss, (double)b.n);
         fb_optim_step(r->opt);
+        fb_schedule_step(r->schedule);
         if (!b.at.last)
             continue;
         r->steps++;
@@ -194,9 +199,12 @@ int main(int argc, char **argv)
     r.opt = fb_optim_adam(r.ctx, r.model, FB_OPTS(fb_adam_options, .lr = r.o.lr));
     fb_ddp_attach(fb_world_group(r.world), r.model, NULL);
     open_loaders(&r);
+    r.schedule = fb_schedule_cosine(r.opt, total_steps(&r),
+                                    FB_OPTS(fb_cosine_options, .min_lr = r.o.lr / 20));
     r.state = fb_state_open(r.ctx);
     fb_state_add(r.state, "model", r.model);
     fb_state_add(r.state, "optimizer", r.opt);
+    fb_state_add(r.state, "schedule", r.schedule);
     fb_state_add(r.state, "data", r.train);
     fb_state_add(r.state, "steps", &r.steps);
     r.loss = fb_meter_open(r.ctx, "loss");

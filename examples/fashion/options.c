@@ -7,10 +7,10 @@
 static const char usage[] =
     "usage: fashion --data FOLDER [options]\n"
     "  --data FOLDER      train.h5 and test.h5, made by \"flambeau data import idx\"\n"
-    "  --epochs N         epochs (3)\n"
+    "  --epochs N         epochs (5)\n"
     "  --steps N          at most so many steps in all, over as many epochs as that takes\n"
     "  --batch N          global batch (128)\n"
-    "  --lr X             learning rate of Adam (1e-3)\n"
+    "  --lr X             learning rate of Adam (1e-3), going down to a twentieth along a cosine\n"
     "  --limit N          train on the first N images only\n"
     "  --shards V         same bits for every number of ranks up to V\n"
     "  --threads T        threads of a kernel\n"
@@ -35,7 +35,7 @@ static bool count(const char *name, const char *text, int64_t *out)
 
 bool fashion_parse(int argc, char **argv, fashion_options *o)
 {
-    *o = (fashion_options){.epochs = 3, .batch = 128, .lr = 1e-3};
+    *o = (fashion_options){.epochs = 5, .batch = 128, .lr = 1e-3};
     enum { DATA = 256, CHECKPOINT, LR, BITS, TRACE, NUMBER };
     const struct option options[] = {{"data", required_argument, NULL, DATA},
                                      {"checkpoint", required_argument, NULL, CHECKPOINT},
