@@ -133,7 +133,7 @@ static void train_epoch(run *r)
         fb_meter_add(r->loss, loss, (double)b.n);
         fb_optim_step(r->opt);
         fb_schedule_step(r->schedule);
-        if (!b.at.last)
+        if (!b.at.last || !fb_ok(r->ctx))
             continue;
         r->steps++;
         r->samples += r->o.batch;
@@ -167,19 +167,19 @@ static void train(run *r)
         if (finished(r) || !fb_ok(r->ctx))
             break;
         double accuracy = r->o.print_bits ? 0 : evaluate(r);
-        if (fb_world_root(r->world) && !r->o.print_bits)
+        if (fb_world_root(r->world) && fb_ok(r->ctx) && !r->o.print_bits)
             printf("\nepoch %" PRId64 ": test accuracy %.4f\n", fb_loader_epoch_number(r->train),
                    accuracy);
     }
     if (r->o.print_bits) {
         char digest[17];
         fb_state_digest(r->state, digest);
-        if (fb_world_root(r->world))
+        if (fb_world_root(r->world) && fb_ok(r->ctx))
             printf("digest %s\n", digest);
         return;
     }
     double accuracy = evaluate(r);
-    if (fb_world_root(r->world))
+    if (fb_world_root(r->world) && fb_ok(r->ctx))
         printf("test accuracy %.4f\n", accuracy);
 }
 
