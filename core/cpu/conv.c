@@ -81,9 +81,6 @@ static fb_status run(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p, v
                      void *weight, const void *bias, void *dst)
 {
     fb_status st = FB_E_UNSUPPORTED;
-    if (p->dtype != FB_F32 && p->dtype != FB_F64)
-        return fbi_fail(c->ctx, FB_E_DTYPE, "conv2d: F32 or F64 wanted, not %s",
-                        fb_dtype_name(p->dtype));
     if (p->n == 0) { /* an empty batch: only the weight's gradient has elements */
         if (kind == FBI_CONV_WEIGHT && c->beta == 0)
             memset(weight, 0, (size_t)c->out[0]->numel * fb_dtype_size(p->dtype));

@@ -37,9 +37,6 @@ fb_status FBI_KERNEL(dropout)(const fbi_call *c)
     const fbi_attrs_dropout *a = c->attrs;
     const fb_tensor *x = c->in[0], *y = c->out[0];
     bool dense = fbi_contiguous(x) && fbi_contiguous(y), wide = x->dtype == FB_F64;
-    if (!wide && x->dtype != FB_F32)
-        return fbi_fail(c->ctx, FB_E_DTYPE, "dropout: F32 or F64 wanted, not %s",
-                        fb_dtype_name((fb_dtype)x->dtype));
     int threads = x->numel > FBI_PAR_MIN ? c->threads : 1;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int64_t first = 0; first < x->numel; first += CHUNK) {

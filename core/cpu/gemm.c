@@ -17,6 +17,11 @@ enum { FBI_MB = 48, FBI_NB = 64, FBI_KB = 128, FBI_MR = 6 };
 #define T     double
 #define FN(x) x##_f64
 #include "core/cpu/gemm_t.h"
+#undef T
+#undef FN
+#define T     uint64_t /* of I64 too: modulo 2^64 both are the same */
+#define FN(x) x##_i64
+#include "core/cpu/gemm_t.h"
 
 fb_status fbi_cpu_gemm(const fbi_call *c, const fbi_mm *g)
 {
@@ -31,10 +36,9 @@ fb_status fbi_cpu_gemm(const fbi_call *c, const fbi_mm *g)
         gemm_f32(g, threads);
         return FB_OK;
     }
-    if (g->dtype == FB_F64) {
+    if (g->dtype == FB_F64)
         gemm_f64(g, threads);
-        return FB_OK;
-    }
-    return fbi_fail(c->ctx, FB_E_DTYPE, "matrix product: F32 or F64 wanted, not %s",
-                    fb_dtype_name(g->dtype));
+    else
+        gemm_i64(g, threads);
+    return FB_OK;
 }

@@ -20,14 +20,6 @@ enum { LANES = 16 };
 #undef T
 #undef FN
 
-static fb_status need_wide(const fbi_call *c, const fb_tensor *x)
-{
-    if (x->dtype == FB_F32 || x->dtype == FB_F64)
-        return FB_OK;
-    return fbi_fail(c->ctx, FB_E_DTYPE, "%s: F32 or F64 wanted, not %s", c->op->name,
-                    fb_dtype_name((fb_dtype)x->dtype));
-}
-
 /* [N, C] or [N, C, H, W] as dense rows of channels. */
 static void *channel_rows(const fbi_call *c, const fb_tensor *t, void **copy)
 {
@@ -69,9 +61,7 @@ fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
     const fbi_attrs_batch_norm *a = c->attrs;
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
     int64_t n = x->size[1], rows = x->numel / n;
-    fb_status st = need_wide(c, x);
-    if (st)
-        return st;
+    fb_status st = FB_OK;
     void *copy, *data = channel_rows(c, x, &copy);
     double *mean = data ? fbi_cpu_scratch(c, (size_t)n * 4 * sizeof(double)) : NULL;
     if (!mean) {
@@ -108,9 +98,7 @@ fb_status FBI_KERNEL(batch_norm_bwd)(const fbi_call *c)
     const fbi_attrs_batch_norm_bwd *a = c->attrs;
     const fb_tensor *g = c->in[0], *x = c->in[1], *w = c->in[2];
     int64_t n = x->size[1], rows = x->numel / n;
-    fb_status st = need_wide(c, x);
-    if (st)
-        return st;
+    fb_status st = FB_OK;
     void *copy[2] = {NULL};
     void *gd = channel_rows(c, g, &copy[0]), *xd = gd ? channel_rows(c, x, &copy[1]) : NULL;
     double *mean = xd ? fbi_cpu_scratch(c, (size_t)n * 6 * sizeof(double)) : NULL;
@@ -154,9 +142,7 @@ fb_status FBI_KERNEL(layer_norm)(const fbi_call *c)
     const fbi_attrs_layer_norm *a = c->attrs;
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
     void *copy[3] = {NULL};
-    fb_status st = need_wide(c, x);
-    if (st)
-        return st;
+    fb_status st = FB_OK;
     void *xd = row_major(c, x, &copy[0]), *wd = w ? row_major(c, w, &copy[1]) : NULL;
     void *bd = b ? row_major(c, b, &copy[2]) : NULL;
     int64_t rows = c->out[1]->numel, cols = rows ? x->numel / rows : 0;
@@ -207,7 +193,7 @@ fb_status FBI_KERNEL(layer_norm_bwd)(const fbi_call *c)
 {
     const fb_tensor *x = c->in[1], *w = c->in[2];
     void *copy[5] = {NULL}, *data[5] = {NULL};
-    fb_status st = need_wide(c, x);
+    fb_status st = FB_OK;
     for (int i = 0; i < 5 && !st; i++)
         if (c->in[i] && !(data[i] = row_major(c, c->in[i], &copy[i])))
             st = c->ctx->status;

@@ -56,9 +56,6 @@ static cell cell_of(const pool *p, int64_t oy, int64_t ox)
 static fb_status run(const fbi_call *c, int what, const pool *p)
 {
     const fb_tensor *x = c->in[0], *index = c->n_in > 1 ? c->in[1] : NULL;
-    if (x->dtype != FB_F32 && x->dtype != FB_F64)
-        return fbi_fail(c->ctx, FB_E_DTYPE, "%s: F32 or F64 wanted, not %s", c->op->name,
-                        fb_dtype_name((fb_dtype)x->dtype));
     void *copy[2] = {NULL}, *out = fbi_ptr(c->out[0]);
     void *in = fbi_cpu_nhwc(c, x, &copy[0]);
     int32_t *at = index ? fbi_cpu_nhwc(c, index, &copy[1]) : NULL;

@@ -4,7 +4,7 @@
 
 #include <flambeau/core/ops/attention.h>
 
-#include "core/ops/op_priv.h"
+#include "core/ops/half_priv.h"
 
 #include <flambeau/core/ops/dropout.h>
 #include <flambeau/core/ops/linalg.h>
@@ -57,13 +57,15 @@ fb_status fbi_bwd_ops_masked_softmax(fbi_bw *bw)
     fb_tensor *g = bw->grad[0], *y = fbi_bw_out(bw, 0);
     if (!y)
         return bw->ctx->status;
+    fb_dtype dtype = (fb_dtype)y->dtype;
+    y = fbi_exact(y);
     fb_tensor *gy = fb_mul(g, y);
     fb_tensor *d = fb_sub(gy, fb_mul(y, fb_sum(gy, FB_SHAPE(-1), true)));
     fb_status st = FB_OK;
     if (fbi_bw_needs(bw, 0))
-        st = fbi_bw_give(bw, 0, fb_mul_scalar(d, a->scale));
+        st = fbi_bw_give(bw, 0, fb_to(fb_mul_scalar(d, a->scale), dtype));
     if (!st && fbi_bw_needs(bw, 1))
-        st = fbi_bw_give(bw, 1, fb_mul_scalar(d, 1));
+        st = fbi_bw_give(bw, 1, fb_to(fb_mul_scalar(d, 1), dtype));
     return st;
 }
 
@@ -108,15 +110,21 @@ fb_tensor *fb_scaled_dot_product_attention(fb_tensor *q, fb_tensor *k, fb_tensor
     double d = (double)q->size[q->ndim - 1];
     fbi_attrs_masked_softmax a = {.scale = o->scale != 0 ? o->scale : 1 / sqrt(d),
                                   .causal = o->causal};
-    fb_tensor *scores = fb_matmul(q, fb_transpose(k, -2, -1));
+    fb_dtype dtype = (fb_dtype)q->dtype;
+    if (k->dtype != dtype || v->dtype != dtype) {
+        fbi_fail(ctx, FB_E_DTYPE, "%s: q is %s, k %s, v %s", name, fb_dtype_name(dtype),
+                 fb_dtype_name((fb_dtype)k->dtype), fb_dtype_name((fb_dtype)v->dtype));
+        return NULL;
+    }
+    fb_tensor *scores = fb_matmul(fbi_exact(q), fb_transpose(fbi_exact(k), -2, -1));
     if (!scores)
         return NULL;
-    fb_tensor *mask = o->mask ? fb_expand(o->mask, fb_shape_of(scores)) : NULL;
+    fb_tensor *mask = o->mask ? fb_expand(fbi_exact(o->mask), fb_shape_of(scores)) : NULL;
     if (o->mask && !mask)
         return NULL;
     fb_tensor *weights = FBI_RUN(masked_softmax, &a, scores, mask);
     fb_drop(scores);
     if (weights && o->dropout != 0)
         weights = fb_dropout(weights, o->dropout);
-    return weights ? fb_matmul(weights, v) : NULL;
+    return weights ? fb_to(fb_matmul(weights, fbi_exact(v)), dtype) : NULL;
 }

@@ -20,7 +20,7 @@ fb_status fbi_infer_batch_norm(fbi_call *c)
         const fb_tensor *p = c->in[i];
         if (!p)
             continue;
-        st = fbi_need_dtype(c, i, (fb_dtype)x->dtype);
+        st = fbi_need_fitting(c, i);
         if (st)
             return st;
         if (p->ndim != 1 || p->size[0] != x->size[1])
@@ -32,7 +32,7 @@ fb_status fbi_infer_batch_norm(fbi_call *c)
     st = x->ndim == 4 ? fbi_out_nhwc(c, 0, (fb_dtype)x->dtype, fb_shape_of(x))
                       : fbi_out(c, 0, (fb_dtype)x->dtype, fb_shape_of(x));
     for (int i = 1; i < 3 && !st; i++)
-        st = fbi_out(c, i, (fb_dtype)x->dtype, FB_SHAPE(x->size[1]));
+        st = fbi_out(c, i, fbi_stat_dtype(x), FB_SHAPE(x->size[1]));
     return st;
 }
 
@@ -40,10 +40,11 @@ fb_status fbi_infer_batch_norm(fbi_call *c)
 fb_status fbi_infer_batch_norm_bwd(fbi_call *c)
 {
     const fb_tensor *x = c->in[1];
+    fb_dtype dtype = (fb_dtype)(c->in[2] ? c->in[2] : x)->dtype;
     fb_status st = x->ndim == 4 ? fbi_out_nhwc(c, 0, (fb_dtype)x->dtype, fb_shape_of(x))
                                 : fbi_out(c, 0, (fb_dtype)x->dtype, fb_shape_of(x));
     for (int i = 1; i < 3 && !st; i++)
-        st = fbi_out(c, i, (fb_dtype)x->dtype, FB_SHAPE(x->size[1]));
+        st = fbi_out(c, i, dtype, FB_SHAPE(x->size[1]));
     return st;
 }
 
@@ -81,10 +82,12 @@ static fb_tensor *sum_or(fb_tensor *a, fb_tensor *b)
 fb_status fbi_bwd_ops_batch_norm(fbi_bw *bw)
 {
     const fbi_attrs_batch_norm *a = bw->attrs;
-    fb_tensor *g = bw->grad[0], *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1), *dx = NULL;
+    fb_tensor *saved = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1), *dx = NULL;
+    fb_tensor *g = fbi_exact(bw->grad[0]), *x = fbi_exact(saved);
     fbi_norm_parts p;
     if (!x)
         return bw->ctx->status;
+    fb_dtype narrow = (fb_dtype)saved->dtype, params = w ? (fb_dtype)w->dtype : narrow;
     fb_shape dims = x->ndim == 2 ? FB_SHAPE(0) : FB_SHAPE(0, 2, 3);
     double per = (double)x->numel / (double)x->size[1];
     if (!fbi_norm_parts_of(x, dims, a->eps, &p))
@@ -101,11 +104,11 @@ fb_status fbi_bwd_ops_batch_norm(fbi_bw *bw)
         dx = sum_or(dx, fb_mul(p.centred, gv));
     }
     if (fbi_bw_needs(bw, 0) && (g || bw->grad[1] || bw->grad[2]))
-        st = fbi_bw_give(bw, 0, dx);
+        st = fbi_bw_give(bw, 0, fb_to(dx, narrow));
     if (!st && g && fbi_bw_needs(bw, 1))
-        st = fbi_bw_give(bw, 1, fb_sum(fb_mul(g, p.hat), dims, false));
+        st = fbi_bw_give(bw, 1, fb_to(fb_sum(fb_mul(g, p.hat), dims, false), params));
     if (!st && g && fbi_bw_needs(bw, 2))
-        st = fbi_bw_give(bw, 2, fb_sum(g, dims, false));
+        st = fbi_bw_give(bw, 2, fb_to(fb_sum(g, dims, false), params));
     return st;
 }
 
@@ -170,12 +173,13 @@ fb_tensor *fb_batch_norm_eval(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, 
         return NULL;
     }
     /* One scale and one shift per channel: the image is read once. */
-    fb_tensor *scale = fb_pow_scalar(fb_add_scalar(var, eps), -0.5);
+    fb_tensor *scale = fb_pow_scalar(fb_add_scalar(fbi_exact(var), eps), -0.5);
     if (weight)
         scale = fb_mul(scale, weight);
     fb_tensor *shift = fb_neg(fb_mul(mean, scale));
     if (bias)
         shift = fb_add(shift, bias);
     int n = x->ndim;
-    return fb_add(fb_mul(x, per_channel(scale, n)), per_channel(shift, n));
+    fb_tensor *y = fb_add(fb_mul(x, per_channel(scale, n)), per_channel(shift, n));
+    return fb_to(y, (fb_dtype)x->dtype);
 }

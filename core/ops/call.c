@@ -35,11 +35,6 @@ fb_status fbi_launch(fbi_call *c)
     fbi_kernel k = c->ctx->kernels ? c->ctx->kernels[c->op->op] : NULL;
     if (!k)
         return fbi_op_fail(c, FB_E_UNSUPPORTED, "the device has no kernel for it");
-    if (c->op->flags & FBI_CPU_F32)
-        for (int i = 0; i < c->n_in; i++)
-            if (c->in[i] && fb_dtype_is_float(c->in[i]->dtype) && c->in[i]->dtype != FB_F32)
-                return fbi_op_fail(c, FB_E_DTYPE, "works on F32 only, input %d is %s", i,
-                                   fb_dtype_name(c->in[i]->dtype));
     return k(c);
 }
 

@@ -26,7 +26,7 @@ fb_status fbi_infer_embedding_bwd(fbi_call *c)
 {
     const fbi_attrs_embedding_bwd *a = c->attrs;
     const fb_tensor *g = c->in[0];
-    fb_status st = fbi_need_f32_f64(c, 0);
+    fb_status st = fbi_need_float(c, 0);
     return st ? st : fbi_out(c, 0, (fb_dtype)g->dtype, FB_SHAPE(a->rows, g->size[g->ndim - 1]));
 }
 
@@ -34,8 +34,6 @@ fb_status fbi_bwd_embedding(fbi_bw *bw)
 {
     const fbi_attrs_embedding *a = bw->attrs;
     fbi_attrs_embedding_bwd b = {.padding_index = a->padding_index, .rows = a->rows};
-    if (fbi_is_half(bw->grad[0]))
-        return fbi_bwd_ops_embedding(bw);
     return FBI_BW_RUN(bw, 0, embedding_bwd, &b, bw->grad[0], fbi_bw_in(bw, 1));
 }
 
@@ -43,8 +41,7 @@ fb_status fbi_bwd_ops_embedding(fbi_bw *bw)
 {
     const fbi_attrs_embedding *a = bw->attrs;
     fbi_attrs_embedding_bwd b = {.padding_index = a->padding_index, .rows = a->rows};
-    return fbi_give_narrow(bw,
-                           FBI_RUN(embedding_bwd, &b, fbi_widened(bw->grad[0]), fbi_bw_in(bw, 1)));
+    return fbi_bw_give(bw, 0, FBI_RUN(embedding_bwd, &b, bw->grad[0], fbi_bw_in(bw, 1)));
 }
 
 fb_status fbi_bwd_ops_embedding_bwd(fbi_bw *bw)

@@ -2,7 +2,7 @@
 #include <flambeau/core/ops/extreme.h>
 #include <flambeau/core/ops/view.h>
 
-#include "core/ops/half_priv.h"
+#include "core/ops/op_priv.h"
 
 static fb_shape without(const fb_tensor *x, int dim, bool keepdim)
 {
@@ -18,7 +18,7 @@ static fb_shape without(const fb_tensor *x, int dim, bool keepdim)
 static fb_status check(const fbi_call *c, int64_t given, int *dim)
 {
     const fb_tensor *x = c->in[0];
-    if (x->dtype > FB_BOOL || fbi_is_half(x))
+    if (x->dtype > FB_BOOL)
         return fbi_op_fail(c, FB_E_DTYPE, "no kernel for %s", fb_dtype_name((fb_dtype)x->dtype));
     int64_t d = given < 0 ? given + x->ndim : given;
     if (d < 0 || d >= x->ndim)
@@ -107,12 +107,9 @@ static fb_status run_dim(const void *site, fbi_op op, const void *attrs, fb_tens
     fb_context *ctx = fb_context_of(x);
     fb_tensor *out[2] = {NULL, NULL};
     fbi_site_guard guard __attribute__((cleanup(fbi_site_end), unused)) = fbi_site_begin(ctx, site);
-    fb_dtype half = fbi_is_half(x) ? (fb_dtype)x->dtype : FB_DTYPE_DEFAULT;
-    if (half)
-        x = fb_to(x, FB_F32);
     fb_status st = ctx ? fbi_run(ctx, op, attrs, &x, 1, out) : FB_E_ARG;
     if (values)
-        *values = half ? fb_to(out[0], half) : out[0];
+        *values = out[0];
     if (indices)
         *indices = out[1];
     return st;
@@ -132,17 +129,11 @@ fb_status fb_min_dim(fb_tensor *x, int dim, bool keepdim, fb_tensor **values, fb
 
 fb_tensor *fb_argmax(fb_tensor *x, int dim, bool keepdim)
 {
-    FBI_ENTRY(fb_context_of(x));
-    if (fbi_is_half(x))
-        x = fb_to(x, FB_F32);
     return FBI_RUN(argmax, (&(fbi_attrs_argmax){.dim = dim, .keepdim = keepdim}), x);
 }
 
 fb_tensor *fb_argmin(fb_tensor *x, int dim, bool keepdim)
 {
-    FBI_ENTRY(fb_context_of(x));
-    if (fbi_is_half(x))
-        x = fb_to(x, FB_F32);
     return FBI_RUN(argmin, (&(fbi_attrs_argmin){.dim = dim, .keepdim = keepdim}), x);
 }
 

@@ -1,4 +1,4 @@
-/* Families whose kernels know F32 and F64 only compute F16 and BF16 in F32. */
+/* F16 and BF16 are stored; sums, statistics and composed derivatives are F32. */
 #ifndef FLAMBEAU_CORE_OPS_HALF_PRIV_H
 #define FLAMBEAU_CORE_OPS_HALF_PRIV_H
 
@@ -11,25 +11,27 @@ static inline bool fbi_is_half(const fb_tensor *t)
     return t && (t->dtype == FB_F16 || t->dtype == FB_BF16);
 }
 
-/* First statement of a public function of x: computes `call`, in which x is then F32, and casts
- * back. */
-#define FBI_HALF_VIA_F32(x, call)                  \
-    do {                                           \
-        if (fbi_is_half(x)) {                      \
-            FBI_ENTRY((x)->ctx);                   \
-            fb_dtype half_ = (fb_dtype)(x)->dtype; \
-            (x) = fb_to((x), FB_F32);              \
-            return fb_to((call), half_);           \
-        }                                          \
-    } while (0)
-
-/* FB_E_DTYPE unless in[i] is F32 or F64. */
-static inline fb_status fbi_need_f32_f64(const fbi_call *c, int i)
+/* The dtype of statistics of t. */
+static inline fb_dtype fbi_stat_dtype(const fb_tensor *t)
 {
-    if (c->in[i]->dtype == FB_F32 || c->in[i]->dtype == FB_F64)
+    return fbi_is_half(t) ? FB_F32 : (fb_dtype)t->dtype;
+}
+
+/* t in that dtype (recorded), for derivatives of several steps: they are rounded once, by the cast
+ * back. NULL stays NULL. */
+static inline fb_tensor *fbi_exact(fb_tensor *t)
+{
+    return fbi_is_half(t) ? fb_to(t, FB_F32) : t;
+}
+
+/* As in PyTorch, weight in[1] has the dtype of in[0], or F32 if that is F16 or BF16; bias in[2] has
+ * that of the weight. */
+static inline fb_status fbi_need_fitting(const fbi_call *c, int i)
+{
+    const fb_tensor *x = c->in[0], *w = c->in[1];
+    if (i == 1 && w->dtype == fbi_stat_dtype(x))
         return FB_OK;
-    return fbi_op_fail(c, FB_E_DTYPE, "needs F32 or F64, got %s",
-                       fb_dtype_name((fb_dtype)c->in[i]->dtype));
+    return fbi_need_dtype(c, i, (fb_dtype)(i == 2 && w ? w : x)->dtype);
 }
 
 #endif

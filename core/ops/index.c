@@ -34,7 +34,7 @@ fb_status fbi_infer_index_select(fbi_call *c)
 /* in: gradient, index: its slices added into zeros of `size` */
 fb_status fbi_infer_index_sum(fbi_call *c)
 {
-    fb_status st = fbi_need_f32_f64(c, 0);
+    fb_status st = fbi_need_float(c, 0);
     return st ? st
               : fbi_out(c, 0, (fb_dtype)c->in[0]->dtype,
                         ((const fbi_attrs_index_sum *)c->attrs)->size);
@@ -44,7 +44,7 @@ fb_status fbi_bwd_ops_index_select(fbi_bw *bw)
 {
     const fbi_attrs_index_select *a = bw->attrs;
     fbi_attrs_index_sum b = {.dim = a->dim, .size = a->size};
-    return fbi_give_narrow(bw, FBI_RUN(index_sum, &b, fbi_widened(bw->grad[0]), fbi_bw_in(bw, 1)));
+    return fbi_bw_give(bw, 0, FBI_RUN(index_sum, &b, bw->grad[0], fbi_bw_in(bw, 1)));
 }
 
 fb_status fbi_bwd_ops_index_sum(fbi_bw *bw)
@@ -76,7 +76,7 @@ fb_status fbi_infer_gather(fbi_call *c)
 /* in: gradient, index: each element added into zeros of `size` */
 fb_status fbi_infer_scatter_sum(fbi_call *c)
 {
-    fb_status st = fbi_need_f32_f64(c, 0);
+    fb_status st = fbi_need_float(c, 0);
     return st ? st
               : fbi_out(c, 0, (fb_dtype)c->in[0]->dtype,
                         ((const fbi_attrs_scatter_sum *)c->attrs)->size);
@@ -86,8 +86,7 @@ fb_status fbi_bwd_ops_gather(fbi_bw *bw)
 {
     const fbi_attrs_gather *a = bw->attrs;
     fbi_attrs_scatter_sum b = {.dim = a->dim, .size = a->size};
-    return fbi_give_narrow(bw,
-                           FBI_RUN(scatter_sum, &b, fbi_widened(bw->grad[0]), fbi_bw_in(bw, 1)));
+    return fbi_bw_give(bw, 0, FBI_RUN(scatter_sum, &b, bw->grad[0], fbi_bw_in(bw, 1)));
 }
 
 fb_status fbi_bwd_ops_scatter_sum(fbi_bw *bw)

@@ -67,6 +67,13 @@ fb_status fbi_need_float(const fbi_call *c, int i)
                        fb_dtype_name(c->in[i]->dtype));
 }
 
+fb_status fbi_need_numbers(const fbi_call *c, int i)
+{
+    if (c->in[i]->dtype != FB_BOOL)
+        return FB_OK;
+    return fbi_op_fail(c, FB_E_DTYPE, "input %d is BOOL; needs numbers", i);
+}
+
 fb_status fbi_need_dtype(const fbi_call *c, int i, fb_dtype dtype)
 {
     if (c->in[i]->dtype == dtype)

@@ -37,7 +37,7 @@ fb_status fbi_infer_layer_norm(fbi_call *c)
         const fb_tensor *p = c->in[i];
         if (!p)
             continue;
-        st = fbi_need_dtype(c, i, (fb_dtype)x->dtype);
+        st = fbi_need_fitting(c, i);
         if (st)
             return st;
         if (!fb_shape_equal(fb_shape_of(p), t))
@@ -46,7 +46,7 @@ fb_status fbi_infer_layer_norm(fbi_call *c)
     }
     st = fbi_out(c, 0, (fb_dtype)x->dtype, fb_shape_of(x));
     for (int i = 1; i < 3 && !st; i++)
-        st = fbi_out(c, i, (fb_dtype)x->dtype, head(x, a->dims));
+        st = fbi_out(c, i, fbi_stat_dtype(x), head(x, a->dims));
     return st;
 }
 
@@ -55,9 +55,10 @@ fb_status fbi_infer_layer_norm_bwd(fbi_call *c)
 {
     const fbi_attrs_layer_norm_bwd *a = c->attrs;
     const fb_tensor *x = c->in[1];
+    fb_dtype dtype = (fb_dtype)(c->in[2] ? c->in[2] : x)->dtype;
     fb_status st = fbi_out(c, 0, (fb_dtype)x->dtype, fb_shape_of(x));
     for (int i = 1; i < 3 && !st; i++)
-        st = fbi_out(c, i, (fb_dtype)x->dtype, tail(x, a->dims));
+        st = fbi_out(c, i, dtype, tail(x, a->dims));
     return st;
 }
 
@@ -95,10 +96,12 @@ static fb_tensor *sum_or(fb_tensor *a, fb_tensor *b)
 fb_status fbi_bwd_ops_layer_norm(fbi_bw *bw)
 {
     const fbi_attrs_layer_norm *a = bw->attrs;
-    fb_tensor *g = bw->grad[0], *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1), *dx = NULL;
+    fb_tensor *saved = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1), *dx = NULL;
+    fb_tensor *g = fbi_exact(bw->grad[0]), *x = fbi_exact(saved);
     fbi_norm_parts p;
     if (!x)
         return bw->ctx->status;
+    fb_dtype narrow = (fb_dtype)saved->dtype, params = w ? (fb_dtype)w->dtype : narrow;
     fb_shape dims = {(int)a->dims, {0}}, t = tail(x, a->dims);
     for (int i = 0; i < dims.n; i++)
         dims.d[i] = x->ndim - dims.n + i;
@@ -118,11 +121,11 @@ fb_status fbi_bwd_ops_layer_norm(fbi_bw *bw)
         dx = sum_or(dx, fb_mul(slope, gr));
     }
     if (fbi_bw_needs(bw, 0) && (g || bw->grad[1] || bw->grad[2]))
-        st = fbi_bw_give(bw, 0, dx);
+        st = fbi_bw_give(bw, 0, fb_to(dx, narrow));
     if (!st && g && fbi_bw_needs(bw, 1))
-        st = fbi_bw_give(bw, 1, fbi_sum_to(fb_mul(g, p.hat), t));
+        st = fbi_bw_give(bw, 1, fb_to(fbi_sum_to(fb_mul(g, p.hat), t), params));
     if (!st && g && fbi_bw_needs(bw, 2))
-        st = fbi_bw_give(bw, 2, fbi_sum_to(g, t));
+        st = fbi_bw_give(bw, 2, fb_to(fbi_sum_to(g, t), params));
     return st;
 }
 

@@ -23,7 +23,7 @@ static fb_tensor *transposed(fb_tensor *t)
 fb_status fbi_infer_matmul(fbi_call *c)
 {
     const fb_tensor *a = c->in[0], *b = c->in[1];
-    fb_status st = fbi_need_float(c, 0);
+    fb_status st = fbi_need_numbers(c, 0);
     if (!st)
         st = fbi_need_dtype(c, 1, (fb_dtype)a->dtype);
     if (st)
@@ -164,7 +164,7 @@ static fb_shape with_last(const fb_tensor *t, int64_t last)
 fb_status fbi_infer_linear(fbi_call *c)
 {
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
-    fb_status st = fbi_need_float(c, 0);
+    fb_status st = fbi_need_numbers(c, 0);
     if (!st)
         st = fbi_need_dtype(c, 1, (fb_dtype)x->dtype);
     if (!st)

@@ -35,7 +35,7 @@ static fb_status check_ce(const fbi_call *c, int x, const fb_tensor *weight)
 {
     const fb_tensor *logits = c->in[x], *target = c->in[x + 1];
     const ce_attrs *a = c->attrs;
-    fb_status st = fbi_need_f32_f64(c, x);
+    fb_status st = fbi_need_float(c, x);
     if (st)
         return st;
     if (logits->ndim == 0)
@@ -72,7 +72,7 @@ fb_status fbi_infer_cross_entropy(fbi_call *c)
     fb_dtype dtype = (fb_dtype)c->in[0]->dtype;
     fb_shape s = items(c->in[0]);
     st = fbi_out(c, 0, dtype, a->reduction == FB_LOSS_NONE ? s : FB_SCALAR);
-    return st ? st : fbi_out(c, 1, dtype, s);
+    return st ? st : fbi_out(c, 1, fbi_stat_dtype(c->in[0]), s);
 }
 
 /* in: gradient, logits, target, weight, log-sum-exp */
@@ -89,9 +89,9 @@ fb_status fbi_infer_cross_entropy_coef(fbi_call *c)
     if (st)
         return st;
     fb_shape s = fb_shape_of(c->in[0]);
-    st = fbi_out(c, 1, (fb_dtype)c->in[0]->dtype, s);
+    st = fbi_out(c, 1, fbi_stat_dtype(c->in[0]), s);
     s.d[class_dim(c->in[0])] = 1;
-    return st ? st : fbi_out(c, 0, (fb_dtype)c->in[0]->dtype, s);
+    return st ? st : fbi_out(c, 0, fbi_stat_dtype(c->in[0]), s);
 }
 
 fb_status fbi_bwd_cross_entropy(fbi_bw *bw)
@@ -117,15 +117,16 @@ fb_status fbi_bwd_ops_cross_entropy(fbi_bw *bw)
         return st;
     if (a->reduction == FB_LOSS_NONE)
         g = fb_reshape(g, fb_shape_of(coef[0]));
-    fb_tensor *d = fb_sub(fb_mul(fb_softmax(x, class_dim(x)), coef[0]), coef[1]);
-    return fbi_bw_give(bw, 0, fb_mul(d, g));
+    fb_tensor *p = fb_softmax(fbi_exact(x), class_dim(x));
+    fb_tensor *d = fb_mul(fb_sub(fb_mul(p, coef[0]), coef[1]), g);
+    return fbi_bw_give(bw, 0, fb_to(d, fb_dtype_of(x)));
 }
 
 fb_status fbi_infer_mse_loss(fbi_call *c)
 {
     const fbi_attrs_mse_loss *a = c->attrs;
     const fb_tensor *x = c->in[0], *t = c->in[1];
-    fb_status st = fbi_need_f32_f64(c, 0);
+    fb_status st = fbi_need_float(c, 0);
     if (st)
         return st;
     if (!fbi_same_shape(x, t))
@@ -164,7 +165,8 @@ fb_status fbi_bwd_ops_mse_loss(fbi_bw *bw)
     const fbi_attrs_mse_loss *a = bw->attrs;
     fb_tensor *x = fbi_bw_in(bw, 0), *t = fbi_bw_in(bw, 1);
     double k = a->reduction == FB_LOSS_MEAN ? 2.0 / (double)fb_numel(x) : 2.0;
-    fb_tensor *d = fb_mul(fb_mul_scalar(fb_sub(x, t), k), bw->grad[0]);
+    fb_tensor *d = fb_mul_scalar(fb_sub(fbi_exact(x), fbi_exact(t)), k);
+    d = fb_to(fb_mul(d, fbi_exact(bw->grad[0])), fb_dtype_of(x));
     fb_status st = FB_OK;
     if (fbi_bw_needs(bw, 0))
         st = fbi_bw_give(bw, 0, d);
@@ -187,8 +189,6 @@ fb_tensor *fb_cross_entropy(fb_tensor *logits, fb_tensor *target,
     else if (a.ignore_index == FB_ZERO_INT)
         a.ignore_index = 0;
     fb_tensor *weight = o->weight;
-    if (fbi_is_half(logits))
-        logits = fb_to(logits, FB_F32);
     if (logits && weight && weight->dtype != logits->dtype)
         weight = fb_to(weight, (fb_dtype)logits->dtype);
     fb_tensor *in[3] = {logits, target, weight}, *out[2] = {NULL, NULL};
@@ -200,11 +200,13 @@ fb_tensor *fb_cross_entropy(fb_tensor *logits, fb_tensor *target,
 
 fb_tensor *fb_mse_loss(fb_tensor *input, fb_tensor *target, const fb_mse_loss_options *opts)
 {
-    if (fbi_is_half(input)) {
-        FBI_ENTRY(input->ctx);
-        return fb_mse_loss(fb_to(input, FB_F32), fb_to(target, FB_F32), opts);
-    }
+    FBI_ENTRY(fb_context_of(input));
     fbi_attrs_mse_loss a = {.reduction = opts ? opts->reduction : FB_LOSS_MEAN};
+    if (input && target && input->dtype != target->dtype) {
+        fb_dtype wide = fb_promote((fb_dtype)input->dtype, (fb_dtype)target->dtype);
+        input = fb_to(input, wide);
+        target = fb_to(target, wide);
+    }
     return FBI_RUN(mse_loss, &a, input, target);
 }
 

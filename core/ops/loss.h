@@ -18,8 +18,9 @@ typedef struct fb_cross_entropy_options {
 
 /**
  * Cross entropy between logits [N, C], [N, C, d...] or [C] and class indices [N], [N, d...] or a
- * scalar, of any integer dtype. Fused: log-softmax is never stored. F16 and BF16 logits are
- * computed in F32 and give an F32 loss. opts may be NULL. Error FB_E_ARG for a target out of range.
+ * scalar, of any integer dtype. Fused: log-softmax is never stored. The loss has the dtype of
+ * the logits (F16 and BF16 are computed in F32). opts may be NULL. Error FB_E_ARG for a target out
+ * of range.
  * Source: torch.nn.functional.cross_entropy.
  */
 FB_API FB_USE_RESULT fb_tensor *fb_cross_entropy(fb_tensor *logits, fb_tensor *target,
@@ -29,7 +30,8 @@ typedef struct fb_mse_loss_options {
     int reduction; /**< fb_loss_reduction */
 } fb_mse_loss_options;
 
-/** Squared difference of two float tensors of the same shape and dtype. opts may be NULL. */
+/** Squared difference of two tensors of one shape, in their common float dtype. opts may be NULL.
+ */
 FB_API FB_USE_RESULT fb_tensor *fb_mse_loss(fb_tensor *input, fb_tensor *target,
                                             const fb_mse_loss_options *opts);
 

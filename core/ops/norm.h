@@ -1,4 +1,6 @@
-/* Normalisation. Statistics are computed in double and kept in the dtype of x. */
+/* Normalisation. Statistics are computed in double and kept in the dtype of x, of F16 and BF16 in
+ * F32. Weight and bias have the dtype of x, or, as in PyTorch, both are F32 where x is F16 or BF16.
+ */
 #ifndef FLAMBEAU_CORE_OPS_NORM_H
 #define FLAMBEAU_CORE_OPS_NORM_H
 
@@ -11,7 +13,8 @@ FB_BEGIN
  *
  * y = (x - mean) / sqrt(var + eps) * weight + bias. The result depends on the whole batch.
  *
- * @param x      [N, C] or [N, C, L] or [N, C, H, W], F32 F64, at least one element per channel
+ * @param x      [N, C] or [N, C, L] or [N, C, H, W], F32 F64 F16 BF16, at least one element per
+ * channel
  * @param weight [C] or NULL for ones
  * @param bias   [C] or NULL for zeros
  * @param mean   receives [C], the mean, for running statistics; NULL: not wanted
@@ -31,7 +34,7 @@ FB_API FB_USE_RESULT fb_tensor *fb_batch_norm_eval(fb_tensor *x, fb_tensor *weig
  *
  * y = (x - mean) / sqrt(var + eps) * weight + bias, with the biased variance.
  *
- * @param x      [..., shape] F32 F64
+ * @param x      [..., shape] F32 F64 F16 BF16
  * @param weight [shape] or NULL for ones
  * @param bias   [shape] or NULL for zeros
  * @return       like x, or NULL: FB_E_SHAPE if x does not end in `shape`, FB_E_DTYPE, FB_E_NOMEM

@@ -2,7 +2,7 @@
 #ifndef FLAMBEAU_CORE_OPS_NORM_PRIV_H
 #define FLAMBEAU_CORE_OPS_NORM_PRIV_H
 
-#include "core/ops/op_priv.h"
+#include "core/ops/half_priv.h"
 
 /* x normalised over `dims`, with its parts; all of operators, so derivatives of any order follow.
  */

@@ -80,10 +80,11 @@ enum {
     FBI_BETA = 64,
     FBI_COUPLES = 128,
     FBI_THREAD_BITS = 256,
-    FBI_CPU_F32 = 512,
+    FBI_CPU_HALF = 512,
     FBI_INNER = 1024,
     FBI_POINTWISE = 2048,
-    FBI_AUX = 4096
+    FBI_AUX = 4096,
+    FBI_INTS = 8192
 };
 
 typedef struct fbi_bw fbi_bw;
@@ -122,6 +123,8 @@ fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape nchw);
 fb_status fbi_op_fail(const fbi_call *c, fb_status st, const char *fmt, ...) FB_PRINTF(3, 4);
 /* FB_E_DTYPE with names unless in[i] is F32 F64 F16 BF16. */
 fb_status fbi_need_float(const fbi_call *c, int i);
+/* FB_E_DTYPE if in[i] is BOOL. */
+fb_status fbi_need_numbers(const fbi_call *c, int i);
 fb_status fbi_need_dtype(const fbi_call *c, int i, fb_dtype dtype);
 /* FB_E_SHAPE unless in[i] has n dimensions. */
 fb_status fbi_need_ndim(const fbi_call *c, int i, int n);

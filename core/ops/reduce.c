@@ -51,7 +51,7 @@ static fb_status infer_extreme(fbi_call *c, fb_shape dims, bool keepdim)
     const fb_tensor *x = c->in[0];
     if (x->numel == 0)
         return fbi_op_fail(c, FB_E_SHAPE, "input %s has no elements", fbi_text(x));
-    if (x->dtype > FB_BOOL || fbi_is_half(x))
+    if (x->dtype > FB_BOOL)
         return fbi_op_fail(c, FB_E_DTYPE, "no kernel for %s", fb_dtype_name((fb_dtype)x->dtype));
     return infer(c, (fb_dtype)x->dtype, dims, keepdim);
 }
@@ -62,17 +62,17 @@ fb_status fbi_infer_sum(fbi_call *c)
 {
     fbi_attrs_sum *a = (fbi_attrs_sum *)c->attrs;
     const fb_tensor *x = c->in[0];
-    if (x->dtype > FB_BOOL || fbi_is_half(x))
+    if (x->dtype > FB_BOOL)
         return fbi_op_fail(c, FB_E_DTYPE, "no kernel for %s", fb_dtype_name((fb_dtype)x->dtype));
     a->size = fb_shape_of(x);
-    bool real = x->dtype == FB_F32 || x->dtype == FB_F64;
+    bool real = fb_dtype_is_float((fb_dtype)x->dtype);
     return infer(c, real ? (fb_dtype)x->dtype : FB_I64, a->dims, a->keepdim != 0);
 }
 
 fb_status fbi_infer_mean(fbi_call *c)
 {
     fbi_attrs_mean *a = (fbi_attrs_mean *)c->attrs;
-    fb_status st = fbi_need_f32_f64(c, 0);
+    fb_status st = fbi_need_float(c, 0);
     if (st)
         return st;
     a->size = fb_shape_of(c->in[0]);
@@ -82,7 +82,7 @@ fb_status fbi_infer_mean(fbi_call *c)
 fb_status fbi_infer_var(fbi_call *c)
 {
     const fbi_attrs_var *a = c->attrs;
-    fb_status st = fbi_need_f32_f64(c, 0);
+    fb_status st = fbi_need_float(c, 0);
     return st ? st : infer(c, (fb_dtype)c->in[0]->dtype, a->dims, a->keepdim != 0);
 }
 
@@ -101,7 +101,7 @@ fb_status fbi_infer_amin(fbi_call *c)
 static fb_status infer_logical(fbi_call *c, fb_shape dims, bool keepdim)
 {
     const fb_tensor *x = c->in[0];
-    if (x->dtype > FB_BOOL || fbi_is_half(x))
+    if (x->dtype > FB_BOOL)
         return fbi_op_fail(c, FB_E_DTYPE, "no kernel for %s", fb_dtype_name((fb_dtype)x->dtype));
     return infer(c, FB_BOOL, dims, keepdim);
 }
@@ -162,11 +162,14 @@ fb_status fbi_bwd_ops_mean(fbi_bw *bw)
 fb_status fbi_bwd_ops_var(fbi_bw *bw)
 {
     const fbi_attrs_var *a = bw->attrs;
-    fb_tensor *x = fbi_bw_in(bw, 0);
+    fb_tensor *saved = fbi_bw_in(bw, 0), *x = fbi_exact(saved), *g = fbi_exact(bw->grad[0]);
+    if (!x || !g)
+        return bw->ctx->status;
     fb_shape size = fb_shape_of(x);
     double k = 2 / ((double)count(a->dims, size) - a->correction);
-    fb_tensor *g = with_ones(fb_mul_scalar(bw->grad[0], k), a->dims, a->keepdim != 0, size);
-    return fbi_bw_give(bw, 0, fb_mul(g, fb_sub(x, fb_mean(x, a->dims, true))));
+    g = with_ones(fb_mul_scalar(g, k), a->dims, a->keepdim != 0, size);
+    fb_tensor *dx = fb_mul(g, fb_sub(x, fb_mean(x, a->dims, true)));
+    return fbi_bw_give(bw, 0, fb_to(dx, (fb_dtype)saved->dtype));
 }
 
 /* Equal extreme values share the gradient evenly. */
@@ -176,9 +179,10 @@ static fb_status bwd_extreme(fbi_bw *bw, fb_shape dims, bool keepdim)
     if (!x || !y)
         return bw->ctx->status;
     fb_shape size = fb_shape_of(x);
-    fb_tensor *hit = fb_to(fb_eq(x, with_ones(y, dims, keepdim, size)), fb_dtype_of(x));
-    fb_tensor *g = with_ones(bw->grad[0], dims, keepdim, size);
-    return fbi_bw_give(bw, 0, fb_mul(hit, fb_div(g, fb_sum(hit, dims, true))));
+    fb_tensor *hit = fb_to(fb_eq(x, with_ones(y, dims, keepdim, size)), fbi_stat_dtype(x));
+    fb_tensor *g = with_ones(fbi_exact(bw->grad[0]), dims, keepdim, size);
+    fb_tensor *dx = fb_mul(hit, fb_div(g, fb_sum(hit, dims, true)));
+    return fbi_bw_give(bw, 0, fb_to(dx, (fb_dtype)x->dtype));
 }
 
 fb_status fbi_bwd_ops_amax(fbi_bw *bw)
@@ -197,50 +201,37 @@ fb_status fbi_bwd_ops_amin(fbi_bw *bw)
 
 fb_tensor *fb_sum(fb_tensor *x, fb_shape dims, bool keepdim)
 {
-    FBI_HALF_VIA_F32(x, fb_sum(x, dims, keepdim));
     return FBI_RUN(sum, (&(fbi_attrs_sum){.dims = dims, .keepdim = keepdim}), x);
 }
 
 fb_tensor *fb_mean(fb_tensor *x, fb_shape dims, bool keepdim)
 {
-    FBI_HALF_VIA_F32(x, fb_mean(x, dims, keepdim));
     return FBI_RUN(mean, (&(fbi_attrs_mean){.dims = dims, .keepdim = keepdim}), x);
 }
 
 fb_tensor *fb_var(fb_tensor *x, fb_shape dims, bool unbiased, bool keepdim)
 {
-    FBI_HALF_VIA_F32(x, fb_var(x, dims, unbiased, keepdim));
     fbi_attrs_var a = {.dims = dims, .keepdim = keepdim, .correction = unbiased ? 1 : 0};
     return FBI_RUN(var, &a, x);
 }
 
 fb_tensor *fb_amax(fb_tensor *x, fb_shape dims, bool keepdim)
 {
-    FBI_HALF_VIA_F32(x, fb_amax(x, dims, keepdim));
     return FBI_RUN(amax, (&(fbi_attrs_amax){.dims = dims, .keepdim = keepdim}), x);
 }
 
 fb_tensor *fb_amin(fb_tensor *x, fb_shape dims, bool keepdim)
 {
-    FBI_HALF_VIA_F32(x, fb_amin(x, dims, keepdim));
     return FBI_RUN(amin, (&(fbi_attrs_amin){.dims = dims, .keepdim = keepdim}), x);
 }
 
 fb_tensor *fb_any(fb_tensor *x, fb_shape dims, bool keepdim)
 {
-    if (fbi_is_half(x)) {
-        FBI_ENTRY(x->ctx);
-        return fb_any(fb_to(x, FB_F32), dims, keepdim);
-    }
     return FBI_RUN(any, (&(fbi_attrs_any){.dims = dims, .keepdim = keepdim}), x);
 }
 
 fb_tensor *fb_all(fb_tensor *x, fb_shape dims, bool keepdim)
 {
-    if (fbi_is_half(x)) {
-        FBI_ENTRY(x->ctx);
-        return fb_all(fb_to(x, FB_F32), dims, keepdim);
-    }
     return FBI_RUN(all, (&(fbi_attrs_all){.dims = dims, .keepdim = keepdim}), x);
 }
 

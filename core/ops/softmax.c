@@ -8,7 +8,7 @@
 static fb_status infer(fbi_call *c, int64_t dim)
 {
     const fb_tensor *x = c->in[0];
-    fb_status st = fbi_need_f32_f64(c, 0);
+    fb_status st = fbi_need_float(c, 0);
     if (st)
         return st;
     if (dim < -x->ndim || dim >= x->ndim)
@@ -53,28 +53,27 @@ fb_status fbi_bwd_log_softmax(fbi_bw *bw)
 fb_status fbi_bwd_ops_softmax(fbi_bw *bw)
 {
     int64_t dim = ((const fbi_attrs_softmax *)bw->attrs)->dim;
-    fb_tensor *y = fbi_bw_out(bw, 0), *g = bw->grad[0];
+    fb_tensor *y = fbi_exact(fbi_bw_out(bw, 0)), *g = fbi_exact(bw->grad[0]);
     fb_tensor *total = fb_sum(fb_mul(g, y), FB_DIMS(dim), true);
-    return fbi_bw_give(bw, 0, fb_mul(y, fb_sub(g, total)));
+    return fbi_bw_give(bw, 0, fb_to(fb_mul(y, fb_sub(g, total)), fb_dtype_of(bw->grad[0])));
 }
 
 /* g - exp(y) * sum(g) */
 fb_status fbi_bwd_ops_log_softmax(fbi_bw *bw)
 {
     int64_t dim = ((const fbi_attrs_log_softmax *)bw->attrs)->dim;
-    fb_tensor *y = fbi_bw_out(bw, 0), *g = bw->grad[0];
-    return fbi_bw_give(bw, 0, fb_sub(g, fb_mul(fb_exp(y), fb_sum(g, FB_DIMS(dim), true))));
+    fb_tensor *y = fbi_exact(fbi_bw_out(bw, 0)), *g = fbi_exact(bw->grad[0]);
+    fb_tensor *dx = fb_sub(g, fb_mul(fb_exp(y), fb_sum(g, FB_DIMS(dim), true)));
+    return fbi_bw_give(bw, 0, fb_to(dx, fb_dtype_of(bw->grad[0])));
 }
 
 fb_tensor *fb_softmax(fb_tensor *x, int dim)
 {
-    FBI_HALF_VIA_F32(x, fb_softmax(x, dim));
     return FBI_RUN(softmax, (&(fbi_attrs_softmax){.dim = dim}), x);
 }
 
 fb_tensor *fb_log_softmax(fb_tensor *x, int dim)
 {
-    FBI_HALF_VIA_F32(x, fb_log_softmax(x, dim));
     return FBI_RUN(log_softmax, (&(fbi_attrs_log_softmax){.dim = dim}), x);
 }
 
