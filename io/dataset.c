@@ -136,11 +136,6 @@ void fbi_dataset_beside(const fb_dataset *ds, const char *name, char *out)
     snprintf(out, FBI_PATH_BYTES, "%.*s%s", folder, ds->path, name);
 }
 
-fb_dtype fbi_dataset_deliver_dtype(const fb_dataset_field *field)
-{
-    return field->scale != 0 ? FB_F32 : field->dtype;
-}
-
 fb_shape fbi_dataset_deliver_shape(const fb_dataset_field *field)
 {
     return field->deliver.n ? field->deliver : field->shape;
@@ -208,11 +203,11 @@ fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *ou
     return FB_OK;
 }
 
-fb_status fbi_dataset_hold_small(fb_dataset *ds)
+fb_status fbi_dataset_hold(fb_dataset *ds)
 {
-    enum { SMALL_SAMPLE = 16, MOST = 64 << 20 };
+    enum { MOST = 64 << 20 };
     for (int f = 0; f < ds->n_fields; f++) {
-        if (ds->bytes[f] > SMALL_SAMPLE || ds->size > (int64_t)(MOST / ds->bytes[f]))
+        if (ds->size > (int64_t)(MOST / ds->bytes[f]))
             continue;
         for (int s = 0; s < ds->n_shards; s++) {
             fbi_shard *shard = &ds->shards[s];

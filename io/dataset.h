@@ -36,7 +36,8 @@ FB_API fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const 
 FB_API fb_status fb_dataset_finish(fb_dataset *ds);
 
 /**
- * Open a dataset for reading. Every shard is checked for presence, size and identity.
+ * Open a dataset for reading. Every shard is checked for presence, size and identity. Fields of up
+ * to 64 MiB in all are read into memory now, others sample by sample.
  * FB_E_NOT_FOUND, FB_E_IO with the file and what is wrong with it.
  */
 FB_API FB_USE_RESULT fb_dataset *fb_dataset_open(fb_context *ctx, const char *path);

@@ -14,7 +14,7 @@ typedef struct fbi_shard {
     int64_t begin, n, bytes;   /* first sample, samples, file size */
     int fd;
     int64_t at[FB_MAX_FIELDS]; /* file offset of each field's first byte */
-    char *held[FB_MAX_FIELDS]; /* small fields (labels) are read once; NULL: read by sample */
+    char *held[FB_MAX_FIELDS]; /* all of it, of fields that are small; NULL: read by sample */
 } fbi_shard;
 
 typedef struct fbi_dataset_writer fbi_dataset_writer;
@@ -40,17 +40,20 @@ fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_
                             int n_fields);
 void fbi_dataset_free(void *ds);
 void fbi_dataset_writer_free(fbi_dataset_writer *w);
-/* Read the fields of few bytes a sample into memory, as far as that stays small. */
-fb_status fbi_dataset_hold_small(fb_dataset *ds);
+/* Read the fields of up to 64 MiB into memory: a system call costs more than a sample's bytes. */
+fb_status fbi_dataset_hold(fb_dataset *ds);
 /* Path of a file beside the head. */
 void fbi_dataset_beside(const fb_dataset *ds, const char *name, char *out);
+
+/* Samples as stored, of a field with a scale, to F32. */
+void fbi_dataset_convert(const fb_dataset_field *field, const void *stored, int64_t samples,
+                         float *out);
 
 /* Read sample `index` of every field. Thread-safe, touches no context. On failure returns a status
  * and leaves a message in text. */
 fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *out, char *text,
                             size_t text_bytes);
-/* Shape and dtype that the loader delivers for a field. */
-fb_dtype fbi_dataset_deliver_dtype(const fb_dataset_field *field);
+/* Shape that the loader delivers for a field. */
 fb_shape fbi_dataset_deliver_shape(const fb_dataset_field *field);
 
 #endif

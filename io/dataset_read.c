@@ -240,7 +240,7 @@ fb_dataset *fb_dataset_open(fb_context *ctx, const char *path)
         goto free_head;
     ds->size = h->samples;
     snprintf(ds->id, sizeof ds->id, "%s", h->id);
-    if (read_shards(ds, h->shards) || fbi_dataset_hold_small(ds)) {
+    if (read_shards(ds, h->shards) || fbi_dataset_hold(ds)) {
         fb_dataset_close(ds);
         ds = NULL;
     }

@@ -1,6 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <flambeau/core/ops/create.h>
+
+#include "core/tensor/device_priv.h"
 #include "io/loader_priv.h"
 
 enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3 };
@@ -118,13 +121,40 @@ static void end_of_epoch(fb_loader *l)
     fb_context_batch(l->ctx, NULL);
 }
 
-/* Copy a slot's field into a tensor of its own: the user may hold it beyond the next batch. */
+/* F32 from what is stored. Done here and not by the thread: these are the bytes that the model
+ * touches next, and the thread's core would have to hand over four times as many. */
+static fb_tensor *converted(fb_loader *l, const fb_dataset_field *field, fb_shape shape,
+                            const void *stored)
+{
+    fb_tensor *t = fb_empty(l->ctx, FB_F32, shape);
+    if (!t)
+        return NULL;
+    if (l->ctx->backend->host_memory) {
+        fbi_dataset_convert(field, stored, shape.d[0], fb_data_mut(t));
+        return t;
+    }
+    size_t bytes = (size_t)fb_numel(t) * sizeof(float);
+    float *host = malloc(bytes);
+    if (!host) {
+        fbi_fail(l->ctx, FB_E_NOMEM, "loader: no memory for a batch of field %s", field->name);
+        return NULL;
+    }
+    fbi_dataset_convert(field, stored, shape.d[0], host);
+    fb_write(t, host, bytes);
+    free(host);
+    return t;
+}
+
+/* A slot's field as a tensor of its own: the user may hold it beyond the next batch. */
 static fb_tensor *tensor_of(fb_loader *l, const fbi_slot *slot, int f, int64_t n)
 {
-    fb_shape sample = fbi_dataset_deliver_shape(&l->ds->fields[f]);
+    const fb_dataset_field *field = &l->ds->fields[f];
+    fb_shape sample = fbi_dataset_deliver_shape(field);
     fb_shape shape = {.n = sample.n + 1, .d = {n}};
     memcpy(shape.d + 1, sample.d, (size_t)sample.n * sizeof sample.d[0]);
-    return fb_from(l->ctx, fbi_dataset_deliver_dtype(&l->ds->fields[f]), shape, slot->fields[f]);
+    if (field->scale != 0)
+        return converted(l, field, shape, slot->fields[f]);
+    return fb_from(l->ctx, field->dtype, shape, slot->fields[f]);
 }
 
 bool fb_loader_next(fb_loader *l, fb_batch *batch)

@@ -23,7 +23,7 @@ typedef struct fbi_unit {
 typedef struct fbi_slot {
     fbi_unit unit;
     int64_t *indices;
-    void *fields[FB_MAX_FIELDS]; /* as delivered */
+    void *fields[FB_MAX_FIELDS]; /* as stored */
 } fbi_slot;
 
 /* Walks over the units of this rank in an epoch. */
@@ -61,7 +61,6 @@ struct fb_loader {
     uint64_t generation; /* a rewind makes what the thread holds worthless */
     fbi_slot *slots;
     int n_slots, head, full;
-    void *scratch[FB_MAX_FIELDS]; /* one stored sample */
     fb_status status;
     char text[256];
 };

@@ -1,64 +1,7 @@
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/half.h"
 #include "io/loader_priv.h"
-
-static size_t delivered_bytes(const fb_dataset_field *f)
-{
-    return (size_t)fb_shape_numel(f->shape) * fb_dtype_size(fbi_dataset_deliver_dtype(f));
-}
-
-/* Stored values as F32: x * scale + shift. One loop a dtype, so that each is vectorised. */
-#define CONVERT(type, read)                             \
-    do {                                                \
-        const type *x = src;                            \
-        for (int64_t i = 0; i < n; i++)                 \
-            out[i] = (float)read(x[i]) * scale + shift; \
-    } while (0)
-
-static void convert(const fb_dataset_field *f, const void *src, float *out)
-{
-    int64_t n = fb_shape_numel(f->shape);
-    float scale = (float)f->scale, shift = (float)f->shift;
-    switch (f->dtype) {
-    case FB_F32:
-        CONVERT(float, );
-        break;
-    case FB_F64:
-        CONVERT(double, );
-        break;
-    case FB_F16:
-        CONVERT(uint16_t, fbi_f16_to_f32);
-        break;
-    case FB_BF16:
-        CONVERT(uint16_t, fbi_bf16_to_f32);
-        break;
-    case FB_I32:
-        CONVERT(int32_t, );
-        break;
-    case FB_I64:
-        CONVERT(int64_t, );
-        break;
-    case FB_U8:
-    case FB_BOOL:
-        CONVERT(uint8_t, );
-        break;
-    case FB_I8:
-        CONVERT(int8_t, );
-        break;
-    case FB_I16:
-        CONVERT(int16_t, );
-        break;
-    case FB_U16:
-        CONVERT(uint16_t, );
-        break;
-    case FB_DTYPE_DEFAULT:
-    case FB_DTYPE_COUNT:
-        break;
-    }
-}
 
 static fb_status fill(fb_loader *l, fbi_slot *slot, const fbi_order *order, char *text, size_t size)
 {
@@ -70,17 +13,11 @@ static fb_status fill(fb_loader *l, fbi_slot *slot, const fbi_order *order, char
         int64_t index = l->shuffle ? fbi_order_at(order, at) : at;
         slot->indices[i] = index;
         void *out[FB_MAX_FIELDS];
-        for (int f = 0; f < l->ds->n_fields; f++) {
-            bool direct = l->ds->fields[f].scale == 0;
-            out[f] = direct ? (char *)slot->fields[f] + (size_t)i * l->ds->bytes[f] : l->scratch[f];
-        }
+        for (int f = 0; f < l->ds->n_fields; f++)
+            out[f] = (char *)slot->fields[f] + (size_t)i * l->ds->bytes[f];
         fb_status st = fbi_dataset_fetch(l->ds, index, out, text, size);
         if (st)
             return st;
-        for (int f = 0; f < l->ds->n_fields; f++)
-            if (l->ds->fields[f].scale != 0)
-                convert(&l->ds->fields[f], l->scratch[f],
-                        (float *)slot->fields[f] + i * fb_shape_numel(l->ds->fields[f].shape));
     }
     return FB_OK;
 }
@@ -134,15 +71,10 @@ fb_status fbi_prefetch_open(fb_loader *l)
         if (!l->slots[s].indices)
             return FB_E_NOMEM;
         for (int f = 0; f < l->ds->n_fields; f++) {
-            l->slots[s].fields[f] = malloc(largest * delivered_bytes(&l->ds->fields[f]));
+            l->slots[s].fields[f] = malloc(largest * l->ds->bytes[f]);
             if (!l->slots[s].fields[f])
                 return FB_E_NOMEM;
         }
-    }
-    for (int f = 0; f < l->ds->n_fields; f++) {
-        l->scratch[f] = malloc(l->ds->bytes[f]);
-        if (!l->scratch[f])
-            return FB_E_NOMEM;
     }
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
@@ -169,8 +101,6 @@ void fbi_prefetch_close(fb_loader *l)
             free(l->slots[s].fields[f]);
     }
     free(l->slots);
-    for (int f = 0; f < FB_MAX_FIELDS; f++)
-        free(l->scratch[f]);
 }
 
 void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
