@@ -194,6 +194,15 @@ fb_status fbi_ddp_launch(fbi_ddp *d, fbi_bucket *b)
     return b->work ? FB_OK : fb_status_of(d->ctx);
 }
 
+bool fbi_ddp_live(const fbi_ddp *d)
+{
+    for (const fbi_block *k = d->blocks; k; k = k->next)
+        for (int i = 0; i < k->flat->n_params; i++)
+            if (k->flat->params[i].t->leaf->state == FBI_GRAD_LIVE)
+                return true;
+    return false;
+}
+
 /* Sums that were there before the step began, and were not zeroed or spent. */
 static void add_kept(fbi_ddp *d)
 {
@@ -226,6 +235,15 @@ static void average(const fbi_ddp *d)
     }
 }
 
+void fbi_ddp_forget(fbi_ddp *d)
+{
+    for (int i = 0; i < d->n_buckets; i++)
+        fbi_carry_clear(&d->buckets[i].carry);
+    d->open = false;
+    d->summed = true;
+    d->next = d->group->first_leaf;
+}
+
 fb_status fbi_ddp_settle(fbi_ddp *d)
 {
     fb_status st = FB_OK;
@@ -238,15 +256,12 @@ fb_status fbi_ddp_settle(fbi_ddp *d)
             st = fbi_work_finish(b->work);
         b->work = NULL;
         b->launched = false;
-        fbi_carry_clear(&b->carry);
     }
+    fbi_ddp_forget(d);
     for (fbi_block *k = d->blocks; k; k = k->next)
         for (int i = 0; i < k->flat->n_params; i++)
             k->flat->params[i].t->leaf->state = FBI_GRAD_LIVE;
-    d->open = false;
-    d->summed = true;
-    d->next = d->group->first_leaf;
-    if (d->step < 0 && d->group->size > 1 && !st)
+    if (d->step < 0 && d->group->size > 1 && !d->counted && !st)
         average(d);
     if (d->kept && !st)
         add_kept(d);

@@ -1,26 +1,126 @@
 /* The end of a step: every rank tells every other one where it is; nothing is applied unless all
  * are at the same place. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "parallel/ddp_priv.h"
 
-/* What a rank tells, followed by one byte for each parameter: it has had a gradient. */
+/* What a rank tells, followed by what its leaves counted (a double each, as many for every rank),
+ * and by one byte for each parameter: it has had a gradient. */
 typedef struct packet {
     int64_t commits, epoch, step; /* step and epoch of fb_context_batch */
     uint64_t layout;
-    uint64_t stop;
+    uint8_t stop, not_finite, counted, plain, pad[4];
 } packet;
 
-static packet own_packet(const fbi_ddp *d)
+/* What all of them told. */
+typedef struct verdict {
+    bool not_finite;
+    int counted, plain; /* a rank whose losses gave a count; one whose losses gave none; -1: none */
+    double count;
+} verdict;
+
+static int most_leaves(const fb_group *g)
+{
+    return (g->shards + g->size - 1) / g->size;
+}
+
+static double *counts_of(char *p)
+{
+    return (double *)(void *)(p + sizeof(packet));
+}
+
+static bool *used_of(const fbi_ddp *d, char *p)
+{
+    return (bool *)(counts_of(p) + most_leaves(d->group));
+}
+
+fb_status fbi_ddp_commit_open(fbi_ddp *d)
+{
+    size_t counts = (size_t)most_leaves(d->group) * sizeof(double), used = (size_t)d->n_params;
+    d->packet_bytes = (sizeof(packet) + counts + used + 7) / 8 * 8;
+    d->packets = calloc((size_t)d->group->size + 1, d->packet_bytes);
+    d->counts = calloc((size_t)d->group->n_leaves + 1, sizeof *d->counts);
+    d->leaf_counts = calloc((size_t)d->group->shards + 1, sizeof *d->leaf_counts);
+    if (!d->packets || !d->counts || !d->leaf_counts)
+        return fbi_fail(d->ctx, FB_E_NOMEM, "ddp_attach: no memory");
+    return FB_OK;
+}
+
+void fbi_ddp_commit_close(fbi_ddp *d)
+{
+    free(d->packets);
+    free(d->counts);
+    free(d->leaf_counts);
+}
+
+/* --- are they finite? --- */
+
+static bool is_finite(const fbi_ddp *d, const fbi_bucket *b, int64_t begin, int64_t end)
+{
+    const char *data =
+        (const char *)fbi_ptr(b->block->flat->grads) + (size_t)(b->begin + begin) * b->block->size;
+    return fbi_all_finite(data, b->block->flat->dtype, end - begin, d->ctx->threads);
+}
+
+/* The sums are the same on every rank: each looks at its part of them. */
+static bool own_part_finite(const fbi_ddp *d)
+{
+    const fb_group *g = d->group;
+    bool finite = true;
+    for (int i = 0; i < d->n_buckets && finite; i++) {
+        const fbi_bucket *b = &d->buckets[i];
+        if (fbi_ddp_trained(b))
+            finite = is_finite(d, b, b->n * g->rank / g->size, b->n * (g->rank + 1) / g->size);
+    }
+    for (int64_t i = 0; i < d->norms.row && finite; i++)
+        finite = isfinite(d->norms.total[i]);
+    return finite;
+}
+
+/* The blocks begin with what backward reaches first: trouble of the loss shows there. */
+static const char *first_bad(const fbi_ddp *d)
+{
+    for (const fbi_block *k = d->blocks; k; k = k->next)
+        for (int i = 0; i < k->flat->n_params; i++) {
+            const fbi_flat_param *p = &k->flat->params[i];
+            const char *data = (const char *)fbi_ptr(k->flat->grads) + (size_t)p->begin * k->size;
+            if (p->t->leaf->state == FBI_GRAD_LIVE &&
+                !fbi_all_finite(data, k->flat->dtype, p->n, d->ctx->threads))
+                return p->name;
+        }
+    return NULL;
+}
+
+static void skip(fbi_ddp *d)
+{
+    const char *name = first_bad(d);
+    d->stats.skipped++;
+    if (d->group->rank)
+        return;
+    if (name)
+        fbi_skipped(d->ctx, d->stats.skipped, "the gradient of %s is not finite", name);
+    else
+        fbi_skipped(d->ctx, d->stats.skipped, "batch statistics are not finite");
+}
+
+/* --- the exchange --- */
+
+static void fill_own(const fbi_ddp *d, char *p)
 {
     const fb_context *ctx = d->ctx;
-    const fb_world *w = d->group->world;
-    return (packet){.commits = d->stats.steps,
-                    .epoch = ctx->in_step ? ctx->batch.epoch : -1,
-                    .step = ctx->in_step ? ctx->batch.step : -1,
-                    .layout = d->layout,
-                    .stop = w->stop_wanted || fbi_signal_stop()};
+    packet own = {.commits = d->stats.steps,
+                  .epoch = ctx->in_step ? ctx->batch.epoch : -1,
+                  .step = ctx->in_step ? ctx->batch.step : -1,
+                  .layout = d->layout,
+                  .stop = d->group->world->stop_wanted || fbi_signal_stop(),
+                  .not_finite = !own_part_finite(d),
+                  .counted = d->counted,
+                  .plain = d->plain};
+    memcpy(p, &own, sizeof own);
+    memcpy(counts_of(p), d->counts, (size_t)d->group->n_leaves * sizeof *d->counts);
+    memcpy(used_of(d, p), d->used, (size_t)d->n_params);
 }
 
 static fb_status compare(const fbi_ddp *d, const packet *mine, int r, const packet *theirs)
@@ -47,43 +147,60 @@ static fb_status compare(const fbi_ddp *d, const packet *mine, int r, const pack
 }
 
 /* What no rank used has no gradient. */
-static void mark_used(fbi_ddp *d, const bool *used)
+static void mark_unused(fbi_ddp *d, const bool *used)
 {
     for (fbi_block *k = d->blocks; k; k = k->next)
         for (int i = 0; i < k->flat->n_params; i++)
             if (!used[k->first_used + i])
                 k->flat->params[i].t->leaf->state = FBI_GRAD_NONE;
-    memset(d->used, 0, (size_t)d->n_params * sizeof *d->used);
 }
 
-static fb_status exchange(fbi_ddp *d)
+/* Rank r's part of the verdict; `used` is joined into the first packet. */
+static void join(fbi_ddp *d, int r, char *all, verdict *v)
 {
-    size_t bytes = sizeof(packet) + (size_t)d->n_params;
-    char *mine = malloc(bytes), *all = malloc(bytes * (size_t)d->group->size);
-    packet own = own_packet(d);
-    fb_status st = FB_OK;
-    if (!mine || !all)
-        st = fbi_fail(d->ctx, FB_E_NOMEM, "optim_step: no memory");
-    if (!st) {
-        memcpy(mine, &own, sizeof own);
-        memcpy(mine + sizeof own, d->used, (size_t)d->n_params);
-        st = fbi_group_gather(d->group, "commit", mine, bytes, all);
-    }
-    bool *used = (bool *)(void *)mine + sizeof own;
-    for (int r = 0; r < d->group->size && !st; r++) {
-        packet theirs;
-        const char *from = all + (size_t)r * bytes;
-        memcpy(&theirs, from, sizeof theirs);
+    const fb_group *g = d->group;
+    char *from = all + (size_t)r * d->packet_bytes;
+    packet theirs;
+    memcpy(&theirs, from, sizeof theirs);
+    g->world->stop_agreed |= theirs.stop != 0;
+    v->not_finite |= theirs.not_finite;
+    if (theirs.counted && v->counted < 0)
+        v->counted = r;
+    if (theirs.plain && v->plain < 0)
+        v->plain = r;
+    int first = fbi_first_leaf(g->shards, g->size, r);
+    int end = fbi_first_leaf(g->shards, g->size, r + 1);
+    memcpy(d->leaf_counts + first, counts_of(from), (size_t)(end - first) * sizeof(double));
+    bool *used = used_of(d, all);
+    const bool *also = used_of(d, from);
+    for (int i = 0; i < d->n_params; i++)
+        used[i] |= also[i];
+}
+
+static fb_status exchange(fbi_ddp *d, verdict *v)
+{
+    const fb_group *g = d->group;
+    char *mine = d->packets, *all = d->packets + d->packet_bytes;
+    *v = (verdict){.counted = -1, .plain = -1};
+    fill_own(d, mine);
+    fb_status st = fbi_group_gather(d->group, "commit", mine, d->packet_bytes, all);
+    packet own, theirs;
+    memcpy(&own, mine, sizeof own);
+    for (int r = 0; r < g->size && !st; r++) {
+        memcpy(&theirs, all + (size_t)r * d->packet_bytes, sizeof theirs);
         st = compare(d, &own, r, &theirs);
-        d->group->world->stop_agreed |= theirs.stop != 0;
-        for (int i = 0; i < d->n_params; i++)
-            used[i] |= from[sizeof own + (size_t)i] != 0;
+        join(d, r, all, v);
     }
-    if (!st)
-        mark_used(d, used);
-    free(mine);
-    free(all);
-    return st;
+    if (st)
+        return st;
+    if (v->counted >= 0 && v->plain >= 0)
+        return fbi_fail(d->ctx, FB_E_STATE,
+                        "optim_step: a backward of rank %d gave a count and one of rank %d did "
+                        "not; all backwards of a step must, or none",
+                        v->counted, v->plain);
+    v->count = v->counted >= 0 ? fbi_tree_sum(d->leaf_counts, g->shards, 1) : 1;
+    mark_unused(d, used_of(d, all));
+    return FB_OK;
 }
 
 /* Squared norm of the summed gradients: the same on every rank, since the sums are. */
@@ -101,16 +218,22 @@ fb_status fbi_ddp_commit(void *self, fbi_commit *c)
 {
     fbi_ddp *d = self;
     double t0 = fbi_now();
+    verdict v;
     fb_status st = d->summed ? FB_OK : fbi_ddp_settle(d);
     if (!st)
-        st = fbi_ddp_norms_update(d);
+        st = fbi_ddp_norms_sum(d);
     if (!st)
-        st = exchange(d);
+        st = exchange(d, &v);
     if (st) {
         c->apply = false;
         return st;
     }
-    c->scale = 1;
+    if (v.not_finite)
+        skip(d);
+    else
+        fbi_ddp_norms_apply(d);
+    c->apply = !v.not_finite && v.count > 0;
+    c->scale = v.count > 0 ? 1 / v.count : 1;
     c->norm2 = c->want_norm ? norm2(d) : 0;
     d->stats.steps++;
     d->stats.seconds += fbi_now() - t0;

@@ -11,6 +11,7 @@ static void detach(fbi_ddp *d)
                 k->flat->params[i].t->leaf->sink = NULL;
     fbi_ddp_norms_close(d);
     fbi_ddp_buckets_close(d);
+    fbi_ddp_commit_close(d);
     free(d);
 }
 
@@ -29,6 +30,8 @@ static fb_status open_ddp(fbi_ddp *d)
     fb_status st = fbi_ddp_buckets_open(d);
     if (!st)
         st = fbi_ddp_norms_open(d);
+    if (!st)
+        st = fbi_ddp_commit_open(d);
     if (!st)
         st = fbi_ddp_agree(d);
     if (!st)
@@ -49,11 +52,16 @@ FB_API fb_status fb_ddp_attach(fb_group *group, fb_module *model, const fb_ddp_o
     fbi_ddp *d = calloc(1, sizeof *d);
     if (!d)
         return fbi_fail(ctx, FB_E_NOMEM, "ddp_attach: no memory");
-    *d =
-        (fbi_ddp){.ctx = ctx, .group = group, .root = model, .next = group->first_leaf, .step = -1};
+    *d = (fbi_ddp){.ctx = ctx,
+                   .group = group,
+                   .root = model,
+                   .next = group->first_leaf,
+                   .step = -1,
+                   .summed = true};
     d->bucket_bytes = opts ? opts->bucket_bytes : 0;
     d->hook = (fbi_backward_hook){.begin = fbi_ddp_begin, .finished = fbi_ddp_finished, .self = d};
-    d->reducer = (fbi_reducer){.self = d, .root = model, .commit = fbi_ddp_commit};
+    d->reducer =
+        (fbi_reducer){.self = d, .root = model, .commit = fbi_ddp_commit, .zeroed = fbi_ddp_zeroed};
     fb_status st = fbi_reducer_set(model, &d->reducer);
     if (st) {
         free(d);

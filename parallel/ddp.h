@@ -18,9 +18,11 @@ typedef struct fb_ddp_options {
  *
  * From then on the backward of a step's last micro-batch sums the gradients over all leaves of the
  * step, while it still runs, in fixed order: the same bits for every number of ranks up to the
- * group's shards. A gradient is the sum over the leaves of gradient times share. Batch-norm layers
- * update their running statistics once per step, with the mean over all leaves. fb_optim_step makes
- * the ranks agree that they are at the same step.
+ * group's shards. A gradient is the sum over the leaves of gradient times share; if the losses are
+ * sums (fb_backward_options.count) it is the plain sum, which fb_optim_step divides by the total
+ * count. Batch-norm layers update their running statistics once per step, with the mean over all
+ * leaves. fb_optim_step makes the ranks agree that they are at the same step, and skips the step on
+ * all of them if a gradient is not finite.
  *
  * Without a loader (no fb_context_batch) each rank's backward is one leaf of equal weight. A step
  * has one backward per micro-batch; for several, see fb_ddp_no_sync.
@@ -41,6 +43,7 @@ FB_API fb_status fb_ddp_no_sync(fb_module *model, bool on);
 typedef struct fb_ddp_stats {
     int64_t steps, buckets, bytes; /**< buckets: sums so far; bytes: of all gradients */
     int64_t early;                 /**< of these sums, how many began while backward still ran */
+    int64_t skipped;               /**< steps whose gradients or batch statistics were not finite */
     double seconds;                /**< spent waiting for sums and for agreement */
 } fb_ddp_stats;
 

@@ -71,6 +71,10 @@ int fbi_ddp_trained(const fbi_bucket *b);
 fb_status fbi_ddp_launch(fbi_ddp *d, fbi_bucket *b);
 /* Start all that have not started, wait for all: the sums lie in the blocks. */
 fb_status fbi_ddp_settle(fbi_ddp *d);
+/* Forget what lies on the stacks and in the blocks. */
+void fbi_ddp_forget(fbi_ddp *d);
+/* Some parameter has a gradient that no step has used. */
+bool fbi_ddp_live(const fbi_ddp *d);
 
 /* --- parallel/statistics.c --- */
 
@@ -96,8 +100,12 @@ typedef struct fbi_norms {
 
 fb_status fbi_ddp_norms_open(fbi_ddp *d);
 void fbi_ddp_norms_close(fbi_ddp *d);
-/* Average over the leaves, update the running buffers. */
-fb_status fbi_ddp_norms_update(fbi_ddp *d);
+/* Sum over the leaves, into norms.total. */
+fb_status fbi_ddp_norms_sum(fbi_ddp *d);
+/* Update the running buffers from the sums. */
+void fbi_ddp_norms_apply(fbi_ddp *d);
+/* Forget what leaves of this step gave. */
+void fbi_ddp_norms_forget(fbi_ddp *d);
 
 /* --- the rest --- */
 
@@ -110,18 +118,25 @@ struct fbi_ddp {
     int n_buckets, n_params;
     int64_t bucket_bytes;
     uint64_t layout; /* hash of names, shapes and dtypes: the ranks agree on it at every step */
-    bool *used;      /* [n_params]: has had a gradient since the last step */
+    bool *used;      /* [n_params]: these gradients reached it */
 
     /* the leaf whose gradients lie in the blocks */
     bool open, absent; /* absent: its share is 0, it contributes nothing */
     int leaf, next;    /* next: leaf that the stacks wait for */
     int64_t step;      /* of fb_context_batch; -1: without */
-    bool summed;       /* the blocks hold sums over the ranks, not committed yet */
+    bool summed;       /* the blocks hold sums over the ranks: nothing is left to sum */
     bool kept;         /* older sums are to be added to them */
+
+    /* what the losses of these gradients count */
+    double *counts, *leaf_counts; /* [n_leaves]; [shards], of all ranks */
+    bool counted, plain;          /* some backward gave a count; some other gave none */
 
     /* this backward */
     bool in_pass, sums, no_sync; /* sums: buckets leave as they become ready */
     int next_bucket;
+
+    char *packets; /* room of the exchange at a step */
+    size_t packet_bytes;
 
     fbi_norms norms;
     fbi_reducer reducer;
@@ -144,7 +159,12 @@ fb_status fbi_ddp_finished(void *self);
 int fbi_ddp_leaf(const fbi_ddp *d);
 bool fbi_ddp_is_absent(const fbi_ddp *d);
 
+/* The optimizer's zero_grad. */
+void fbi_ddp_zeroed(void *self);
+
 /* --- parallel/commit.c --- */
+fb_status fbi_ddp_commit_open(fbi_ddp *d);
+void fbi_ddp_commit_close(fbi_ddp *d);
 fb_status fbi_ddp_commit(void *self, fbi_commit *c);
 
 #endif

@@ -43,10 +43,7 @@ static bool leaf_fits(fbi_ddp *d, int leaf)
 /* Sums that are still wanted make room for new gradients. */
 static fb_status keep_sums(fbi_ddp *d)
 {
-    bool live = false;
-    for (fbi_block *k = d->blocks; k; k = k->next)
-        for (int i = 0; i < k->flat->n_params; i++)
-            live |= k->flat->params[i].t->leaf->state == FBI_GRAD_LIVE;
+    bool live = fbi_ddp_live(d);
     for (fbi_block *k = d->blocks; k && live; k = k->next) {
         size_t bytes = (size_t)k->flat->n * k->size;
         if (!k->kept)
@@ -64,9 +61,22 @@ static fb_status keep_sums(fbi_ddp *d)
     return FB_OK;
 }
 
+/* Nothing of older gradients is wanted any more. */
+static void begin_step(fbi_ddp *d)
+{
+    memset(d->used, 0, (size_t)d->n_params * sizeof *d->used);
+    memset(d->counts, 0, (size_t)d->group->n_leaves * sizeof *d->counts);
+    d->counted = d->plain = false;
+}
+
 static fb_status open_leaf(fbi_ddp *d, int leaf, int64_t step)
 {
-    fb_status st = d->next == d->group->first_leaf ? keep_sums(d) : FB_OK;
+    fb_status st = FB_OK;
+    if (d->next == d->group->first_leaf) {
+        st = keep_sums(d);
+        if (!d->kept)
+            begin_step(d);
+    }
     d->summed = false;
     d->open = true;
     d->leaf = leaf;
@@ -75,6 +85,16 @@ static fb_status open_leaf(fbi_ddp *d, int leaf, int64_t step)
         for (int i = 0; i < k->flat->n_params; i++)
             k->flat->params[i].t->leaf->state = FBI_GRAD_NONE;
     return st;
+}
+
+static void note_count(fbi_ddp *d)
+{
+    const fbi_pass_count *now = &d->ctx->pass_count;
+    if (fbi_ddp_is_absent(d))
+        return;
+    d->counted |= now->counted;
+    d->plain |= !now->counted;
+    d->counts[d->leaf - d->group->first_leaf] += now->counted ? now->count : 0;
 }
 
 /* The first parameter of ours that this backward reaches. */
@@ -99,12 +119,24 @@ static fb_status begin_pass(fbi_ddp *d)
     bool absent = fbi_ddp_is_absent(d) && (!d->open || d->absent);
     if (!st && !d->open)
         st = open_leaf(d, leaf, step);
+    if (!st)
+        note_count(d);
     d->absent = absent;
     d->sums = !d->no_sync && (!ctx->in_step || ctx->batch.last);
     d->next_bucket = 0;
     for (int i = 0; i < d->n_buckets; i++)
         d->buckets[i].pending = fbi_ddp_trained(&d->buckets[i]);
     return st;
+}
+
+/* With nothing left in the blocks the leaves before are given up too. */
+void fbi_ddp_zeroed(void *self)
+{
+    fbi_ddp *d = self;
+    if (d->summed || fbi_ddp_live(d))
+        return;
+    fbi_ddp_forget(d);
+    fbi_ddp_norms_forget(d);
 }
 
 void fbi_ddp_begin(void *self)

@@ -143,7 +143,7 @@ static bool fill_up(fbi_ddp *d)
     return ok;
 }
 
-fb_status fbi_ddp_norms_update(fbi_ddp *d)
+fb_status fbi_ddp_norms_sum(fbi_ddp *d)
 {
     fbi_norms *s = &d->norms;
     if (!s->row)
@@ -160,9 +160,20 @@ fb_status fbi_ddp_norms_update(fbi_ddp *d)
                      .tag = "batch statistics"};
     fbi_carry_sources(&s->carry, &task);
     fb_status st = fbi_work_run(d->group, &task);
-    const double *weight = s->total + s->row - s->n;
-    for (int i = 0; !st && i < s->n; i++)
-        update(&s->norm[i], s->total + s->norm[i].at, weight[i]);
-    fbi_carry_clear(&s->carry);
+    fbi_ddp_norms_forget(d);
     return st;
+}
+
+void fbi_ddp_norms_apply(fbi_ddp *d)
+{
+    const fbi_norms *s = &d->norms;
+    const double *weight = s->total + s->row - s->n;
+    for (int i = 0; i < s->n; i++)
+        update(&s->norm[i], s->total + s->norm[i].at, weight[i]);
+}
+
+void fbi_ddp_norms_forget(fbi_ddp *d)
+{
+    fbi_carry_clear(&d->norms.carry);
+    d->norms.leaf = -1;
 }

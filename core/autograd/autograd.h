@@ -12,15 +12,19 @@ typedef struct fb_backward_options {
     fb_tensor *grad; /**< gradient of the output; NULL: 1, for a tensor of one element */
     const fb_batch_info
         *batch;       /**< overrides the context's batch (its share scales the gradient) */
-    fb_tensor *count; /**< the loss is a sum over `count` (I64, one element): the optimizer divides
-                         by the count summed over micro-batches and ranks */
+    fb_tensor *count; /**< the loss is a sum over so many samples, or of so much weight: one number
+                         >= 0, exact in integers up to 2^53. The share does not scale it;
+                         fb_optim_step divides the gradients of a model by the counts of all
+                         backwards of the step that reached it, on all ranks. All of these must
+                         give one. */
     bool retain_graph, create_graph;
 } fb_backward_options;
 
 /**
  * Gradients of a scalar with respect to every leaf that requires one, added to the leaf's gradient
  * (or overwriting it, if an optimizer step has spent it). Inside a step (fb_context_batch) the
- * gradient is scaled by the micro-batch's share. The graph is freed as backward proceeds.
+ * gradient is scaled by the micro-batch's share; with a share of 0 it contributes nothing. The
+ * graph is freed as backward proceeds.
  */
 FB_API fb_status fb_backward(fb_tensor *loss);
 FB_API fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *opts);

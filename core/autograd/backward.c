@@ -185,6 +185,8 @@ static void fbi_prepare_leaves(fbi_pass *p)
 {
     for (int i = 0; i < p->n_leaves; i++) {
         fbi_leaf *leaf = p->leaves[i].node->leaf;
+        if (leaf && leaf->tally)
+            fbi_tally_note(p->ctx, leaf->tally);
         if (leaf && leaf->sink && leaf->sink->prepare)
             leaf->sink->prepare(leaf->sink->self, leaf);
     }

@@ -1,14 +1,34 @@
 /* The public doors: fb_backward, fb_backward_with, fb_gradients. */
+#include <float.h>
 #include <stdlib.h>
 
 #include "core/autograd/pass_priv.h"
 
-static double fbi_share(const fb_context *ctx, const fb_backward_options *o)
+/* What this backward counts, and the factor on its gradients: the share; 1 for a sum, which the
+ * optimizer divides by the counts of all micro-batches; 0 for a micro-batch that only fills up. */
+static fb_status fbi_begin_count(fb_context *ctx, const fb_backward_options *o, double *factor)
 {
-    if (o && o->count)
-        return 1.0; /* a sum: the optimizer divides by the counts of all micro-batches */
     const fb_batch_info *b = o && o->batch ? o->batch : ctx->in_step ? &ctx->batch : NULL;
-    return b && b->share > 0 ? b->share : 1.0;
+    fb_tensor *count = o ? o->count : NULL;
+    fbi_pass_count now = {.pass = ctx->pass_count.pass + 1, .counted = count != NULL};
+    now.absent = b && !(b->share > 0);
+    if (count) {
+        if (!fbi_tensor_check(ctx, count, "fb_backward", "count"))
+            return ctx->status;
+        if (count->numel != 1 || count->dtype == FB_BOOL)
+            return fbi_fail(ctx, FB_E_SHAPE,
+                            "fb_backward: count must be one number, for instance of I64; it is %s "
+                            "%s",
+                            fb_dtype_name((fb_dtype)count->dtype), fbi_text(count));
+        now.count = fb_item(count);
+        if (ctx->status)
+            return ctx->status;
+        if (!(now.count >= 0 && now.count <= DBL_MAX))
+            return fbi_fail(ctx, FB_E_ARG, "fb_backward: count is %g", now.count);
+    }
+    ctx->pass_count = now;
+    *factor = now.absent ? 0.0 : count || !b ? 1.0 : b->share;
+    return FB_OK;
 }
 
 static fb_tensor *fbi_make_seed(fb_context *ctx, fb_tensor *out, fb_tensor *grad, const char *who,
@@ -57,8 +77,10 @@ fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *o)
     bool create = o && o->create_graph;
     if (!create)
         fb_no_grad(ctx);
-    fb_tensor *seed =
-        fbi_make_seed(ctx, loss, o ? o->grad : NULL, "fb_backward", fbi_share(ctx, o));
+    double factor = 1;
+    if (fbi_begin_count(ctx, o, &factor))
+        return ctx->status;
+    fb_tensor *seed = fbi_make_seed(ctx, loss, o ? o->grad : NULL, "fb_backward", factor);
     if (!seed)
         return ctx->status;
     fbi_pass pass = {.ctx = ctx, .linked = create, .retain = create || (o && o->retain_graph)};

@@ -85,6 +85,7 @@ void fbi_leaf_free(fb_context *ctx, fbi_leaf *leaf)
     }
     fbi_tensor_unref(leaf->grad);
     fbi_tensor_unref(leaf->linked);
+    fbi_tally_unref(leaf->tally);
     free(leaf->name);
     free(leaf);
 }

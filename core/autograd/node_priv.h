@@ -67,6 +67,16 @@ typedef enum fbi_grad_state {
     FBI_GRAD_SPENT     /* an optimizer has used it: readable, the next write overwrites */
 } fbi_grad_state;
 
+/* What losses that are sums counted, for the parameters of one root, or the loose tensors of one
+ * optimizer: every backward that reaches one of them counts once. */
+typedef struct fbi_tally {
+    int32_t refs; /* of leaves and optimizers */
+    uint32_t pass;
+    double count;
+    bool counted, plain; /* some backward gave a count; some other gave none */
+    bool spent;          /* the gradients are used or given up: the next backward begins anew */
+} fbi_tally;
+
 /* Where a parameter lies in the whole: filled for parameters, buffers and optimizer state. */
 typedef struct fbi_placement {
     enum { FBI_REPLICATED = 0, FBI_SHARDED, FBI_FLAT_RANGE, FBI_PARTIAL } kind;
@@ -100,6 +110,7 @@ struct fbi_leaf {
         double a, b;
     } draw; /* core/nn: how a declared parameter gets its first values */
     const fbi_grad_sink *sink;
+    fbi_tally *tally; /* counted; NULL: nobody divides by counts */
     uint32_t index;   /* of the parameter in its flat storage */
     uint32_t pending; /* contributions still expected in this pass */
 };
@@ -118,6 +129,13 @@ fbi_node *fbi_node_of(fb_tensor *t);
 void fbi_save(fbi_node *n, int slot, fb_tensor *t, bool own_output);
 /* The saved tensor, version checked; in linked mode an own output is linked to the node again. */
 fb_tensor *fbi_unpack(fb_context *ctx, fbi_node *n, int slot, bool linked);
+
+/* --- core/autograd/tally.c --- */
+fbi_tally *fbi_tally_new(fb_context *ctx); /* refs 1. NULL: error is set */
+void fbi_tally_unref(fbi_tally *tally);
+void fbi_tally_set(fbi_leaf *leaf, fbi_tally *tally);
+/* Add what this backward counts, once. */
+void fbi_tally_note(fb_context *ctx, fbi_tally *tally);
 
 fb_status fbi_backward_hook_add(fb_context *ctx, fbi_backward_hook *hook); /* caller's memory */
 void fbi_backward_hook_remove(fb_context *ctx, fbi_backward_hook *hook);

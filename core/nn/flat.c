@@ -132,11 +132,27 @@ static fb_status make_block(fb_module *root, const fbi_named_list *params, fb_dt
     return FB_OK;
 }
 
+/* A root's parameters count together. */
+static fb_status share_tally(fb_context *ctx, const fbi_named_list *params)
+{
+    if (!params->n)
+        return FB_OK;
+    fbi_tally *tally = params->v[0].t->leaf->tally; /* of a smaller tree that was used before */
+    if (!tally)
+        tally = fbi_tally_new(ctx);
+    else
+        tally->refs++;
+    for (int64_t i = 0; i < params->n && tally; i++)
+        fbi_tally_set(params->v[i].t->leaf, tally);
+    fbi_tally_unref(tally);
+    return tally ? FB_OK : ctx->status;
+}
+
 fb_status fbi_nn_flat_make(fb_module *root, const fbi_named_list *params)
 {
     static const uint8_t order[] = {FB_F32, FB_F64, FB_F16, FB_BF16};
     fbi_flat **tail = &root->flat;
-    fb_status st = FB_OK;
+    fb_status st = share_tally(root->ctx, params);
     fbi_nn_flat_drop(root);
     for (size_t k = 0; k < sizeof order && !st; k++) {
         bool any = false;

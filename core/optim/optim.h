@@ -50,6 +50,11 @@ FB_API fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_ten
 /**
  * Update the parameters; acts only after the last micro-batch of a step. Afterwards the gradients
  * are spent: the next backward overwrites them. Collective if the model is attached to a group.
+ *
+ * Gradients of losses that are sums (fb_backward_options.count) are divided by the total count; if
+ * that is 0 nothing is updated. If gradients of an attached model are not finite, or clipping finds
+ * that their norm is not, the step is skipped, on all ranks alike, and the log says so. Without
+ * clipping and fb_ddp_attach nobody looks, as in PyTorch.
  */
 FB_API fb_status fb_optim_step(fb_optimizer *opt);
 /** Forget the gradients: give up an accumulation. */
@@ -58,11 +63,12 @@ FB_API fb_status fb_optim_zero_grad(fb_optimizer *opt);
 FB_API void fb_optim_keep_grad(fb_optimizer *opt, bool keep);
 /** Scale gradients so that their joint 2-norm is at most max_norm; 0 ends it. */
 FB_API fb_status fb_optim_clip_norm(fb_optimizer *opt, double max_norm);
-/** Norm of the gradients in the last step, before clipping; computed if clipping is on. */
+/** Norm of the gradients in the last step, before clipping, after division by counts; computed if
+ * clipping is on. */
 FB_API double fb_optim_grad_norm(fb_optimizer *opt);
 FB_API double fb_optim_lr(const fb_optimizer *opt);
 FB_API fb_status fb_optim_set_lr(fb_optimizer *opt, double lr);
-/** Steps done. */
+/** Steps done; skipped ones do not count. */
 FB_API int64_t fb_optim_steps(const fb_optimizer *opt);
 
 FB_END

@@ -15,7 +15,7 @@ typedef struct fbi_commit {
     bool want_norm; /* in: clipping is on */
     double norm2;   /* out: squared norm of the summed gradients */
     double scale;   /* out: multiply gradients by this before use (1 / count) */
-    bool apply;     /* out: false: not finite, or a rank disagrees: skip the update */
+    bool apply;     /* out: false: not finite, or nothing was counted: skip the update */
 } fbi_commit;
 
 typedef struct fbi_reducer {
@@ -23,6 +23,8 @@ typedef struct fbi_reducer {
     fb_module *root;
     /* Gradients of root are summed over all leaves and ranks on return. Collective. */
     fb_status (*commit)(void *self, fbi_commit *c);
+    /* Some gradients of root were zeroed (state FBI_GRAD_NONE). May be NULL. */
+    void (*zeroed)(void *self);
     struct fbi_reducer *next;
 } fbi_reducer;
 
@@ -49,5 +51,10 @@ int fbi_meter_scalars(fb_meter *meter, fbi_scalar *out, int n);
 /* Sum of squares in blocks of 4096 elements, added pairwise: the same bits for any number
  * of threads. *out is NaN if memory is short. t: contiguous, F32 or F64, in host memory. */
 double fbi_sum_squares(const fb_tensor *t, int threads);
+
+/* Whether all of n elements are finite. data: any float dtype, in host memory. */
+bool fbi_all_finite(const void *data, fb_dtype dtype, int64_t n, int threads);
+/* Say that a step is skipped for the n-th time: the 1st, 2nd, 4th, 8th, ... are told. */
+void fbi_skipped(const fb_context *ctx, int64_t n, const char *why, ...) FB_PRINTF(3, 4);
 
 #endif

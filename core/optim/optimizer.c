@@ -39,6 +39,7 @@ static void optim_free(void *object)
     }
     for (int i = 0; i < opt->n_rules; i++)
         free(opt->rules[i].glob);
+    fbi_tally_unref(opt->loose);
     free(opt->entries);
     free(opt->sources);
     free(opt->rules);
@@ -144,6 +145,12 @@ fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_tensor *le
     if (!fbi_contiguous(leaf) || (leaf->dtype != FB_F32 && leaf->dtype != FB_F64))
         return fbi_fail(opt->ctx, FB_E_ARG,
                         "fb_optim_add_tensor: %s must be contiguous and F32 or F64", name);
+    if (!opt->loose)
+        opt->loose = fbi_tally_new(opt->ctx);
+    if (!opt->loose)
+        return opt->ctx->status;
+    if (!leaf->leaf->tally)
+        fbi_tally_set(leaf->leaf, opt->loose);
     return fbi_optim_add_entry(opt, "", name, leaf, NULL);
 }
 
@@ -213,8 +220,15 @@ fb_status fb_optim_zero_grad(fb_optimizer *opt)
     for (int64_t i = 0; i < opt->n_entries && !st; i++) {
         fbi_leaf *leaf = opt->entries[i]->t->leaf;
         leaf->state = FBI_GRAD_NONE;
+        if (leaf->tally)
+            leaf->tally->spent = true;
         fbi_tensor_unref(leaf->linked);
         leaf->linked = NULL;
+    }
+    for (int s = 0; s < opt->n_sources && !st; s++) {
+        fbi_reducer *r = fbi_optim_reducer(opt, s);
+        if (r && r->zeroed)
+            r->zeroed(r->self);
     }
     return st;
 }

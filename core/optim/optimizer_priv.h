@@ -54,12 +54,13 @@ struct fb_optimizer {
     fb_sgd_options sgd;
     fb_adam_options adam;
     double lr, weight_decay, max_norm, grad_norm;
-    int64_t steps;
+    int64_t steps, skipped; /* skipped: because the norm was not finite */
     bool keep_grad, rules_changed;
     fbi_source *sources;
     int n_sources;
     fbi_rule *rules;
     int n_rules;
+    fbi_tally *loose;    /* of entries without a module; NULL: there are none */
     fbi_entry **entries; /* of a module in the order of its flat blocks; addresses stay */
     int64_t n_entries, cap_entries;
 };
@@ -71,6 +72,8 @@ bool fbi_grow(void **v, int n, size_t size);
 fb_status fbi_optim_expand(fb_optimizer *opt);
 fb_status fbi_optim_add_entry(fb_optimizer *opt, const char *prefix, const char *name, fb_tensor *t,
                               fb_module *of);
+/* The reducer of source s; NULL: there is none, or an earlier source has the same root. */
+fbi_reducer *fbi_optim_reducer(const fb_optimizer *opt, int s);
 /* Room for the state of every entry that has none and is `wanted`. */
 fb_status fbi_optim_allocate(fb_optimizer *opt, bool (*wanted)(const fbi_entry *));
 void fbi_entry_free(fbi_entry *e);

@@ -22,17 +22,45 @@ fbi_reducer *fbi_reducer_of(fb_module *root)
     return fbi_nn_root(root)->reducer;
 }
 
+fbi_reducer *fbi_optim_reducer(const fb_optimizer *opt, int s)
+{
+    fb_module *root = fbi_nn_root(opt->sources[s].m);
+    for (int before = 0; before < s; before++)
+        if (fbi_nn_root(opt->sources[before].m) == root)
+            return NULL;
+    return root->reducer;
+}
+
+static bool is_reduced(const fbi_entry *e)
+{
+    return e->of && fbi_reducer_of(e->of);
+}
+
+/* Gradients of sums, which nobody reduces, are divided by what the sums counted. */
+static fb_status divide_own(fb_optimizer *opt, bool *apply)
+{
+    for (int64_t i = 0; i < opt->n_entries; i++) {
+        fbi_entry *e = opt->entries[i];
+        const fbi_tally *tally = e->t->leaf ? e->t->leaf->tally : NULL;
+        e->scale = 1;
+        if (!tally || !tally->counted || is_reduced(e) || !fbi_entry_live(e))
+            continue;
+        if (tally->plain)
+            return fbi_fail(opt->ctx, FB_E_STATE,
+                            "fb_optim_step: of the backwards that reached %s or its model in this "
+                            "step, some gave a count and some did not; all must, or none",
+                            e->name);
+        *apply &= tally->count > 0;
+        e->scale = tally->count > 0 ? 1 / tally->count : 1;
+    }
+    return FB_OK;
+}
+
 /* Ask the reducer of every root once; their gradients are sums over all ranks afterwards. */
 static fb_status commit_all(fb_optimizer *opt, bool *apply, double *norm2)
 {
-    for (int64_t i = 0; i < opt->n_entries; i++)
-        opt->entries[i]->scale = 1;
     for (int s = 0; s < opt->n_sources; s++) {
-        fb_module *root = fbi_nn_root(opt->sources[s].m);
-        fbi_reducer *r = fbi_reducer_of(root);
-        for (int before = 0; before < s; before++)
-            if (fbi_nn_root(opt->sources[before].m) == root)
-                r = NULL;
+        fbi_reducer *r = fbi_optim_reducer(opt, s);
         if (!r)
             continue;
         fbi_commit c = {.want_norm = opt->max_norm > 0, .scale = 1, .apply = true};
@@ -42,15 +70,10 @@ static fb_status commit_all(fb_optimizer *opt, bool *apply, double *norm2)
         *apply &= c.apply;
         *norm2 += c.norm2 * c.scale * c.scale;
         for (int64_t i = 0; i < opt->n_entries; i++)
-            if (opt->entries[i]->of && fbi_nn_root(opt->entries[i]->of) == root)
+            if (opt->entries[i]->of && fbi_reducer_of(opt->entries[i]->of) == r)
                 opt->entries[i]->scale = c.scale;
     }
     return FB_OK;
-}
-
-static bool is_reduced(const fbi_entry *e)
-{
-    return e->of && fbi_reducer_of(e->of);
 }
 
 /* Squared norm of the gradients that no reducer has measured, added pairwise. */
@@ -60,22 +83,26 @@ static double own_norm2(fb_optimizer *opt, double *part)
     for (int64_t i = 0; i < opt->n_entries; i++) {
         const fbi_entry *e = opt->entries[i];
         if (fbi_entry_live(e) && !is_reduced(e))
-            part[n++] = fbi_sum_squares(e->t->leaf->grad, opt->ctx->threads);
+            part[n++] = fbi_sum_squares(e->t->leaf->grad, opt->ctx->threads) * e->scale * e->scale;
     }
     return fbi_pairwise(part, n);
 }
 
-static fb_status clip(fb_optimizer *opt, double norm2)
+static fb_status clip(fb_optimizer *opt, double norm2, bool *apply)
 {
     double *part = malloc((size_t)(opt->n_entries + 1) * sizeof *part);
     if (!part)
         return fbi_fail(opt->ctx, FB_E_NOMEM, "fb_optim_step: no memory for the norm");
     opt->grad_norm = sqrt(norm2 + own_norm2(opt, part));
     free(part);
+    if (*apply && !isfinite(opt->grad_norm)) {
+        *apply = false;
+        fbi_skipped(opt->ctx, ++opt->skipped, "the norm of the gradients is %g", opt->grad_norm);
+    }
     double factor = opt->max_norm / (opt->grad_norm + 1e-6);
-    if (factor >= 1)
+    if (!*apply || factor >= 1)
         return FB_OK;
-    for (int64_t i = 0; i < opt->n_entries; i++) /* a NaN norm makes all NaN, as in PyTorch */
+    for (int64_t i = 0; i < opt->n_entries; i++)
         opt->entries[i]->scale *= factor;
     return FB_OK;
 }
@@ -177,6 +204,8 @@ static void spend(fb_optimizer *opt)
             continue;
         if (leaf->state == FBI_GRAD_LIVE)
             leaf->state = FBI_GRAD_SPENT;
+        if (leaf->tally)
+            leaf->tally->spent = true;
         fbi_tensor_unref(leaf->linked);
         leaf->linked = NULL;
     }
@@ -199,13 +228,15 @@ fb_status fb_optim_step(fb_optimizer *opt)
     double norm2 = 0;
     fb_status st = fbi_optim_expand(opt);
     if (!st)
+        st = divide_own(opt, &apply);
+    if (!st)
         st = commit_all(opt, &apply, &norm2);
     if (!st)
         st = check_gradients(opt);
     if (!st)
         st = fbi_optim_allocate(opt, fbi_entry_live);
     if (!st && opt->max_norm > 0)
-        st = clip(opt, norm2);
+        st = clip(opt, norm2, &apply);
     if (st)
         return st;
     if (apply) {

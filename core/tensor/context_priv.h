@@ -57,6 +57,14 @@ typedef struct fbi_backward_hook {
     struct fbi_backward_hook *next;
 } fbi_backward_hook;
 
+/* What the backward that runs counts. */
+typedef struct fbi_pass_count {
+    uint32_t pass; /* number of the backward */
+    bool counted;  /* its loss is a sum over `count` */
+    bool absent;   /* of a micro-batch that contributes nothing */
+    double count;
+} fbi_pass_count;
+
 struct fb_context {
     /* hot: recording */
     fbi_slabs *slabs;
@@ -100,6 +108,7 @@ struct fb_context {
     uint32_t mark; /* of the current graph walk */
     bool in_backward;
     fbi_backward_hook *backward_hooks;
+    fbi_pass_count pass_count;
 
     /* everything else */
     fbi_closer *closers;

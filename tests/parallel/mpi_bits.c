@@ -16,14 +16,15 @@ enum { IN = 12, OUT = 5, STEPS = 8 };
 /* With batch norm: whole leaves of two samples or more. Without: micro-batches, and empty leaves.
  */
 typedef struct recipe {
-    bool norm;
+    bool norm, sums; /* sums: losses are sums, with a count */
     int64_t micro;
     int totals[STEPS];
 } recipe;
 
 static const recipe recipes[] = {
-    {true, 64, {40, 40, 13, 29, 12, 40, 17, 31}},
-    {false, 3, {40, 40, 11, 29, 3, 40, 1, 17}},
+    {true, false, 64, {40, 40, 13, 29, 12, 40, 17, 31}},
+    {false, false, 3, {40, 40, 11, 29, 3, 40, 1, 17}},
+    {false, true, 3, {40, 40, 11, 29, 3, 40, 1, 17}},
 };
 
 typedef struct digest {
@@ -71,16 +72,19 @@ static void make_samples(int step, int64_t begin, int64_t n, float *x, int64_t *
 
 /* A micro-batch: forward and backward of samples of one leaf. */
 static double micro_batch(fb_context *ctx, fb_module *m, fb_optimizer *opt, const fb_batch_info *at,
-                          int64_t begin, int64_t n)
+                          int64_t begin, int64_t n, bool sum)
 {
     FB_SCOPE(ctx);
     float x[64 * IN];
     int64_t y[64];
     make_samples((int)at->step, begin, n, x, y);
     fb_context_batch(ctx, at);
-    fb_tensor *loss = fb_cross_entropy(fb_nn_forward(m, fb_from(ctx, FB_F32, FB_SHAPE(n, IN), x)),
-                                       fb_from(ctx, FB_I64, FB_SHAPE(n), y), NULL);
-    fb_backward(loss);
+    fb_tensor *loss = fb_cross_entropy(
+        fb_nn_forward(m, fb_from(ctx, FB_F32, FB_SHAPE(n, IN), x)),
+        fb_from(ctx, FB_I64, FB_SHAPE(n), y),
+        FB_OPTS(fb_cross_entropy_options, .reduction = sum ? FB_LOSS_SUM : FB_LOSS_MEAN));
+    fb_backward_with(loss, FB_OPTS(fb_backward_options,
+                                   .count = sum ? fb_from(ctx, FB_I64, FB_SCALAR, &n) : NULL));
     fb_optim_step(opt);
     return fb_item(loss) * at->share;
 }
@@ -102,7 +106,7 @@ static void step_of(fb_world *world, fb_module *m, fb_optimizer *opt, int step, 
                                 .first = leaf == first && done == 0,
                                 .last = leaf == end - 1 && done + how->micro >= n,
                                 .share = (double)take / total};
-            micro_batch(ctx, m, opt, &at, begin + done, take ? take : 1);
+            micro_batch(ctx, m, opt, &at, begin + done, take ? take : 1, how->sums);
         }
     }
 }
@@ -158,8 +162,8 @@ static void check_recipe(int shards, const recipe *how)
 
 static void check_ranks(int shards)
 {
-    check_recipe(shards, &recipes[0]);
-    check_recipe(shards, &recipes[1]);
+    for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++)
+        check_recipe(shards, &recipes[i]);
 }
 
 static void four_shards_give_one_digest_on_any_number_of_ranks(void **state)
