@@ -4,9 +4,9 @@
 #include "core/cpu/loop.h"
 
 /* F16 and BF16 are computed in F32. */
-static fb_dtype compute_dtype(const fbi_call *c, int i)
+static fb_dtype compute_dtype(const fb_tensor *t)
 {
-    fb_dtype d = (fb_dtype)c->in[i]->dtype;
+    fb_dtype d = (fb_dtype)t->dtype;
     return d == FB_F16 || d == FB_BF16 ? FB_F32 : d;
 }
 
@@ -163,35 +163,86 @@ static fb_dtype compute_dtype(const fbi_call *c, int i)
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"
 
-/* --- integers: sums, products, extremes; computed in I64, stored in the dtype --- */
-#define INT_ROW(name, f) INNER_B(name, int64_t, _int, f)
-INT_ROW(add, a + b)
-INT_ROW(sub, a - b)
-INT_ROW(mul, a *b)
-INT_ROW(maximum, a > b ? a : b)
-INT_ROW(minimum, a < b ? a : b)
-#define div_int NULL
-#define pow_int NULL
+/* --- integers: in 64 bits, stored in the dtype --- */
 
-static fb_status run_float(const fbi_call *c, int n_in, fbi_inner f32, fbi_inner f64)
+/* As far as int64_t goes; infinite bounds of clamp too. */
+static int64_t whole(double s)
 {
-    fb_dtype d = compute_dtype(c, 0);
+    return s >= 0x1p63 ? INT64_MAX : s < -0x1p63 ? INT64_MIN : (int64_t)s;
+}
+
+static int64_t fbi_ipow(int64_t base, int64_t n)
+{
+    uint64_t b = (uint64_t)base, y = 1;
+    if (n < 0)
+        return base == 1 ? 1 : base == -1 ? (n % 2 ? -1 : 1) : 0;
+    for (; n; n /= 2, b *= b)
+        y *= n % 2 ? b : 1;
+    return (int64_t)y;
+}
+
+#define U(x)         ((uint64_t)(x))
+#define V_IPOW(x, n) (uint64_t) fbi_ipow(x, n)
+#define INNER_I(name, first, scalars, f)                                                   \
+    static void name##_int(void *out, const void *const *in, int64_t n, const void *attrs) \
+    {                                                                                      \
+        (void)attrs;                                                                       \
+        scalars int64_t *o = out;                                                          \
+        const int64_t *p = in[0], *q = in[1];                                              \
+        (void)q;                                                                           \
+        for (int64_t i = 0; i < n; i++) {                                                  \
+            first;                                                                         \
+            o[i] = (int64_t)(f);                                                           \
+        }                                                                                  \
+    }
+#define TWO_SCALARS                                                     \
+    const fbi_attrs_scalars *sc = attrs;                                \
+    const int64_t a = sc ? whole(sc->a) : 0, b = sc ? whole(sc->b) : 0; \
+    (void)a, (void)b;
+#define UNARY_INT(name, f) INNER_I(name, const int64_t x = p[i], TWO_SCALARS, f)
+#define NO_SCALARS
+#define TWO_OPERANDS        const int64_t a = p[i], b = q[i]
+#define BINARY_INT(name, f) INNER_I(name, TWO_OPERANDS, NO_SCALARS, f)
+#include "core/ops/ops_begin.h"
+#include "core/ops/ops.def"
+#include "core/ops/ops_end.h"
+
+static const fbi_inner int_inners[FBI_OP_COUNT] = {
+#define UNARY_INT(name, f) [FBI_OP_##name] = name##_int,
+#define BINARY_INT         UNARY_INT
+#include "core/ops/ops_begin.h"
+#include "core/ops/ops.def"
+#include "core/ops/ops_end.h"
+};
+
+static fb_status run_integers(const fbi_call *c, int n_in)
+{
+    const fbi_attrs_scalars *s = c->op->attrs_bytes ? c->attrs : NULL;
+    const char *dtype = fb_dtype_name((fb_dtype)c->out[0]->dtype);
+    for (int i = 0; i < 2 && s; i++) {
+        double v = i ? s->b : s->a;
+        if (floor(v) != v)
+            return fbi_op_fail(c, FB_E_DTYPE, "%g is no integer and the tensor is %s: convert it",
+                               v, dtype);
+    }
+    if (c->op->op == FBI_OP_pow_scalar && s && s->a < 0)
+        return fbi_op_fail(c, FB_E_ARG, "%s to the negative power %g", dtype, s->a);
+    return fbi_loop(c, n_in, (fb_dtype[]){FB_I64, FB_I64, FB_I64}, int_inners[c->op->op]);
+}
+
+/* Integers become floats on the way where the row has no form for them. */
+static fb_status run_pointwise(const fbi_call *c, int n_in, fbi_inner f32, fbi_inner f64)
+{
+    fb_dtype d = compute_dtype(c->out[0]);
     if (d != FB_F32 && d != FB_F64)
-        return fbi_op_fail(c, FB_E_DTYPE, "has no kernel for %s", fb_dtype_name(d));
+        return run_integers(c, n_in);
     fb_dtype as[4] = {d, d, d, d};
     return fbi_loop(c, n_in, as, d == FB_F32 ? f32 : f64);
 }
 
-static fb_status run_binary(const fbi_call *c, fbi_inner f32, fbi_inner f64, fbi_inner ints)
-{
-    if (fb_dtype_is_float((fb_dtype)c->in[0]->dtype) || !ints)
-        return run_float(c, 2, f32, f64);
-    return fbi_loop(c, 2, (fb_dtype[]){FB_I64, FB_I64, FB_I64}, ints);
-}
-
 static fb_status run_compare(const fbi_call *c, const fbi_inner fn[5])
 {
-    fb_dtype d = compute_dtype(c, 0);
+    fb_dtype d = compute_dtype(c->in[0]);
     int k = d == FB_F32 ? 0 : d == FB_F64 ? 1 : d == FB_I32 ? 2 : d == FB_I64 ? 3 : 4;
     if (k == 4 && d != FB_U8 && d != FB_BOOL) {
         d = FB_I64;
@@ -200,20 +251,18 @@ static fb_status run_compare(const fbi_call *c, const fbi_inner fn[5])
     return fbi_loop(c, 2, (fb_dtype[]){FB_BOOL, d, d}, fn[k]);
 }
 
-#define KERNEL_F(name, n_in)                               \
-    fb_status FBI_KERNEL(name)(const fbi_call *c)          \
-    {                                                      \
-        return run_float(c, n_in, name##_f32, name##_f64); \
+#define KERNEL_F(name, n_in)                                   \
+    fb_status FBI_KERNEL(name)(const fbi_call *c)              \
+    {                                                          \
+        return run_pointwise(c, n_in, name##_f32, name##_f64); \
     }
 #define UNARY(name, ...) KERNEL_F(name, 1) KERNEL_F(name##_bwd, 2) KERNEL_F(name##_bwd2, 2)
 #define UNARY_S          UNARY
-#define BINARY(name, ...)                                         \
-    fb_status FBI_KERNEL(name)(const fbi_call *c)                 \
-    {                                                             \
-        return run_binary(c, name##_f32, name##_f64, name##_int); \
-    }                                                             \
-    KERNEL_F(name##_ga, 3)                                        \
-    KERNEL_F(name##_gb, 3) KERNEL_F(name##_gaa, 3) KERNEL_F(name##_gab, 3) KERNEL_F(name##_gbb, 3)
+#define BINARY(name, ...)  \
+    KERNEL_F(name, 2)      \
+    KERNEL_F(name##_ga, 3) \
+    KERNEL_F(name##_gb, 3) \
+    KERNEL_F(name##_gaa, 3) KERNEL_F(name##_gab, 3) KERNEL_F(name##_gbb, 3)
 #define COMPARE(name, e)                                                                     \
     fb_status FBI_KERNEL(name)(const fbi_call *c)                                            \
     {                                                                                        \

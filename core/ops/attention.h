@@ -20,7 +20,7 @@ typedef struct fb_sdpa_options {
  *
  * A row of which nothing takes part gives zeros.
  *
- * @param q [..., T, D] F32 F64, usually [B, H, T, D]
+ * @param q [..., T, D] of floats, usually [B, H, T, D]
  * @param k [..., S, D]
  * @param v [..., S, E]
  * @return  [..., T, E], or NULL: FB_E_SHAPE, FB_E_DTYPE, FB_E_ARG, FB_E_NOMEM

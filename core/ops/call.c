@@ -185,6 +185,15 @@ static fb_status fbi_inplace_ok(fb_context *ctx, const fbi_opdef *d, fb_tensor *
     return FB_OK;
 }
 
+/* As in PyTorch, a target never takes a value of a higher kind: BOOL, integer, float. */
+static bool fbi_holds(const fb_tensor *target, const fb_tensor *t)
+{
+    if (fb_dtype_is_float((fb_dtype)target->dtype))
+        return true;
+    return !fb_dtype_is_float((fb_dtype)t->dtype) &&
+           (target->dtype != FB_BOOL || t->dtype == FB_BOOL);
+}
+
 fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_in,
                           fb_tensor *const *in)
 {
@@ -202,6 +211,10 @@ fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_
     fb_tensor *arg[4] = {in[0]};
     for (int i = 1; i < n_in && i < 4; i++)
         arg[i] = in[i];
+    if (n_in > 1 && arg[1] && op != FBI_OP_copy && !fbi_holds(in[0], arg[1]))
+        return fbi_fail(ctx, FB_E_DTYPE, "%s: in place, %s does not fit into %s", d->name,
+                        fb_dtype_name((fb_dtype)arg[1]->dtype),
+                        fb_dtype_name((fb_dtype)in[0]->dtype));
     if (n_in > 1 && arg[1]) { /* the other operand adapts to the target */
         if (arg[1]->dtype != in[0]->dtype)
             arg[1] = fbi_cast_to(arg[1], (fb_dtype)in[0]->dtype);

@@ -19,7 +19,7 @@ typedef struct fb_conv_options {
 /**
  * Cross-correlation of images with a bank of filters, plus a bias per output channel.
  *
- * @param x    [N, C, H, W], F32 F64, any strides
+ * @param x    [N, C, H, W] of floats, any strides
  * @param w    [K, C / groups, kh, kw]
  * @param b    [K] or NULL
  * @param opts NULL: stride 1, no padding, no dilation, one group

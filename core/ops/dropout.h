@@ -13,7 +13,7 @@ FB_BEGIN
  * element's row-major index, so it depends neither on threads nor on the layout. The mask is not
  * stored but drawn again in backward. p = 0 returns x.
  *
- * @param x any shape, F32 F64
+ * @param x any shape, floats
  * @param p 0 <= p <= 1
  * @return  like x, or NULL: FB_E_ARG, FB_E_DTYPE, FB_E_NOMEM
  *

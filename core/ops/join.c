@@ -1,6 +1,7 @@
 /* cat and stack: shapes, backward, samples. */
 #include <stdlib.h>
 
+#include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/view.h>
 
@@ -78,9 +79,28 @@ static bool equal_sizes(fb_tensors x, int dim)
     return true;
 }
 
+/* As in PyTorch, inputs of different dtypes are joined in their common one. */
 static fb_tensor *cat_run(const void *site, fb_tensors x, int dim)
 {
-    return fbi_run1(site, FBI_OP_cat, &(fbi_attrs_cat){.dim = dim}, x.n, x.t);
+    fb_dtype wide = fb_dtype_of(x.t[0]);
+    bool same = true;
+    for (int i = 1; i < x.n; i++) {
+        same = same && fb_dtype_of(x.t[i]) == fb_dtype_of(x.t[0]);
+        wide = fb_promote(wide, fb_dtype_of(x.t[i]));
+    }
+    if (same)
+        return fbi_run1(site, FBI_OP_cat, &(fbi_attrs_cat){.dim = dim}, x.n, x.t);
+    fb_tensor **cast = malloc((size_t)x.n * sizeof(*cast)), *y = NULL;
+    if (!cast) {
+        fbi_fail(x.t[0]->ctx, FB_E_NOMEM, "cat: no memory for %d handles", x.n);
+        return NULL;
+    }
+    for (int i = 0; i < x.n; i++)
+        cast[i] = fb_to(x.t[i], wide);
+    if (!x.t[0]->ctx->status)
+        y = fbi_run1(site, FBI_OP_cat, &(fbi_attrs_cat){.dim = dim}, x.n, cast);
+    free(cast);
+    return y;
 }
 
 /* Context of a list, or NULL; with an error where one can be recorded. */

@@ -13,7 +13,7 @@ FB_BEGIN
  * a row and one on the right a column, whose dimension of 1 is dropped from the result. Views of
  * any strides are read as they are.
  *
- * @param a [..., M, K] or [K], F32 F64
+ * @param a [..., M, K] or [K], any dtype but BOOL; integers wrap around
  * @param b [..., K, N] or [K], same dtype
  * @return  NULL: FB_E_SHAPE, FB_E_DTYPE, FB_E_NOMEM
  */
@@ -22,8 +22,8 @@ FB_API FB_USE_RESULT fb_tensor *fb_matmul(fb_tensor *a, fb_tensor *b);
 /**
  * y = x w^T + b: an affine map of the last dimension.
  *
- * @param x [..., in] F32 F64
- * @param w [out, in]
+ * @param x [..., in], any dtype but BOOL
+ * @param w [out, in], same dtype, as b
  * @param b [out] or NULL
  * @return  [..., out], or NULL: FB_E_SHAPE, FB_E_DTYPE, FB_E_NOMEM
  */

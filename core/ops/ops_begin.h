@@ -8,6 +8,12 @@
 #ifndef BINARY
 #define BINARY(...)
 #endif
+#ifndef UNARY_INT
+#define UNARY_INT(...)
+#endif
+#ifndef BINARY_INT
+#define BINARY_INT(...)
+#endif
 #ifndef COMPARE
 #define COMPARE(...)
 #endif

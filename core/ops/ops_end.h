@@ -2,6 +2,8 @@
 #undef UNARY
 #undef UNARY_S
 #undef BINARY
+#undef UNARY_INT
+#undef BINARY_INT
 #undef COMPARE
 #undef OP
 #undef OP_SLOW

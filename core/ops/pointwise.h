@@ -1,6 +1,8 @@
-/* Pointwise operators. Floating inputs of any layout; the result keeps a dense layout. F16 and BF16
- * are computed in F32. Derivatives of first and second order; of third order where composed of
- * others.
+/* Pointwise operators. Inputs of any layout; the result keeps a dense layout. F16 and BF16 are
+ * computed in F32. Integers are kept by neg, relu, abs, square, clamp, add, sub, mul, pow, maximum,
+ * minimum and by add_scalar, mul_scalar, pow_scalar, whose scalar must then be an integer; they
+ * wrap around. Other operators give F32 for integers. Derivatives of first and second order; of
+ * third order where composed of others.
  *
  * With two tensors, shapes are broadcast and dtypes promoted as in PyTorch. Errors: NULL, and the
  * context keeps FB_E_SHAPE or FB_E_DTYPE. Formulas: one row each in ops.def. */
@@ -61,11 +63,11 @@ FB_API FB_USE_RESULT fb_tensor *fb_elu(fb_tensor *x, double alpha);
 /** x, limited to [lo, hi]; gradient 1 on the limits, 0 beyond. */
 FB_API FB_USE_RESULT fb_tensor *fb_clamp(fb_tensor *x, double lo, double hi);
 
-/** a + b; integers too. */
+/** a + b; of BOOL: or. */
 FB_API FB_USE_RESULT fb_tensor *fb_add(fb_tensor *a, fb_tensor *b);
-/** a - b; integers too. */
+/** a - b; not of BOOL. */
 FB_API FB_USE_RESULT fb_tensor *fb_sub(fb_tensor *a, fb_tensor *b);
-/** a * b; integers too. */
+/** a * b; of BOOL: and. */
 FB_API FB_USE_RESULT fb_tensor *fb_mul(fb_tensor *a, fb_tensor *b);
 /** a / b; integers are divided as F32. */
 FB_API FB_USE_RESULT fb_tensor *fb_div(fb_tensor *a, fb_tensor *b);
@@ -87,8 +89,9 @@ FB_API FB_USE_RESULT fb_tensor *fb_ge(fb_tensor *a, fb_tensor *b);
 /** a where cond (BOOL) is true, b elsewhere; all three are broadcast. */
 FB_API FB_USE_RESULT fb_tensor *fb_where(fb_tensor *cond, fb_tensor *a, fb_tensor *b);
 
-/* In place: the second operand takes the target's dtype and is broadcast to its shape. A leaf that
- * requires a gradient, and a view, are refused while recording. */
+/* In place: the second operand is broadcast to the target's shape and takes its dtype, which must
+ * not be of a lower kind (float, integer, BOOL) except in a copy. A leaf that requires a gradient,
+ * and a view, are refused while recording. */
 /** dst := src. */
 FB_API fb_status fb_copy_(fb_tensor *dst, fb_tensor *src);
 FB_API fb_status fb_add_(fb_tensor *a, fb_tensor *b);

@@ -2,15 +2,31 @@
 #include "core/autograd/pass_priv.h"
 #include "core/ops/call_priv.h"
 #include "core/ops/pointwise_priv.h"
+#include "core/ops/sample_priv.h"
+
+/* Whether the row has an integer form, which keeps the dtype; else integers give F32. */
+static bool fbi_keeps_integers(const fbi_opdef *d)
+{
+    static const bool kept[FBI_OP_COUNT] = {
+#define UNARY_INT(name, f) [FBI_OP_##name] = true,
+#define BINARY_INT         UNARY_INT
+#include "core/ops/ops_begin.h"
+#include "core/ops/ops.def"
+#include "core/ops/ops_end.h"
+    };
+    return kept[d->op];
+}
 
 fb_status fbi_infer_unary(fbi_call *c)
 {
-    if (!fb_dtype_is_float((fb_dtype)c->in[0]->dtype)) {
-        fb_status st = fbi_need_float(c, 0);
+    fb_dtype d = (fb_dtype)c->in[0]->dtype;
+    if (!fb_dtype_is_float(d)) {
+        d = fbi_keeps_integers(c->op) ? d : FB_F32;
+        fb_status st = d == FB_BOOL ? fbi_need_numbers(c, 0) : FB_OK;
         if (st)
             return st;
     }
-    return fbi_out_like(c, 0, (fb_dtype)c->in[0]->dtype, c->in[0]);
+    return fbi_out_like(c, 0, d, c->in[0]);
 }
 
 /* Of two operands, the one whose layout the result takes. */
@@ -22,15 +38,12 @@ static const fb_tensor *fbi_layout(const fbi_call *c)
 fb_status fbi_infer_binary(fbi_call *c)
 {
     fb_dtype d = (fb_dtype)c->in[0]->dtype;
-    bool ints = c->op->op == FBI_OP_add || c->op->op == FBI_OP_sub || c->op->op == FBI_OP_mul ||
-                c->op->op == FBI_OP_maximum || c->op->op == FBI_OP_minimum;
-    if (!fb_dtype_is_float(d) && !ints) {
-        for (int i = 0; i < 2; i++) {
-            c->in[i] = fbi_cast_to(c->in[i], FB_F32);
-            if (!c->in[i])
-                return c->ctx->status;
-        }
-        d = FB_F32;
+    if (!fb_dtype_is_float(d)) {
+        d = fbi_keeps_integers(c->op) ? d : FB_F32;
+        bool numbers = c->op->op == FBI_OP_sub || c->op->op == FBI_OP_pow;
+        fb_status st = d == FB_BOOL && numbers ? fbi_need_numbers(c, 0) : FB_OK;
+        if (st)
+            return st;
     }
     return fbi_out_like(c, 0, d, fbi_layout(c));
 }
@@ -241,14 +254,16 @@ fb_status fbi_infer_fill(fbi_call *c)
         .shape = FB_SHAPE(__VA_ARGS__), .lo = (low), .hi = (high) \
     }
 
+/* A row that keeps integers has no form for BOOL. */
 static void fbi_sample_unary(fbi_samples *s, const void *attrs, double lo, double hi)
 {
     fbi_sample_in in[1] = {IN(lo, hi, 3, 5)};
     fbi_sample_add(s, attrs, 1, in);
     in[0].shape = FB_SCALAR;
     fbi_sample_add(s, attrs, 1, in);
-    in[0].dtype = FB_I64;
-    fbi_sample_bad(s, attrs, 1, in, FB_E_DTYPE, "needs F32");
+    in[0].dtype = FB_BOOL;
+    if (fbi_keeps_integers(s->op))
+        fbi_sample_bad(s, attrs, 1, in, FB_E_DTYPE, "input 0 is BOOL; needs numbers");
 }
 
 static void fbi_sample_two(fbi_samples *s, double alo, double ahi, double blo, double bhi)

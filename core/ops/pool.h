@@ -9,7 +9,7 @@ FB_BEGIN
 /**
  * The largest element of each window; NaN wins. Padding is never chosen.
  *
- * @param x    [N, C, H, W] F32 F64
+ * @param x    [N, C, H, W] of floats
  * @param kh   rows of the window; kw its columns
  * @param opts stride 0 is the window's size; padding at most half of the window; NULL: defaults
  * @return     [N, C, OH, OW], OH = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1, or NULL:
