@@ -49,7 +49,7 @@ def cnn():
 
 def gpt():
     from chargpt import GPT
-    return GPT(65, layers=4, heads=4, width=256, context=128)
+    return GPT(256, layers=4, heads=4, width=256, context=128)
 
 
 def resnet18():
@@ -64,7 +64,7 @@ def resnet18():
 WORKLOADS = {
     "mlp": (mlp, lambda: torch.randn(128, 784), 128, 10),
     "cnn": (cnn, lambda: torch.randn(64, 1, 28, 28), 64, 10),
-    "gpt": (gpt, lambda: torch.randint(0, 65, (8, 128)), 8 * 128, 65),
+    "gpt": (gpt, lambda: torch.randint(0, 256, (8, 128)), 8 * 128, 256),
     "resnet18": (resnet18, lambda: torch.randn(32, 3, 32, 32), 32, 10),
 }
 

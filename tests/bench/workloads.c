@@ -34,7 +34,7 @@ static fb_module *open_cnn(fb_context *ctx)
 static fb_module *open_gpt(fb_context *ctx)
 {
     return gpt_open(
-        ctx, &(gpt_config){.layers = 4, .heads = 4, .width = 256, .context = 128, .vocab = 65});
+        ctx, &(gpt_config){.layers = 4, .heads = 4, .width = 256, .context = 128, .vocab = 256});
 }
 
 typedef struct residual {
@@ -198,8 +198,8 @@ int main(int argc, char **argv)
         {.name = "gpt",
          .open = open_gpt,
          .input = FB_SHAPE(8, 128),
-         .tokens = 65,
-         .classes = 65,
+         .tokens = 256,
+         .classes = 256,
          .targets = 8 * 128},
         {.name = "resnet18",
          .open = open_resnet18,
