@@ -12,8 +12,6 @@
 #include "io/checkpoint_priv.h"
 #include "io/file_priv.h"
 
-enum { MAX_LISTED = 4096 };
-
 /* mkdir -p */
 static bool make_folder(const char *path)
 {
@@ -28,20 +26,20 @@ static bool make_folder(const char *path)
     return mkdir(part, 0777) == 0 || errno == EEXIST;
 }
 
-/* Remove what is older than the newest FBI_CHECKPOINT_KEEP, and older folders that never became a
- * checkpoint. */
-static void remove_old(const char *dir, int64_t newest)
+/* Remove what is older than the newest `keep`, and older folders that never became a checkpoint. */
+static void remove_old(const char *dir, int64_t newest, int keep)
 {
-    int64_t *steps = malloc(MAX_LISTED * sizeof *steps);
-    int n = steps ? fbi_checkpoint_list(dir, steps, MAX_LISTED) : 0;
-    int kept = 0;
+    int n, kept = 0;
+    int64_t *steps = fbi_checkpoint_list(dir, &n);
     for (int i = 0; i < n; i++) {
         char path[FBI_CHECKPOINT_PATH];
         fbi_checkpoint_path(dir, steps[i], path, sizeof path);
         if (steps[i] > newest)
             continue; /* another run's: not ours to judge */
-        json_t *root = fbi_manifest_load(path, false, (char[512]){0}, 512);
-        if (root && kept < FBI_CHECKPOINT_KEEP)
+        json_t *root = NULL;
+        if (keep < 0 || kept < keep)
+            root = fbi_manifest_load(path, false, (char[512]){0}, 512);
+        if (root)
             kept++;
         else
             fbi_checkpoint_remove(path);
@@ -55,8 +53,11 @@ static int64_t number_of(const char *dir, fb_state *state)
     int64_t step = fbi_state_step(state);
     if (step >= 0)
         return step;
-    int64_t newest[1];
-    return fbi_checkpoint_list(dir, newest, 1) > 0 ? newest[0] + 1 : 0;
+    int n;
+    int64_t *steps = fbi_checkpoint_list(dir, &n);
+    step = n ? steps[0] + 1 : 0;
+    free(steps);
+    return step;
 }
 
 /* Whether path is a whole checkpoint of exactly this state. */
@@ -78,7 +79,7 @@ static void cannot_make(const char *path)
 }
 
 /* What rank 0 does in a save; failures are warnings. */
-static void save_here(const char *dir, fb_state *state)
+static void save_here(const char *dir, fb_state *state, int ranks, int keep)
 {
     char path[FBI_CHECKPOINT_PATH], text[512] = "";
     int64_t step = number_of(dir, state);
@@ -91,8 +92,8 @@ static void save_here(const char *dir, fb_state *state)
         cannot_make(path);
         return;
     }
-    if (fbi_checkpoint_write(state, path, step, text, sizeof text)) {
-        remove_old(dir, step);
+    if (fbi_checkpoint_write(state, path, step, ranks, text, sizeof text)) {
+        remove_old(dir, step, keep);
         return;
     }
     if (!fb_ok(ctx))
@@ -104,44 +105,124 @@ static void save_here(const char *dir, fb_state *state)
     fbi_checkpoint_remove(path);
 }
 
-fb_status fb_checkpoint_save(fb_world *world, const char *dir, fb_state *state)
+fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_state *state,
+                                  const fb_checkpoint_options *opts)
 {
     fb_context *ctx = fb_world_context(world);
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
         return fb_status_of(ctx);
+    int keep = opts && opts->keep ? opts->keep : FBI_CHECKPOINT_KEEP;
     if (!state || !dir || strlen(dir) > FBI_CHECKPOINT_PATH - 64)
         return fbi_fail(ctx, FB_E_ARG,
                         "checkpoint: a state and a folder with a path of at most %d "
                         "characters are needed",
                         FBI_CHECKPOINT_PATH - 64);
+    if (keep < -1)
+        return fbi_fail(ctx, FB_E_ARG, "checkpoint: keep %d: a number, or -1 for all, is needed",
+                        keep);
     if (fb_world_root(world))
-        save_here(dir, state);
+        save_here(dir, state, fb_world_size(world), keep);
     /* Nobody goes on before the save is done: a rank that ends early must not take rank 0 with it.
      */
     int done = 1;
     return fbi_group_broadcast(fb_world_group(world), "checkpoint", &done, sizeof done, 0);
 }
 
-/* The newest checkpoint that verifies, with a word about newer ones that do not. */
-static bool choose(const char *dir, char *path, size_t size)
+fb_status fb_checkpoint_save(fb_world *world, const char *dir, fb_state *state)
 {
-    int64_t *steps = malloc(MAX_LISTED * sizeof *steps);
-    int n = steps ? fbi_checkpoint_list(dir, steps, MAX_LISTED) : 0;
-    bool found = false;
-    for (int i = 0; !found && i < n; i++) {
-        char text[512], manifest[FBI_CHECKPOINT_PATH + 32];
-        fbi_checkpoint_path(dir, steps[i], path, size);
+    FBI_ENTRY(fb_world_context(world));
+    return fb_checkpoint_save_with(world, dir, state, NULL);
+}
+
+/* --- reading --- */
+
+/* What rank 0 found, and tells. */
+typedef struct found {
+    int32_t status;
+    char path[FBI_CHECKPOINT_PATH]; /* "": nothing to read */
+    char text[512];
+} found;
+
+/* The newest checkpoint that verifies, with a word about newer ones that do not. */
+static void choose(const char *dir, found *f)
+{
+    int n;
+    int64_t *steps = fbi_checkpoint_list(dir, &n);
+    bool good = false;
+    for (int i = 0; !good && i < n; i++) {
+        char manifest[FBI_CHECKPOINT_PATH + 32];
+        fbi_checkpoint_path(dir, steps[i], f->path, sizeof f->path);
         /* One of a newer version is chosen, and then refused by name: going back would lose work.
          */
-        found = fb_checkpoint_verify(path, text, sizeof text) || fbi_manifest_newer(path);
-        snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
+        good =
+            fb_checkpoint_verify(f->path, f->text, sizeof f->text) || fbi_manifest_newer(f->path);
+        snprintf(manifest, sizeof manifest, "%s/manifest.json", f->path);
         struct stat info;
-        if (!found && stat(manifest, &info) == 0)
-            fbi_logline("warning: checkpoint %s is damaged: %s; trying the one before", path, text);
+        if (!good && stat(manifest, &info) == 0)
+            fbi_logline("warning: checkpoint %s is damaged: %s; trying the one before", f->path,
+                        f->text);
     }
+    if (!good)
+        f->path[0] = '\0';
     free(steps);
-    return found;
+}
+
+/* The manifest of rank 0 on every rank. NULL: error is set. */
+static json_t *tell_manifest(fb_group *group, json_t *root)
+{
+    fb_context *ctx = fbi_group_context(group);
+    void *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    size_t bytes = text ? strlen(text) : 0;
+    fb_status st = fbi_group_broadcast_bytes(group, "checkpoint", &text, &bytes, 0);
+    if (!st && !root)
+        root = json_loadb(text, bytes, 0, NULL);
+    if (!st && (!root || !bytes))
+        fbi_fail(ctx, FB_E_NOMEM, "checkpoint: no memory for the manifest");
+    free(text);
+    if (fb_ok(ctx))
+        return root;
+    json_decref(root);
+    return NULL;
+}
+
+/* A resumed run draws on where the other stopped, and says if it cannot have its bits. */
+static void resume_run(fb_world *world, const char *path, json_t *saved)
+{
+    fb_context *ctx = fb_world_context(world);
+    char text[1024];
+    json_t *now = fbi_run_describe(ctx, fb_world_size(world));
+    if (fb_world_root(world) && fbi_run_differs(saved, now, text, sizeof text))
+        fbi_logline("note: checkpoint %s: the run goes on, but not with the bits that it would "
+                    "have had: %s",
+                    path, text);
+    json_decref(now);
+    json_t *draws = json_object_get(saved, "draws");
+    if (draws)
+        ctx->counter = (uint64_t)json_integer_value(draws);
+}
+
+/* Read what rank 0 has found. Collective. */
+static fb_status read_found(fb_world *world, fb_state *state, found *f, bool resuming)
+{
+    fb_context *ctx = fb_world_context(world);
+    fb_group *group = fb_world_group(world);
+    json_t *root = NULL;
+    if (*f->path && !(root = fbi_manifest_load(f->path, false, f->text, sizeof f->text)))
+        f->status = FB_E_IO;
+    fb_status st = fbi_group_broadcast(group, "checkpoint", f, sizeof *f, 0);
+    if (!st && f->status)
+        st = fbi_fail(ctx, (fb_status)f->status, "checkpoint %s: %s", f->path, f->text);
+    if (st || !*f->path)
+        return st;
+    root = tell_manifest(group, root);
+    if (!root)
+        return fb_status_of(ctx);
+    st = fbi_checkpoint_read(state, group, f->path, root);
+    if (!st && resuming)
+        resume_run(world, f->path, json_object_get(root, "run"));
+    json_decref(root);
+    return st;
 }
 
 fb_status fb_checkpoint_load(fb_world *world, const char *path, fb_state *state)
@@ -150,9 +231,12 @@ fb_status fb_checkpoint_load(fb_world *world, const char *path, fb_state *state)
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
         return fb_status_of(ctx);
-    if (!path || !state)
+    if (!path || !*path || !state || strlen(path) >= FBI_CHECKPOINT_PATH)
         return fbi_fail(ctx, FB_E_ARG, "checkpoint: a path and a state are needed");
-    return fbi_checkpoint_read(state, path);
+    found f = {0};
+    if (fb_world_root(world))
+        snprintf(f.path, sizeof f.path, "%s", path);
+    return read_found(world, state, &f, false);
 }
 
 fb_status fb_checkpoint_resume(fb_world *world, const char *dir, fb_state *state)
@@ -161,14 +245,10 @@ fb_status fb_checkpoint_resume(fb_world *world, const char *dir, fb_state *state
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
         return fb_status_of(ctx);
-    if (!state || !dir)
+    if (!state || !dir || strlen(dir) > FBI_CHECKPOINT_PATH - 64)
         return fbi_fail(ctx, FB_E_ARG, "checkpoint: a folder and a state are needed");
-    /* Rank 0 chooses, so that all read the same one whatever their file system shows them. */
-    char path[FBI_CHECKPOINT_PATH] = "";
-    if (fb_world_root(world) && !choose(dir, path, sizeof path))
-        path[0] = '\0';
-    fb_status st = fbi_group_broadcast(fb_world_group(world), "checkpoint", path, sizeof path, 0);
-    if (st || !*path)
-        return st;
-    return fbi_checkpoint_read(state, path);
+    found f = {0};
+    if (fb_world_root(world))
+        choose(dir, &f);
+    return read_found(world, state, &f, true);
 }

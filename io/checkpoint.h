@@ -8,26 +8,38 @@ FB_BEGIN
 
 typedef struct fb_world fb_world;
 
+typedef struct fb_checkpoint_options {
+    int keep; /**< so many newest checkpoints stay, older ones are removed; 0: 2; -1: all */
+} fb_checkpoint_options;
+
 /**
  * Save `state` into dir/step-<number>/: data.h5 with one ordinary dataset per tensor, and
  * manifest.json, which is renamed into place last. A checkpoint exists if and only if its manifest
- * verifies. The newest two are kept. Collective.
+ * verifies. The newest two are kept. Collective; rank 0 writes.
  *
  * A save that fails (a full disk, a folder that is not there) is a warning on stderr, and FB_OK:
  * the run goes on, the earlier checkpoints stay.
  */
 FB_API fb_status fb_checkpoint_save(fb_world *world, const char *dir, fb_state *state);
+/** The same with options; NULL are all defaults. FB_E_ARG for a senseless `keep`. Collective. */
+FB_API fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_state *state,
+                                         const fb_checkpoint_options *opts);
 /**
  * Load the newest checkpoint that verifies; a damaged one is named in a warning and passed over.
- * None is fine: FB_OK, nothing changed. Collective.
+ * None is fine: FB_OK, nothing changed. Collective; rank 0 reads and tells the others.
  *
- * FB_E_SHAPE and FB_E_NOT_FOUND list every entry that does not fit.
+ * FB_E_SHAPE lists every entry that does not fit, and then nothing is changed; FB_E_ARG: the ranks
+ * bring different objects; FB_E_IO; FB_E_USER: a callback of fb_state_add_custom failed.
+ *
+ * If another number of shards, threads, another processor, library or seed means that the run
+ * cannot have the bits that it would have had, a note on stderr says so.
  */
 FB_API fb_status fb_checkpoint_resume(fb_world *world, const char *dir, fb_state *state);
-/** Load one checkpoint, path = dir/step-<number>. Collective. */
+/** Load one checkpoint, path = dir/step-<number>, as the beginning of another run. Errors as in
+ * fb_checkpoint_resume, and FB_E_IO if there is none. Collective. */
 FB_API fb_status fb_checkpoint_load(fb_world *world, const char *path, fb_state *state);
 /** Whether a checkpoint is whole: manifest, files, checksums. Sets no error; says what is wrong in
- * text. */
+ * text, which may be NULL. */
 FB_API bool fb_checkpoint_verify(const char *path, char *text, size_t size);
 /** Path of the newest checkpoint of dir that verifies; false if there is none. */
 FB_API bool fb_checkpoint_latest(const char *dir, char *path, size_t size);

@@ -1,12 +1,8 @@
-#include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include <xxhash.h>
-
-#include <errno.h>
+#include <time.h>
 
 #include "core/tensor/context_priv.h"
 #include "io/checkpoint_priv.h"
@@ -22,46 +18,83 @@ typedef struct writer {
     size_t size;
 } writer;
 
-static bool write_dataset(hid_t file, const fbi_state_entry *e, const void *data)
+/* One entry as a dataset: a tensor, or bytes of the program's own. */
+typedef struct blob {
+    const char *key, *kind; /* kind: dtype in the manifest */
+    fb_dtype dtype;
+    fb_shape shape;
+    const void *data;
+    size_t bytes;
+} blob;
+
+static bool write_dataset(hid_t file, const blob *b)
 {
     fbi_h5_lock();
-    fb_dtype dtype = fb_dtype_of(e->t);
-    hid_t set = fbi_h5_create(file, e->key, dtype, -1, fb_shape_of(e->t));
-    bool good = set >= 0 && fbi_h5_put_text(set, "dtype", fb_dtype_name(dtype));
-    if (good && fb_numel(e->t) > 0)
-        good = H5Dwrite(set, fbi_h5_type(dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    hid_t set = fbi_h5_create(file, b->key, b->dtype, -1, b->shape);
+    bool good = set >= 0 && fbi_h5_put_text(set, "dtype", b->kind);
+    if (good && b->bytes > 0)
+        good = H5Dwrite(set, fbi_h5_type(b->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, b->data) >= 0;
     if (set >= 0)
         good = H5Dclose(set) >= 0 && good;
     fbi_h5_unlock();
     return good;
 }
 
+static fb_status write_blob(writer *w, const blob *b)
+{
+    errno = 0;
+    if (!write_dataset(w->file, b)) {
+        snprintf(w->text, w->size, "%s: %s", b->key,
+                 errno ? strerror(errno) : "HDF5 cannot write it");
+        return FB_E_IO;
+    }
+    char hex[17];
+    fbi_hash_hex(b->data, b->bytes, hex);
+    json_t *shape = json_array();
+    for (int i = 0; i < b->shape.n; i++)
+        json_array_append_new(shape, json_integer(b->shape.d[i]));
+    json_object_set_new(
+        w->tensors, b->key,
+        json_pack("{s:s, s:o, s:s}", "dtype", b->kind, "shape", shape, "xxh3", hex));
+    return FB_OK;
+}
+
 static fb_status write_tensor(writer *w, const fbi_state_entry *e)
 {
-    size_t bytes = (size_t)fb_numel(e->t) * fb_dtype_size(fb_dtype_of(e->t));
-    void *data = malloc(bytes + 1);
+    fb_dtype dtype = fb_dtype_of(e->t);
+    blob b = {.key = e->key,
+              .kind = fb_dtype_name(dtype),
+              .dtype = dtype,
+              .shape = fb_shape_of(e->t),
+              .bytes = (size_t)fb_numel(e->t) * fb_dtype_size(dtype)};
+    void *data = malloc(b.bytes + 1);
     if (!data) {
         snprintf(w->text, w->size, "no memory for a copy of %s", e->key);
         return FB_E_NOMEM;
     }
-    fb_status st = fb_read(e->t, data, bytes);
-    errno = 0;
-    if (!st && !write_dataset(w->file, e, data)) {
-        snprintf(w->text, w->size, "%s: %s", e->key,
-                 errno ? strerror(errno) : "HDF5 cannot write it");
-        st = FB_E_IO;
+    b.data = data;
+    fb_status st = fb_read(e->t, data, b.bytes);
+    st = st ? st : write_blob(w, &b);
+    free(data);
+    return st;
+}
+
+static fb_status write_custom(writer *w, const fbi_state_entry *e)
+{
+    size_t bytes;
+    void *data = fbi_custom_bytes(e->custom, &bytes);
+    if (!data) {
+        snprintf(w->text, w->size, "the program's callback for %s failed, or there is no memory",
+                 e->key);
+        return FB_E_USER;
     }
-    if (!st) {
-        char hex[17];
-        snprintf(hex, sizeof hex, "%016llx", (unsigned long long)XXH3_64bits(data, bytes));
-        json_t *shape = json_array();
-        fb_shape s = fb_shape_of(e->t);
-        for (int i = 0; i < s.n; i++)
-            json_array_append_new(shape, json_integer(s.d[i]));
-        json_object_set_new(w->tensors, e->key,
-                            json_pack("{s:s, s:o, s:s}", "dtype", fb_dtype_name(fb_dtype_of(e->t)),
-                                      "shape", shape, "xxh3", hex));
-    }
+    blob b = {.key = e->key,
+              .kind = FBI_CHECKPOINT_BYTES,
+              .dtype = FB_U8,
+              .shape = FB_SHAPE((int64_t)bytes),
+              .data = data,
+              .bytes = bytes};
+    fb_status st = write_blob(w, &b);
     free(data);
     return st;
 }
@@ -71,6 +104,8 @@ static fb_status write_entry(const fbi_state_entry *e, void *user)
     writer *w = user;
     if (e->t)
         return write_tensor(w, e);
+    if (e->custom)
+        return write_custom(w, e);
     if (e->i) {
         json_object_set_new(w->values, e->key, json_integer(*e->i));
         return FB_OK;
@@ -124,48 +159,37 @@ static bool write_manifest(const char *path, const writer *w, json_t *root)
     return good;
 }
 
-bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, char *text, size_t size)
+static void utc_time(char out[32])
+{
+    time_t now = time(NULL);
+    struct tm parts;
+    gmtime_r(&now, &parts);
+    strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts);
+}
+
+bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, int ranks, char *text,
+                          size_t size)
 {
     writer w = {.file = H5I_INVALID_HID,
                 .tensors = json_object(),
                 .values = json_object(),
                 .text = text,
                 .size = size};
-    char data[FBI_CHECKPOINT_PATH + 32], hash[17];
+    char data[FBI_CHECKPOINT_PATH + 32], hash[17], digest[17], time[32];
     snprintf(data, sizeof data, "%s/%s", path, FBI_CHECKPOINT_DATA);
     int64_t bytes;
-    bool good = write_data(state, data, &w, &bytes, hash);
-    if (!good) {
+    if (!write_data(state, data, &w, &bytes, hash)) {
         json_decref(w.tensors);
         json_decref(w.values);
         return false;
     }
-    fb_context *ctx = fbi_state_context(state);
-    char digest[17];
-    json_t *root =
-        json_pack("{s:i, s:s, s:I, s:s, s:{s:I, s:i, s:i}, s:[{s:s, s:I, s:s}], s:o, s:o}",
-                  "format", FBI_CHECKPOINT_FORMAT, "flambeau", "0.1.0", "step", (json_int_t)step,
-                  "digest", fb_state_digest(state, digest), "run", "seed", (json_int_t)ctx->seed,
-                  "shards", ctx->hooks.shards ? ctx->hooks.shards : 1, "threads", ctx->threads,
-                  "files", "name", FBI_CHECKPOINT_DATA, "bytes", (json_int_t)bytes, "xxh3", hash,
-                  "values", w.values, "tensors", w.tensors);
-    good = root && write_manifest(path, &w, root);
+    utc_time(time);
+    json_t *root = json_pack(
+        "{s:i, s:I, s:s, s:s, s:o, s:[{s:s, s:I, s:s}], s:o, s:o}", "format", FBI_CHECKPOINT_FORMAT,
+        "step", (json_int_t)step, "saved", time, "digest", fb_state_digest(state, digest), "run",
+        fbi_run_describe(fbi_state_context(state), ranks), "files", "name", FBI_CHECKPOINT_DATA,
+        "bytes", (json_int_t)bytes, "xxh3", hash, "values", w.values, "tensors", w.tensors);
+    bool good = root && write_manifest(path, &w, root);
     json_decref(root);
     return good;
-}
-
-void fbi_checkpoint_remove(const char *path)
-{
-    char name[FBI_CHECKPOINT_PATH + 300];
-    snprintf(name, sizeof name, "%s/manifest.json", path);
-    unlink(name);
-    DIR *dir = opendir(path);
-    for (struct dirent *e; dir && (e = readdir(dir));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) {
-            snprintf(name, sizeof name, "%s/%s", path, e->d_name);
-            unlink(name);
-        }
-    if (dir)
-        closedir(dir);
-    rmdir(path);
 }

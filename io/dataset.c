@@ -3,9 +3,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-#include <errno.h>
+/* Shards that may stay open: a quarter of the files that the process may have. */
+static int shards_at_once(void)
+{
+    enum { LEAST = 4, MOST = 4096 };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur / 4 > MOST)
+        return MOST;
+    return limit.rlim_cur / 4 < LEAST ? LEAST : (int)(limit.rlim_cur / 4);
+}
 
 static bool check_field(fb_context *ctx, const char *path, const fb_dataset_field *f)
 {
@@ -58,6 +67,7 @@ fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_
         return NULL;
     }
     ds->ctx = ctx;
+    ds->max_open = shards_at_once();
     snprintf(ds->path, sizeof ds->path, "%s", path);
     ds->n_fields = n_fields;
     for (int i = 0; i < n_fields; i++) {
@@ -72,13 +82,14 @@ fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_
 void fbi_dataset_free(void *object)
 {
     fb_dataset *ds = object;
+    fbi_dataset_writer_free(ds);
     for (int i = 0; i < ds->n_shards; i++) {
-        if (ds->shards[i].fd >= 0)
-            close(ds->shards[i].fd);
+        int fd = atomic_load(&ds->shards[i].fd);
+        if (fd >= 0)
+            close(fd);
         for (int f = 0; f < ds->n_fields; f++)
             free(ds->shards[i].held[f]);
     }
-    fbi_dataset_writer_free(ds->writer);
     free(ds->shards);
     free(ds);
 }
@@ -139,87 +150,4 @@ void fbi_dataset_beside(const fb_dataset *ds, const char *name, char *out)
 fb_shape fbi_dataset_deliver_shape(const fb_dataset_field *field)
 {
     return field->deliver.n ? field->deliver : field->shape;
-}
-
-/* The shard that holds a sample: shards but the last are equally long in practice, so try there
- * first. */
-static const fbi_shard *shard_of(const fb_dataset *ds, int64_t index)
-{
-    int64_t guess = index / ds->shards[0].n;
-    if (guess >= ds->n_shards)
-        guess = ds->n_shards - 1;
-    while (index < ds->shards[guess].begin)
-        guess--;
-    while (index >= ds->shards[guess].begin + ds->shards[guess].n)
-        guess++;
-    return &ds->shards[guess];
-}
-
-static bool read_fully(int fd, char *out, size_t bytes, int64_t at)
-{
-    while (bytes) {
-        ssize_t got = pread(fd, out, bytes, (off_t)at);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false;
-        out += got;
-        at += got;
-        bytes -= (size_t)got;
-    }
-    return true;
-}
-
-fb_status fbi_dataset_fetch(const fb_dataset *ds, int64_t index, void *const *out, char *text,
-                            size_t text_bytes)
-{
-    if (ds->read) {
-        int rc = ds->read(ds->user, index, out);
-        if (!rc)
-            return FB_OK;
-        snprintf(text, text_bytes,
-                 "dataset (custom): the read callback failed with %d at sample %lld", rc,
-                 (long long)index);
-        return FB_E_USER;
-    }
-    const fbi_shard *shard = shard_of(ds, index);
-    for (int f = 0; f < ds->n_fields; f++) {
-        if (shard->held[f]) {
-            memcpy(out[f], shard->held[f] + (size_t)(index - shard->begin) * ds->bytes[f],
-                   ds->bytes[f]);
-            continue;
-        }
-        int64_t at = shard->at[f] + (index - shard->begin) * (int64_t)ds->bytes[f];
-        errno = 0;
-        if (read_fully(shard->fd, out[f], ds->bytes[f], at))
-            continue;
-        snprintf(text, text_bytes,
-                 "dataset %s: shard %s: cannot read sample %lld: %s; was the file "
-                 "changed during the run?",
-                 ds->path, shard->name, (long long)index,
-                 errno ? strerror(errno) : "the file ends too early");
-        return FB_E_IO;
-    }
-    return FB_OK;
-}
-
-fb_status fbi_dataset_hold(fb_dataset *ds)
-{
-    enum { MOST = 64 << 20 };
-    for (int f = 0; f < ds->n_fields; f++) {
-        if (ds->size > (int64_t)(MOST / ds->bytes[f]))
-            continue;
-        for (int s = 0; s < ds->n_shards; s++) {
-            fbi_shard *shard = &ds->shards[s];
-            size_t bytes = (size_t)shard->n * ds->bytes[f];
-            shard->held[f] = malloc(bytes);
-            if (!shard->held[f])
-                return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory for field %s", ds->path,
-                                ds->names[f]);
-            if (!read_fully(shard->fd, shard->held[f], bytes, shard->at[f]))
-                return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s: cannot read field %s: %s",
-                                ds->path, shard->name, ds->names[f], strerror(errno));
-        }
-    }
-    return FB_OK;
 }

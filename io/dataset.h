@@ -6,6 +6,7 @@
 
 FB_BEGIN
 
+typedef struct fb_group fb_group;
 typedef struct fb_dataset fb_dataset;
 
 #define FB_MAX_FIELDS 16
@@ -25,22 +26,35 @@ typedef struct fb_dataset_options {
 
 /**
  * Start writing a dataset: the head `path` (name.h5) and shards name-<id>-00000.h5 beside it.
- * The head is written by fb_dataset_finish; before that the dataset does not exist. One process.
+ * The head is written by fb_dataset_finish; before that the dataset does not exist, and an earlier
+ * one of this path can be read. One process at a time. FB_E_ARG, FB_E_DTYPE, FB_E_SHAPE,
+ * FB_E_NOMEM.
  */
 FB_API FB_USE_RESULT fb_dataset *fb_dataset_create(fb_context *ctx, const char *path,
                                                    const fb_dataset_field *fields, int n_fields,
                                                    const fb_dataset_options *opts);
-/** Append n samples: values[f] points to n * samples of field f, row-major, in the stored dtype. */
+/** Append n samples: values[f] points to n samples of field f, row-major, in the stored dtype.
+ * FB_E_ARG, FB_E_STATE, FB_E_IO: a shard cannot be written, e.g. the disk is full. */
 FB_API fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values);
-/** Write the last shard and the head. FB_E_ARG for a dataset without samples. */
+/**
+ * Write the last shard and the head, then remove the shards of an earlier dataset of this path. A
+ * dataset that is closed without it leaves nothing behind. FB_E_ARG without samples, FB_E_STATE,
+ * FB_E_IO.
+ */
 FB_API fb_status fb_dataset_finish(fb_dataset *ds);
 
 /**
- * Open a dataset for reading. Every shard is checked for presence, size and identity. Fields of up
- * to 64 MiB in all are read into memory now, others sample by sample.
+ * Open a dataset for reading, on this process. Every shard is checked for presence, size and
+ * identity. Fields of up to 64 MiB in all are read into memory now, others sample by sample.
  * FB_E_NOT_FOUND, FB_E_IO with the file and what is wrong with it.
  */
 FB_API FB_USE_RESULT fb_dataset *fb_dataset_open(fb_context *ctx, const char *path);
+/**
+ * The same for all ranks of a group: rank 0 looks at the files and tells the others, which saves a
+ * parallel file system from as many openings as ranks times shards. Collective. On failure every
+ * rank gets the error, with the rank that it happened on.
+ */
+FB_API FB_USE_RESULT fb_dataset *fb_dataset_open_shared(fb_group *group, const char *path);
 
 /** Fills one sample: out[f] is where field f goes. Called from the loader's thread. 0: good. */
 typedef int (*fb_dataset_read)(void *user, int64_t index, void *const *out);

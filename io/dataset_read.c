@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,7 +150,7 @@ static bool locate(fb_dataset *ds, fbi_shard *shard, const char *path, char *tex
     return good;
 }
 
-static fb_status open_shard(fb_dataset *ds, fbi_shard *shard)
+static fb_status check_shard(fb_dataset *ds, fbi_shard *shard)
 {
     const char *what = "copy it again or run \"flambeau data check\"";
     char path[FBI_PATH_BYTES], text[256] = "";
@@ -161,9 +160,8 @@ static fb_status open_shard(fb_dataset *ds, fbi_shard *shard)
                         "refused",
                         ds->path, shard->name);
     fbi_dataset_beside(ds, shard->name, path);
-    shard->fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat info;
-    if (shard->fd < 0 || fstat(shard->fd, &info))
+    if (stat(path, &info))
         return fbi_fail(ds->ctx, FB_E_NOT_FOUND, "dataset %s: shard %s: %s: %s", ds->path,
                         shard->name, strerror(errno), what);
     if (info.st_size != shard->bytes)
@@ -188,7 +186,7 @@ static fb_status read_shards(fb_dataset *ds, const char *text)
     int64_t begin = 0;
     for (size_t i = 0; !st && i < n; i++) {
         fbi_shard *shard = &ds->shards[ds->n_shards++];
-        shard->fd = -1;
+        atomic_init(&shard->fd, -1);
         const char *name = "", *hash = "";
         json_int_t samples = 0, bytes = 0;
         if (json_unpack(json_array_get(list, i), "{s:s, s:I, s:I, s:s}", "name", &name, "samples",
@@ -204,7 +202,7 @@ static fb_status read_shards(fb_dataset *ds, const char *text)
         shard->bytes = bytes;
         shard->begin = begin;
         begin += samples;
-        st = open_shard(ds, shard);
+        st = check_shard(ds, shard);
     }
     json_decref(root);
     if (!st && begin != ds->size)
@@ -214,11 +212,8 @@ static fb_status read_shards(fb_dataset *ds, const char *text)
     return st;
 }
 
-fb_dataset *fb_dataset_open(fb_context *ctx, const char *path)
+fb_dataset *fbi_dataset_open_here(fb_context *ctx, const char *path)
 {
-    FBI_ENTRY(ctx);
-    if (!fbi_enter(ctx))
-        return NULL;
     if (!path) {
         fbi_fail(ctx, FB_E_ARG, "dataset: path is NULL");
         return NULL;
@@ -250,10 +245,19 @@ free_head:
     return ds;
 }
 
+fb_dataset *fb_dataset_open(fb_context *ctx, const char *path)
+{
+    FBI_ENTRY(ctx);
+    return fbi_enter(ctx) ? fbi_dataset_open_here(ctx, path) : NULL;
+}
+
 fb_status fb_dataset_check(fb_dataset *ds)
 {
     if (!ds)
         return FB_E_ARG;
+    FBI_ENTRY(ds->ctx);
+    if (!fbi_enter(ds->ctx))
+        return fb_status_of(ds->ctx);
     for (int s = 0; s < ds->n_shards; s++) {
         char path[FBI_PATH_BYTES], hash[17];
         fbi_dataset_beside(ds, ds->shards[s].name, path);

@@ -1,3 +1,5 @@
+#include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,12 +9,11 @@
 #include <jansson.h>
 #include <xxhash.h>
 
-#include <errno.h>
-
 #include "io/dataset_priv.h"
+#include "io/file_priv.h"
 #include "io/h5_priv.h"
 
-enum { SHARD_BYTES = 64 << 20 };
+enum { SHARD_BYTES = 64 << 20, MOST_STEM = FBI_NAME_BYTES - 32 };
 
 /* One shard's samples are held in memory, so that a shard file is written once, with its right
  * size. */
@@ -21,13 +22,38 @@ struct fbi_dataset_writer {
     char *rows[FB_MAX_FIELDS];
 };
 
-void fbi_dataset_writer_free(fbi_dataset_writer *w)
+static void free_writer(fb_dataset *ds)
 {
-    if (!w)
+    for (int f = 0; f < ds->n_fields; f++)
+        free(ds->writer->rows[f]);
+    free(ds->writer);
+    ds->writer = NULL;
+}
+
+void fbi_dataset_writer_free(fb_dataset *ds)
+{
+    if (!ds->writer)
         return;
-    for (int f = 0; f < FB_MAX_FIELDS; f++)
-        free(w->rows[f]);
-    free(w);
+    for (int s = 0; s < ds->n_shards; s++) {
+        char path[FBI_PATH_BYTES];
+        fbi_dataset_beside(ds, ds->shards[s].name, path);
+        unlink(path);
+    }
+    free_writer(ds);
+}
+
+/* Name of the head without its folder. */
+static const char *base_of(const fb_dataset *ds)
+{
+    const char *slash = strrchr(ds->path, '/');
+    return slash ? slash + 1 : ds->path;
+}
+
+/* How much of the head's name is left without ".h5": shards begin with it. */
+static int stem_of(const fb_dataset *ds)
+{
+    const char *base = base_of(ds), *dot = strrchr(base, '.');
+    return (int)(dot && !strcmp(dot, ".h5") ? (size_t)(dot - base) : strlen(base));
 }
 
 /* Tells this dataset's shards from others of the same name. */
@@ -41,6 +67,27 @@ static void make_id(fb_dataset *ds)
     snprintf(ds->id, sizeof ds->id, "%08x", (unsigned)XXH3_64bits(seed, (size_t)n));
 }
 
+/* Memory for the samples of one shard; 0: as many as make SHARD_BYTES. */
+static bool make_room(fb_dataset *ds, int64_t samples)
+{
+    fbi_dataset_writer *w = ds->writer = calloc(1, sizeof *w);
+    if (!w)
+        return false;
+    size_t sample = 0;
+    for (int f = 0; f < ds->n_fields; f++)
+        sample += ds->bytes[f];
+    if (!samples)
+        samples = sample < SHARD_BYTES ? (int64_t)(SHARD_BYTES / sample) : 1;
+    w->capacity = samples;
+    for (int f = 0; f < ds->n_fields; f++) {
+        size_t bytes;
+        if (__builtin_mul_overflow((size_t)samples, ds->bytes[f], &bytes) ||
+            !(w->rows[f] = malloc(bytes)))
+            return false;
+    }
+    return true;
+}
+
 fb_dataset *fb_dataset_create(fb_context *ctx, const char *path, const fb_dataset_field *fields,
                               int n_fields, const fb_dataset_options *opts)
 {
@@ -51,36 +98,19 @@ fb_dataset *fb_dataset_create(fb_context *ctx, const char *path, const fb_datase
     if (!ds)
         return NULL;
     make_id(ds);
-    size_t sample = 0;
-    for (int f = 0; f < n_fields; f++)
-        sample += ds->bytes[f];
-    fbi_dataset_writer *w = ds->writer = calloc(1, sizeof *w);
-    if (w)
-        w->capacity = opts && opts->shard_samples > 0 ? opts->shard_samples
-                      : sample < SHARD_BYTES          ? (int64_t)(SHARD_BYTES / sample)
-                                                      : 1;
-    for (int f = 0; w && f < n_fields; f++) {
-        w->rows[f] = malloc((size_t)w->capacity * ds->bytes[f]);
-        if (!w->rows[f])
-            w = NULL;
-    }
-    if (!w) {
+    int64_t samples = opts ? opts->shard_samples : 0;
+    if (stem_of(ds) > MOST_STEM || samples < 0)
+        fbi_fail(ctx, FB_E_ARG,
+                 "dataset %s: a name of at most %d characters and a positive number of samples a "
+                 "shard are needed, got %lld",
+                 path, MOST_STEM, (long long)samples);
+    else if (!make_room(ds, samples))
         fbi_fail(ctx, FB_E_NOMEM,
                  "dataset %s: no memory for one shard; ask for fewer samples a shard", path);
-        fb_dataset_close(ds);
-        return NULL;
-    }
-    return ds;
-}
-
-/* Name without folder and ".h5". */
-static void stem_of(const fb_dataset *ds, char *out, size_t size)
-{
-    const char *slash = strrchr(ds->path, '/');
-    snprintf(out, size, "%s", slash ? slash + 1 : ds->path);
-    char *dot = strrchr(out, '.');
-    if (dot && !strcmp(dot, ".h5"))
-        *dot = '\0';
+    else
+        return ds;
+    fb_dataset_close(ds);
+    return NULL;
 }
 
 static fb_status write_failed(fb_dataset *ds, const char *file)
@@ -110,10 +140,13 @@ static fb_status write_shard(fb_dataset *ds)
         return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
     ds->shards = shards;
     fbi_shard *shard = &shards[ds->n_shards];
-    *shard = (fbi_shard){.begin = ds->size - w->n, .n = w->n, .fd = -1};
-    char stem[FBI_NAME_BYTES - 32], path[FBI_PATH_BYTES];
-    stem_of(ds, stem, sizeof stem);
-    snprintf(shard->name, sizeof shard->name, "%s-%s-%05d.h5", stem, ds->id, ds->n_shards);
+    memset(shard, 0, sizeof *shard);
+    shard->begin = ds->size - w->n;
+    shard->n = w->n;
+    atomic_init(&shard->fd, -1);
+    char path[FBI_PATH_BYTES];
+    snprintf(shard->name, sizeof shard->name, "%.*s-%s-%05d.h5", stem_of(ds), base_of(ds), ds->id,
+             ds->n_shards);
     fbi_dataset_beside(ds, shard->name, path);
 
     errno = 0;
@@ -121,12 +154,16 @@ static fb_status write_shard(fb_dataset *ds)
     hid_t file = fbi_h5_memory();
     bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset shard") &&
                 fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
-                fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_int(file, "begin", shard->begin);
+                fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_text(file, "head", base_of(ds)) &&
+                fbi_h5_put_int(file, "begin", shard->begin);
     for (int f = 0; good && f < ds->n_fields; f++)
         good = write_field(ds, file, f);
     fbi_h5_unlock();
-    if (!fbi_h5_save(file, path, &shard->bytes, shard->hash) || !good)
-        return write_failed(ds, path);
+    if (!fbi_h5_save(file, path, &shard->bytes, shard->hash) || !good) {
+        fb_status st = write_failed(ds, path);
+        unlink(path);
+        return st;
+    }
     ds->n_shards++;
     w->n = 0;
     return FB_OK;
@@ -143,6 +180,9 @@ fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values
     if (!w)
         return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading",
                         ds->path);
+    if (n < 0 || !values)
+        return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: cannot append %lld samples%s", ds->path,
+                        (long long)n, values ? "" : " of NULL");
     for (int64_t done = 0; done < n;) {
         int64_t some = n - done < w->capacity - w->n ? n - done : w->capacity - w->n;
         for (int f = 0; f < ds->n_fields; f++)
@@ -228,6 +268,94 @@ static bool write_text(hid_t file, const char *name, const char *text)
     return good;
 }
 
+/* Whether `name` is a shard's of this head, of another id than ours. */
+static bool is_stale(const fb_dataset *ds, const char *name)
+{
+    int stem = stem_of(ds), number = 0, end = 0;
+    char id[9], path[FBI_PATH_BYTES], kind[32], head[FBI_NAME_BYTES];
+    if (strncmp(name, base_of(ds), (size_t)stem) ||
+        sscanf(name + stem, "-%8[0-9a-f]-%d.h5%n", id, &number, &end) != 2 || !end ||
+        name[stem + end] || !strcmp(id, ds->id))
+        return false;
+    /* Only what says itself that it is one. */
+    fbi_dataset_beside(ds, name, path);
+    fbi_h5_lock();
+    hid_t file = fbi_h5_open(path);
+    bool ours = file >= 0 && fbi_h5_get_text(file, "flambeau", kind, sizeof kind) &&
+                !strcmp(kind, "dataset shard") &&
+                fbi_h5_get_text(file, "head", head, sizeof head) && !strcmp(head, base_of(ds));
+    if (file >= 0)
+        H5Fclose(file);
+    fbi_h5_unlock();
+    return ours;
+}
+
+/* Remove the shards of an earlier dataset of this path, and of imports that were killed. */
+static void remove_stale(fb_dataset *ds)
+{
+    char path[FBI_PATH_BYTES];
+    fbi_dataset_beside(ds, ".", path);
+    DIR *dir = opendir(path);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (is_stale(ds, e->d_name)) {
+            fbi_dataset_beside(ds, e->d_name, path);
+            unlink(path);
+        }
+    if (dir)
+        closedir(dir);
+}
+
+/* Another process that wrote to the same path meanwhile took our shards for old ones. */
+static fb_status check_shards(fb_dataset *ds)
+{
+    char path[FBI_PATH_BYTES];
+    for (int s = 0; s < ds->n_shards; s++) {
+        fbi_dataset_beside(ds, ds->shards[s].name, path);
+        if (access(path, R_OK))
+            return fbi_fail(ds->ctx, FB_E_IO,
+                            "dataset %s: shard %s has gone: is another program writing the same "
+                            "dataset?",
+                            ds->path, ds->shards[s].name);
+    }
+    return FB_OK;
+}
+
+/* The head, in memory. */
+static hid_t build_head(fb_dataset *ds, const char *shards)
+{
+    fbi_h5_lock();
+    hid_t file = fbi_h5_memory();
+    bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset") &&
+                fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
+                fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_int(file, "samples", ds->size) &&
+                write_text(file, "flambeau_shards", shards);
+    for (int f = 0; good && f < ds->n_fields; f++)
+        good = write_virtual(ds, file, f);
+    if (!good && file >= 0) {
+        H5Fclose(file);
+        file = H5I_INVALID_HID;
+    }
+    fbi_h5_unlock();
+    return file;
+}
+
+/* The head is what makes the dataset exist, so it is renamed into place last. */
+static bool put_head(fb_dataset *ds, const char *shards)
+{
+    char part[FBI_PATH_BYTES], folder[FBI_PATH_BYTES], hash[17];
+    fbi_dataset_beside(ds, ".", folder);
+    snprintf(part, sizeof part, "%.*s.part", FBI_PATH_BYTES - 8, ds->path);
+    int64_t bytes;
+    errno = 0;
+    if (fbi_h5_save(build_head(ds, shards), part, &bytes, hash) && !rename(part, ds->path) &&
+        fbi_file_sync(folder))
+        return true;
+    int why = errno;
+    unlink(part);
+    errno = why;
+    return false;
+}
+
 fb_status fb_dataset_finish(fb_dataset *ds)
 {
     if (!ds)
@@ -241,36 +369,17 @@ fb_status fb_dataset_finish(fb_dataset *ds)
     if (ds->size == 0)
         return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: no samples were appended", ds->path);
     fb_status st = ds->writer->n ? write_shard(ds) : FB_OK;
-    char *text = st ? NULL : shards_text(ds);
-    if (st || !text)
-        return st ? st : fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
-
-    char part[FBI_PATH_BYTES];
-    if (snprintf(part, sizeof part, "%s.part", ds->path) >= (int)sizeof part) {
-        free(text);
-        return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: the path is too long", ds->path);
-    }
-    errno = 0;
-    fbi_h5_lock();
-    hid_t file = fbi_h5_memory();
-    bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset") &&
-                fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
-                fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_int(file, "samples", ds->size) &&
-                write_text(file, "flambeau_shards", text);
-    for (int f = 0; good && f < ds->n_fields; f++)
-        good = write_virtual(ds, file, f);
-    fbi_h5_unlock();
-    free(text);
-    int64_t bytes;
-    char hash[17];
-    good = fbi_h5_save(file, part, &bytes, hash) && good;
-    /* The head is what makes the dataset exist, so it is renamed into place last. */
-    if (!good || rename(part, ds->path)) {
-        st = write_failed(ds, ds->path);
-        unlink(part);
+    st = st ? st : check_shards(ds);
+    if (st)
         return st;
-    }
-    fbi_dataset_writer_free(ds->writer);
-    ds->writer = NULL;
+    char *text = shards_text(ds);
+    if (!text)
+        return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
+    bool good = put_head(ds, text);
+    free(text);
+    if (!good)
+        return write_failed(ds, ds->path);
+    free_writer(ds);
+    remove_stale(ds);
     return FB_OK;
 }

@@ -1,8 +1,12 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include <flambeau/core/ops/create.h>
 
+#include "comm/group_priv.h"
 #include "core/tensor/device_priv.h"
 #include "io/loader_priv.h"
 
@@ -27,73 +31,153 @@ void fb_loader_close(fb_loader *l)
     loader_free(l);
 }
 
-fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_options *opts)
+/* Options with their defaults, checked against the dataset. */
+static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_options *o)
 {
     if (!ds)
-        return NULL;
+        return fbi_fail(ctx, FB_E_ARG, "loader: the dataset is NULL");
+    if (ds->writer)
+        return fbi_fail(ctx, FB_E_STATE,
+                        "loader: dataset %s is being written: finish it, then open it", ds->path);
+    if (!o->global_batch)
+        o->global_batch = DEFAULT_BATCH;
+    if (o->global_batch < 0 || o->micro_batch < 0 || o->prefetch < 0 || o->limit < 0)
+        return fbi_fail(ctx, FB_E_ARG,
+                        "loader: batch %lld, micro-batch %lld, limit %lld and prefetch %d must not "
+                        "be negative",
+                        (long long)o->global_batch, (long long)o->micro_batch, (long long)o->limit,
+                        o->prefetch);
+    o->limit = o->limit && o->limit < ds->size ? o->limit : ds->size;
+    o->seed = o->seed ? o->seed : ctx->seed;
+    if (o->global_batch > o->limit)
+        return fbi_fail(ctx, FB_E_ARG,
+                        "loader: a batch of %lld is larger than dataset %s with its %lld samples: "
+                        "ask for a smaller batch",
+                        (long long)o->global_batch, ds->path, (long long)o->limit);
+    return FB_OK;
+}
+
+/* What every rank must give alike, or some samples are seen twice and others never. */
+enum { AGREED = 9 };
+static const char *const agreed_names[AGREED] = {"dataset (number of samples)",
+                                                 "dataset (id)",
+                                                 "dataset (fields)",
+                                                 "global_batch",
+                                                 "micro_batch",
+                                                 "shuffle",
+                                                 "drop_last",
+                                                 "limit",
+                                                 "seed"};
+
+static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, int64_t v[AGREED])
+{
+    uint64_t fields = 0;
+    for (int f = 0; f < ds->n_fields; f++) {
+        const int64_t what[2] = {ds->fields[f].dtype, (int64_t)ds->bytes[f]};
+        fields = XXH3_64bits_withSeed(ds->names[f], strlen(ds->names[f]), fields);
+        fields = XXH3_64bits_withSeed(what, sizeof what, fields);
+    }
+    const int64_t values[AGREED] = {ds->size,        (int64_t)XXH3_64bits(ds->id, sizeof ds->id),
+                                    (int64_t)fields, o->global_batch,
+                                    o->micro_batch,  o->shuffle,
+                                    o->drop_last,    o->limit,
+                                    (int64_t)o->seed};
+    memcpy(v, values, sizeof values);
+}
+
+static fb_status compare(fb_group *group, const int64_t (*all)[AGREED])
+{
+    for (int r = 1; r < group->size; r++)
+        for (int i = 0; i < AGREED; i++) {
+            char who[96], values[64] = "";
+            if (all[r][i] == all[0][i])
+                continue;
+            if (i != 1 && i != 2) /* hashes tell nobody anything */
+                snprintf(values, sizeof values, ": %lld and %lld", (long long)all[r][i],
+                         (long long)all[0][i]);
+            return fbi_fail(fbi_group_context(group), FB_E_ARG,
+                            "loader: %s and rank %d do not have the same %s%s",
+                            fbi_rank_text(group->world, group->ranks[r], who, sizeof who),
+                            group->ranks[0], agreed_names[i], values);
+        }
+    return FB_OK;
+}
+
+/* All ranks say what they have; a failure of one is told to all. */
+static fb_status agree(fb_group *group, const fb_dataset *ds, const fb_loader_options *o,
+                       fb_status mine)
+{
+    fb_status st = fbi_group_agree(group, "loader", mine);
+    if (st || group->size == 1)
+        return st;
+    int64_t values[AGREED], (*all)[AGREED] = malloc((size_t)group->size * sizeof *all);
+    if (!all)
+        return fbi_fail(ds->ctx, FB_E_NOMEM, "loader: no memory");
+    agreed_values(ds, o, values);
+    st = fbi_group_gather(group, "loader", values, sizeof values, all);
+    st = st ? st : compare(group, all);
+    free(all);
+    return st;
+}
+
+static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, bool shared)
+{
     fb_context *ctx = ds->ctx;
-    FBI_ENTRY(ctx);
-    if (!fbi_enter(ctx))
-        return NULL;
-    fb_loader_options o = opts ? *opts : (fb_loader_options){0};
-    if (!o.global_batch)
-        o.global_batch = DEFAULT_BATCH;
-    if (o.global_batch < 0 || o.micro_batch < 0 || o.prefetch < 0 || o.limit < 0) {
-        fbi_fail(ctx, FB_E_ARG,
-                 "loader: batch %lld, micro-batch %lld, limit %lld and prefetch %d must not "
-                 "be negative",
-                 (long long)o.global_batch, (long long)o.micro_batch, (long long)o.limit,
-                 o.prefetch);
-        return NULL;
-    }
-    int64_t size = o.limit && o.limit < ds->size ? o.limit : ds->size;
-    if (o.global_batch > size) {
-        fbi_fail(ctx, FB_E_ARG,
-                 "loader: a batch of %lld is larger than dataset %s with its %lld samples: "
-                 "ask for a smaller batch",
-                 (long long)o.global_batch, ds->path, (long long)size);
-        return NULL;
-    }
-    if (ds->writer) {
-        fbi_fail(ctx, FB_E_STATE, "loader: dataset %s is being written: finish it, then open it",
-                 ds->path);
-        return NULL;
-    }
-    bool shared = group && ctx->hooks.shards > 0;
     fb_loader *l = calloc(1, sizeof *l);
     if (!l)
-        goto no_memory;
+        return NULL;
     l->ctx = ctx;
     l->ds = ds;
-    l->shuffle = o.shuffle;
-    l->seed = o.seed ? o.seed : ctx->seed;
-    l->n_slots = o.prefetch ? o.prefetch : DEFAULT_PREFETCH;
-    l->plan = (fbi_plan){.size = size,
-                         .batch = o.global_batch,
-                         .micro = o.micro_batch,
+    l->shuffle = o->shuffle;
+    l->seed = o->seed;
+    l->n_slots = o->prefetch ? o->prefetch : DEFAULT_PREFETCH;
+    l->plan = (fbi_plan){.size = o->limit,
+                         .batch = o->global_batch,
+                         .micro = o->micro_batch,
                          .leaves = shared ? ctx->hooks.shards : 1,
                          .first_leaf = shared ? ctx->hooks.first_leaf : 0,
                          .n_leaves = shared ? ctx->hooks.n_leaves : 1,
-                         .drop_last = o.drop_last};
+                         .drop_last = o->drop_last};
     l->indices = malloc((size_t)fbi_plan_largest(&l->plan) * sizeof(int64_t));
-    if (!l->indices || fbi_prefetch_open(l) || fbi_context_adopt(ctx, l, loader_free)) {
-        loader_free(l);
-        goto no_memory;
-    }
-    return l;
-
-no_memory:
-    fbi_fail(ctx, FB_E_NOMEM, "loader: no memory for batches of %lld samples of %s",
-             (long long)o.global_batch, ds->path);
+    if (l->indices && !fbi_prefetch_open(l) && !fbi_context_adopt(ctx, l, loader_free))
+        return l;
+    loader_free(l);
     return NULL;
+}
+
+fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_options *opts)
+{
+    fb_context *ctx = group ? fbi_group_context(group) : ds ? ds->ctx : NULL;
+    if (!ctx)
+        return NULL;
+    FBI_ENTRY(ctx);
+    fb_loader_options o = opts ? *opts : (fb_loader_options){0};
+    fb_status st = fbi_enter(ctx) ? check_options(ctx, ds, &o) : fb_status_of(ctx);
+    if (group)
+        st = agree(group, ds, &o, st);
+    if (st)
+        return NULL;
+    fb_loader *l = loader_new(ds, &o, group && ctx->hooks.shards > 0);
+    if (!l)
+        fbi_fail(ctx, FB_E_NOMEM, "loader: no memory for batches of %lld samples of %s",
+                 (long long)o.global_batch, ds->path);
+    return l;
 }
 
 bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
 {
     if (!l || !fb_ok(l->ctx) || l->epoch >= n_epochs)
         return false;
+    FBI_ENTRY(l->ctx);
     if (l->ctx->hooks.poll && l->ctx->hooks.poll(l->ctx->hooks.self))
         return false;
+    if (l->position < 0 || l->position > l->plan.size) {
+        fbi_fail(l->ctx, FB_E_STATE,
+                 "loader: position %lld lies outside of the %lld samples of dataset %s: was the "
+                 "checkpoint made with another dataset or limit?",
+                 (long long)l->position, (long long)l->plan.size, l->ds->path);
+        return false;
+    }
     if (!l->inside || !l->driving) {
         fbi_prefetch_begin(l, l->epoch, l->position);
         l->inside = l->driving = true;

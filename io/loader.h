@@ -32,13 +32,17 @@ typedef struct fb_loader_options {
  * into the group's leaves (`shards`, else one a rank); fb_loader_next gives this rank's leaves one
  * after the other and tells the context which one it is, so that fb_backward weighs it rightly.
  *
- * FB_E_ARG if the batch is larger than the dataset. Not collective.
+ * FB_E_ARG if the batch is larger than the dataset, or if the ranks do not give the same dataset
+ * and options; FB_E_STATE, FB_E_NOMEM. Collective over the group: an error of one rank is told to
+ * all.
  */
 FB_API FB_USE_RESULT fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds,
                                                const fb_loader_options *opts);
-/** Whether another epoch begins or goes on: false after n_epochs and on error. Moves nothing. */
+/** Whether another epoch begins or goes on: false after n_epochs and on error (FB_E_STATE: a
+ * checkpoint has set a position outside of the dataset). Moves nothing. */
 FB_API bool fb_loader_epoch(fb_loader *loader, int64_t n_epochs);
-/** The next micro-batch; false at the end of the epoch and on error. */
+/** The next micro-batch; false at the end of the epoch and on error: FB_E_STATE outside of an
+ * epoch, FB_E_IO or FB_E_USER with the sample that could not be read. */
 FB_API bool fb_loader_next(fb_loader *loader, fb_batch *batch);
 /** Any field of the current micro-batch by name: [n, sample shape]. */
 FB_API fb_tensor *fb_loader_field(fb_loader *loader, const char *name);
@@ -53,6 +57,8 @@ FB_API int64_t fb_loader_position(const fb_loader *loader);
 FB_API int64_t fb_loader_epoch_number(const fb_loader *loader);
 /** Dataset indices of the current micro-batch, fb_batch.n of them (0 for an empty leaf). */
 FB_API const int64_t *fb_loader_indices(const fb_loader *loader, int64_t *n);
+/** Stop reading ahead and let go, in the middle of an epoch too; the context closes what is left.
+ */
 FB_API void fb_loader_close(fb_loader *loader);
 
 FB_END

@@ -16,13 +16,15 @@ typedef enum item_kind {
     ITEM_METER,
     ITEM_TENSOR,
     ITEM_INT,
-    ITEM_DOUBLE
+    ITEM_DOUBLE,
+    ITEM_CUSTOM
 } item_kind;
 
 typedef struct item {
     item_kind kind;
     char name[128];
     void *object;
+    fbi_custom custom;
 } item;
 
 struct fb_state {
@@ -122,6 +124,16 @@ fb_status fb_state_add_double(fb_state *s, const char *name, double *value)
     return add(s, name, ITEM_DOUBLE, value);
 }
 
+fb_status fb_state_add_custom(fb_state *s, const char *name, fb_state_save_fn save,
+                              fb_state_load_fn load, void *user)
+{
+    /* Any non-NULL object will do: both callbacks are needed. */
+    fb_status st = add(s, name, ITEM_CUSTOM, save && load ? s : NULL);
+    if (!st)
+        s->items[s->n - 1].custom = (fbi_custom){save, load, user};
+    return st;
+}
+
 fb_context *fbi_state_context(fb_state *s)
 {
     return s->ctx;
@@ -146,6 +158,7 @@ static fb_status visit(walk *w, const char *name, fb_tensor *t, int64_t *i, doub
     e->t = t;
     e->i = i;
     e->f = f;
+    e->custom = w->item->kind == ITEM_CUSTOM ? &w->item->custom : NULL;
     return w->fn(e, w->user);
 }
 
@@ -213,6 +226,8 @@ static fb_status visit_item(walk *w)
         return visit(w, NULL, NULL, object, NULL);
     case ITEM_DOUBLE:
         return visit(w, NULL, NULL, NULL, object);
+    case ITEM_CUSTOM:
+        return visit(w, NULL, NULL, NULL, NULL);
     }
     return FB_OK;
 }
@@ -240,35 +255,60 @@ int64_t fbi_state_step(fb_state *s)
 
 /* --- digest --- */
 
+struct digest {
+    fb_context *ctx;
+    XXH3_state_t *hash;
+};
+
+void *fbi_custom_bytes(const fbi_custom *custom, size_t *bytes)
+{
+    size_t room = custom->save(custom->user, NULL, 0);
+    void *data = room < SIZE_MAX ? malloc(room + 1) : NULL;
+    *bytes = data ? custom->save(custom->user, data, room) : SIZE_MAX;
+    if (data && *bytes <= room)
+        return data;
+    free(data);
+    return NULL;
+}
+
+static void *tensor_bytes(fb_tensor *t, size_t *bytes)
+{
+    *bytes = (size_t)fb_numel(t) * fb_dtype_size(fb_dtype_of(t));
+    void *data = malloc(*bytes + 1);
+    if (data && !fb_read(t, data, *bytes))
+        return data;
+    free(data);
+    return NULL;
+}
+
 static fb_status digest_entry(const fbi_state_entry *e, void *user)
 {
-    XXH3_state_t *state = user;
-    XXH3_64bits_update(state, e->key, strlen(e->key));
+    struct digest *d = user;
+    XXH3_64bits_update(d->hash, e->key, strlen(e->key));
     if (e->i)
-        XXH3_64bits_update(state, e->i, sizeof *e->i);
+        XXH3_64bits_update(d->hash, e->i, sizeof *e->i);
     if (e->f)
-        XXH3_64bits_update(state, e->f, sizeof *e->f);
-    if (!e->t)
+        XXH3_64bits_update(d->hash, e->f, sizeof *e->f);
+    if (!e->t && !e->custom)
         return FB_OK;
-    size_t bytes = (size_t)fb_numel(e->t) * fb_dtype_size(fb_dtype_of(e->t));
-    void *copy = malloc(bytes + 1);
-    if (!copy)
-        return fbi_fail(fb_context_of(e->t), FB_E_NOMEM, "digest: no memory for %s", e->key);
-    fb_status st = fb_read(e->t, copy, bytes);
-    XXH3_64bits_update(state, copy, bytes);
-    free(copy);
-    return st;
+    size_t bytes;
+    void *data = e->t ? tensor_bytes(e->t, &bytes) : fbi_custom_bytes(e->custom, &bytes);
+    if (!data)
+        return fbi_fail(d->ctx, FB_E_NOMEM, "digest: cannot have a copy of %s", e->key);
+    XXH3_64bits_update(d->hash, data, bytes);
+    free(data);
+    return FB_OK;
 }
 
 const char *fb_state_digest(fb_state *s, char hex[17])
 {
     hex[0] = '\0';
-    XXH3_state_t *state = s ? XXH3_createState() : NULL;
-    if (!state)
+    struct digest d = {.ctx = s ? s->ctx : NULL, .hash = s ? XXH3_createState() : NULL};
+    if (!d.hash)
         return hex;
-    XXH3_64bits_reset(state);
-    if (!fbi_state_each(s, digest_entry, state))
-        snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
-    XXH3_freeState(state);
+    XXH3_64bits_reset(d.hash);
+    if (!fbi_state_each(s, digest_entry, &d))
+        snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(d.hash));
+    XXH3_freeState(d.hash);
     return hex;
 }

@@ -14,7 +14,10 @@ FB_BEGIN
 typedef struct fb_state fb_state;
 
 FB_API FB_USE_RESULT fb_state *fb_state_open(fb_context *ctx);
-/** Parameters and buffers by name. */
+/** Parameters and buffers by name.
+ *
+ * Every fb_state_add_*: the object must live until the last save; FB_E_ARG for NULL, a name that is
+ * empty, taken, too long or has a '/'. */
 FB_API fb_status fb_state_add_module(fb_state *s, const char *name, fb_module *m);
 /** State by parameter name, and the count of steps. */
 FB_API fb_status fb_state_add_optimizer(fb_state *s, const char *name, fb_optimizer *opt);
@@ -27,6 +30,18 @@ FB_API fb_status fb_state_add_meter(fb_state *s, const char *name, fb_meter *met
 FB_API fb_status fb_state_add_tensor(fb_state *s, const char *name, fb_tensor *t);
 FB_API fb_status fb_state_add_int(fb_state *s, const char *name, int64_t *value);
 FB_API fb_status fb_state_add_double(fb_state *s, const char *name, double *value);
+/**
+ * Anything else, as bytes of the program's making.
+ *
+ * `save` writes them to out, which has room for `size`, and returns how many there are; out is NULL
+ * when only their number is wanted. SIZE_MAX: it failed. It runs on rank 0 in a save, and on the
+ * rank that asks for a digest. `load` gets them on every rank when a checkpoint is read, after
+ * everything was found to fit; non-zero: it failed (FB_E_USER).
+ */
+typedef size_t (*fb_state_save_fn)(void *user, void *out, size_t size);
+typedef int (*fb_state_load_fn)(void *user, const void *data, size_t bytes);
+FB_API fb_status fb_state_add_custom(fb_state *s, const char *name, fb_state_save_fn save,
+                                     fb_state_load_fn load, void *user);
 /** XXH3-64 over names and values of everything, as hex: the same on every rank after a step. "" on
  * error. */
 FB_API const char *fb_state_digest(fb_state *s, char hex[17]);

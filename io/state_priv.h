@@ -8,12 +8,21 @@
 
 enum { FBI_KEY_BYTES = 512 };
 
-/* One entry: a tensor, an integer or a double. */
+typedef struct fbi_custom {
+    fb_state_save_fn save;
+    fb_state_load_fn load;
+    void *user;
+} fbi_custom;
+/* What its callback gives, malloc'ed. NULL: it failed, or no memory. */
+void *fbi_custom_bytes(const fbi_custom *custom, size_t *bytes);
+
+/* One entry: a tensor, an integer, a double, or bytes of the program's own. */
 typedef struct fbi_state_entry {
     char key[FBI_KEY_BYTES]; /* "model/conv1.weight" */
     fb_tensor *t;
     int64_t *i;
     double *f;
+    const fbi_custom *custom;
 } fbi_state_entry;
 
 typedef fb_status (*fbi_state_visit)(const fbi_state_entry *entry, void *user);

@@ -29,6 +29,16 @@ const char *fbi_cpu_isa(void)
     return fbi_isa_names[fbi_isa_of_machine()];
 }
 
+const char *fbi_cpu_kernels_of(const fb_context *ctx)
+{
+    const fbi_kernel *const tables[3] = {fbi_cpu_kernels_v2, fbi_cpu_kernels_v3,
+                                         fbi_cpu_kernels_v4};
+    for (int i = 0; i < 3; i++)
+        if (ctx->kernels == tables[i])
+            return fbi_isa_names[i];
+    return "";
+}
+
 /* FB_ISA may ask for less than the machine has, never for more. */
 static fb_status fbi_choose_kernels(fb_context *ctx)
 {
@@ -55,6 +65,11 @@ extern const fbi_kernel fbi_cpu_kernels_v0[];
 const char *fbi_cpu_isa(void)
 {
     return "v0";
+}
+
+const char *fbi_cpu_kernels_of(const fb_context *ctx)
+{
+    return ctx->kernels == fbi_cpu_kernels_v0 ? "v0" : "";
 }
 
 static fb_status fbi_choose_kernels(fb_context *ctx)

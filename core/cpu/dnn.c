@@ -102,13 +102,10 @@ fbi_dnn *fbi_dnn_of(fb_context *ctx)
     return ctx->device;
 }
 
-const char *fbi_dnn_version(void)
+void fbi_dnn_version(char *out, size_t size)
 {
-#define TEXT_(x) #x
-#define TEXT(x)  TEXT_(x)
-    return TEXT(DNNL_VERSION_MAJOR) "." TEXT(DNNL_VERSION_MINOR) "." TEXT(DNNL_VERSION_PATCH);
-#undef TEXT
-#undef TEXT_
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(out, size, "%d.%d.%d", v->major, v->minor, v->patch);
 }
 
 static uint64_t hash_of(const fbi_dnn_key *key)

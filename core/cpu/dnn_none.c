@@ -1,4 +1,6 @@
 /* A build without oneDNN: everything is declined, the own kernels do the work. */
+#include <stdio.h>
+
 #include "core/cpu/dnn_priv.h"
 
 fb_status fbi_dnn_matmul(const fbi_call *c, const fbi_mm *g)
@@ -28,7 +30,7 @@ fbi_dnn *fbi_dnn_of(fb_context *ctx)
     return NULL;
 }
 
-const char *fbi_dnn_version(void)
+void fbi_dnn_version(char *out, size_t size)
 {
-    return "none";
+    snprintf(out, size, "none");
 }

@@ -38,7 +38,5 @@ fb_status fbi_dnn_conv(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p,
 /* The adapter of a context, made at first use and closed with the context. NULL: error is set. */
 typedef struct fbi_dnn fbi_dnn;
 fbi_dnn *fbi_dnn_of(fb_context *ctx);
-/* Version of oneDNN for the manifest, "none" without it. */
-const char *fbi_dnn_version(void);
 
 #endif

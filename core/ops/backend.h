@@ -35,5 +35,9 @@ typedef struct fbi_core_api {
 extern const fbi_backend fbi_backend_cpu;
 /* The best kernels of this machine: "v2", "v3" or "v4" of x86-64, "v0" elsewhere. */
 const char *fbi_cpu_isa(void);
+/* The kernels that a context uses, in the same names; "" if it is not on the CPU. */
+const char *fbi_cpu_kernels_of(const fb_context *ctx);
+/* Version of the oneDNN that is loaded, e.g. "2.6.0"; "none" without it. */
+void fbi_dnn_version(char *out, size_t size);
 
 #endif

@@ -260,23 +260,159 @@ static void a_folder_that_cannot_be_made_is_a_warning(void **unused)
     check_ok(ctx);
 }
 
-static void the_newest_two_are_kept(void **unused)
+static int64_t count_checkpoints(void)
+{
+    char path[256];
+    int64_t n = 0;
+    for (int64_t step = 0; step < 10; step++) {
+        snprintf(path, sizeof path, "%s/step-%09lld/manifest.json", folder, (long long)step);
+        n += access(path, F_OK) == 0;
+    }
+    return n;
+}
+
+/* Saves at steps 1 to 5, each with this option; how many are there after the last. */
+static int64_t kept_of_five(int keep)
+{
+    int64_t step = 0;
+    fb_module *m = net(8);
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, NULL);
+    fb_state *s = state_of(m, opt, &step);
+    for (int i = 0; i < 5; i++) {
+        train(m, opt, 1);
+        step++;
+        assert_int_equal(
+            fb_checkpoint_save_with(world, folder, s, FB_OPTS(fb_checkpoint_options, .keep = keep)),
+            FB_OK);
+    }
+    check_ok(ctx);
+    return count_checkpoints();
+}
+
+static void two_checkpoints_are_kept_unless_told_otherwise(void **unused)
 {
     (void)unused;
-    int64_t step = 0;
-    fb_state *s;
-    fb_optimizer *opt;
-    save_twice(&s, &step, &opt);
+    assert_int_equal(kept_of_five(0), 2);
+}
+
+static void so_many_as_asked_for_are_kept(void **unused)
+{
+    (void)unused;
+    assert_int_equal(kept_of_five(4), 4);
+    assert_int_equal(fb_checkpoint_save_with(world, folder, fb_state_open(ctx),
+                                             FB_OPTS(fb_checkpoint_options, .keep = -7)),
+                     FB_E_ARG);
+    check_error(ctx, FB_E_ARG, "keep -7: a number, or -1 for all, is needed");
+}
+
+static void all_are_kept_if_asked_for(void **unused)
+{
+    (void)unused;
+    assert_int_equal(kept_of_five(-1), 5);
+}
+
+static void a_state_without_steps_is_numbered_onwards(void **unused)
+{
+    (void)unused;
+    int64_t value = 0;
+    fb_state *s = fb_state_open(ctx);
+    fb_state_add(s, "value", &value);
+    for (value = 10; value < 15; value++)
+        fb_checkpoint_save_with(world, folder, s, FB_OPTS(fb_checkpoint_options, .keep = -1));
+    assert_int_equal(count_checkpoints(), 5);
+    meet();
+    assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_OK);
+    assert_int_equal(value, 14);
+}
+
+/* --- objects of the program's own --- */
+
+typedef struct notebook {
+    char text[64];
+    int fail; /* what load returns */
+} notebook;
+
+static size_t save_notebook(void *user, void *out, size_t bytes)
+{
+    const notebook *n = user;
+    size_t length = strlen(n->text);
+    if (n->fail)
+        return SIZE_MAX;
+    if (out && length <= bytes)
+        memcpy(out, n->text, length);
+    return length;
+}
+
+static int load_notebook(void *user, const void *data, size_t bytes)
+{
+    notebook *n = user;
+    snprintf(n->text, sizeof n->text, "%.*s", (int)bytes, (const char *)data);
+    return n->fail;
+}
+
+static fb_state *state_with(notebook *n)
+{
+    fb_state *s = fb_state_open(ctx);
+    assert_int_equal(fb_state_add_custom(s, "notes", save_notebook, load_notebook, n), FB_OK);
+    return s;
+}
+
+static void bytes_of_the_programs_own_come_back_on_every_rank(void **unused)
+{
+    (void)unused;
+    const char *texts[] = {"forty-two", ""};
     for (int i = 0; i < 2; i++) {
-        FB_SCOPE(ctx);
-        fb_optim_step(opt);
-        fb_checkpoint_save(world, folder, s);
+        notebook n = {0}, back = {.text = "something else"};
+        char digest[17], found[17];
+        snprintf(n.text, sizeof n.text, "%s", texts[i]);
+        fb_state *s = state_with(&n), *s2 = state_with(&back);
+        assert_int_equal(fb_checkpoint_save(world, folder, s), FB_OK);
+        assert_string_not_equal(fb_state_digest(s, digest), fb_state_digest(s2, found));
+        assert_int_equal(fb_checkpoint_resume(world, folder, s2), FB_OK);
+        check_ok(ctx);
+        assert_string_equal(back.text, texts[i]);
+        assert_string_equal(fb_state_digest(s2, found), digest);
+        meet();
     }
-    char path[256];
-    snprintf(path, sizeof path, "%s/step-000000002", folder);
-    assert_int_equal(access(path, F_OK), -1);
-    snprintf(path, sizeof path, "%s/step-000000003", folder);
-    assert_int_equal(access(path, F_OK), 0);
+}
+
+static void a_callback_that_fails_on_loading_is_an_error(void **unused)
+{
+    (void)unused;
+    notebook n = {.text = "x"};
+    fb_checkpoint_save(world, folder, state_with(&n));
+    n.fail = 9;
+    assert_int_equal(fb_checkpoint_resume(world, folder, state_with(&n)), FB_E_USER);
+    check_error(ctx, FB_E_USER, "the program's callback for notes failed with 9");
+    meet();
+}
+
+static void a_callback_that_fails_on_saving_is_a_warning(void **unused)
+{
+    (void)unused;
+    notebook n = {.text = "x", .fail = 1};
+    int64_t value = 1;
+    fb_state *s = fb_state_open(ctx);
+    fb_state_add(s, "value", &value);
+    fb_state_add_custom(s, "notes", save_notebook, load_notebook, &n);
+    assert_int_equal(fb_checkpoint_save(world, folder, s), FB_OK);
+    check_ok(ctx);
+    assert_int_equal(count_checkpoints(), 0);
+}
+
+static void a_tensor_is_not_loaded_from_bytes(void **unused)
+{
+    (void)unused;
+    notebook n = {.text = "x"};
+    fb_checkpoint_save(world, folder, state_with(&n));
+    fb_state *s = fb_state_open(ctx);
+    fb_state_add(s, "notes", fb_ones(ctx, FB_U8, FB_SHAPE(1)));
+    assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_E_SHAPE);
+    check_error(ctx, FB_E_SHAPE, "notes is bytes [1] there and U8 [1] here");
+    fb_state *s2 = fb_state_open(ctx);
+    assert_int_equal(fb_state_add_custom(s2, "notes", NULL, load_notebook, &n), FB_E_ARG);
+    check_error(ctx, FB_E_ARG, "\"notes\" is NULL");
+    meet();
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -296,7 +432,14 @@ int main(int argc, char **argv)
         CASE(entries_that_the_program_lacks_are_listed),
         CASE(another_runs_checkpoint_of_the_same_step_is_replaced),
         CASE(a_folder_that_cannot_be_made_is_a_warning),
-        CASE(the_newest_two_are_kept),
+        CASE(two_checkpoints_are_kept_unless_told_otherwise),
+        CASE(so_many_as_asked_for_are_kept),
+        CASE(all_are_kept_if_asked_for),
+        CASE(a_state_without_steps_is_numbered_onwards),
+        CASE(bytes_of_the_programs_own_come_back_on_every_rank),
+        CASE(a_callback_that_fails_on_loading_is_an_error),
+        CASE(a_callback_that_fails_on_saving_is_a_warning),
+        CASE(a_tensor_is_not_loaded_from_bytes),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return fb_world_close(world) || failed;

@@ -1,6 +1,8 @@
-#include "tests/io/io_test_priv.h"
-
 #include <hdf5.h>
+#include <sys/resource.h>
+
+#include "io/dataset_priv.h"
+#include "tests/io/io_test_priv.h"
 
 typedef struct place {
     fb_context *ctx;
@@ -149,6 +151,192 @@ static void a_dataset_without_samples_is_refused(void **state)
     fb_dataset *ds = fb_dataset_create(p->ctx, "/tmp/none.h5", &field, 1, NULL);
     assert_int_equal(fb_dataset_finish(ds), FB_E_ARG);
     check_error(p->ctx, FB_E_ARG, "no samples were appended");
+    assert_null(fb_dataset_custom(p->ctx, 0, &field, 1, (fb_dataset_read)abort, NULL));
+    check_error(p->ctx, FB_E_ARG, "needs a read callback and at least one sample, got 0");
+    hid_t file = H5Fopen(p->path, H5F_ACC_RDWR, H5P_DEFAULT);
+    hid_t attr = H5Aopen(file, "samples", H5P_DEFAULT);
+    int64_t samples = 0;
+    H5Awrite(attr, H5T_NATIVE_INT64, &samples);
+    H5Aclose(attr);
+    H5Fclose(file);
+    assert_null(fb_dataset_open(p->ctx, p->path));
+    check_error(p->ctx, FB_E_IO, "has no samples");
+}
+
+/* --- writing again --- */
+
+static int files_in(const char *folder)
+{
+    int n = 0;
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+enum { FILES = 1 + (SAMPLES + SHARD - 1) / SHARD };
+
+static void writing_a_dataset_again_leaves_no_old_shards(void **state)
+{
+    place *p = *state;
+    char near[160], killed[512], command[1200];
+    snprintf(near, sizeof near, "%s/train-more.h5", p->folder); /* another dataset stays */
+    make_dataset(p->ctx, near);
+    make_dataset(p->ctx, p->path);
+    assert_int_equal(files_in(p->folder), 2 * FILES);
+    /* What an import that was killed left. */
+    snprintf(killed, sizeof killed, "%s/train-0000beef-00000.h5", p->folder);
+    fb_dataset *ds = fb_dataset_open(p->ctx, p->path);
+    snprintf(command, sizeof command, "cp %s/%s %s", p->folder, ds->shards[0].name, killed);
+    assert_int_equal(system(command), 0);
+    /* A file of this name that is no shard is not ours. */
+    snprintf(command, sizeof command, "echo hello > %s/train-0000feed-00000.h5", p->folder);
+    assert_int_equal(system(command), 0);
+    make_dataset(p->ctx, p->path);
+    assert_int_equal(files_in(p->folder), 2 * FILES + 1);
+    assert_int_equal(fb_dataset_check(fb_dataset_open(p->ctx, near)), FB_OK);
+    assert_int_equal(fb_dataset_check(fb_dataset_open(p->ctx, p->path)), FB_OK);
+}
+
+static void the_old_dataset_is_there_until_the_new_one_is_finished(void **state)
+{
+    place *p = *state;
+    fb_dataset_field field = {.name = "input", .dtype = FB_I64, .shape = FB_SCALAR};
+    int64_t x[10] = {0};
+    fb_dataset *ds = fb_dataset_create(p->ctx, p->path, &field, 1,
+                                       FB_OPTS(fb_dataset_options, .shard_samples = 4));
+    fb_dataset_append(ds, 10, (const void *const[]){x});
+    assert_int_equal(files_in(p->folder), FILES + 2);
+    assert_int_equal(fb_dataset_check(fb_dataset_open(p->ctx, p->path)), FB_OK);
+    fb_dataset_finish(ds);
+    assert_int_equal(files_in(p->folder), 1 + 3);
+    assert_int_equal(fb_dataset_size(fb_dataset_open(p->ctx, p->path)), 10);
+    check_ok(p->ctx);
+}
+
+static void a_dataset_that_is_given_up_leaves_nothing(void **state)
+{
+    place *p = *state;
+    fb_dataset_field field = {.name = "input", .dtype = FB_I64, .shape = FB_SCALAR};
+    int64_t x[10] = {0};
+    fb_dataset *ds = fb_dataset_create(p->ctx, p->path, &field, 1,
+                                       FB_OPTS(fb_dataset_options, .shard_samples = 4));
+    fb_dataset_append(ds, 10, (const void *const[]){x});
+    fb_dataset_close(ds);
+    assert_int_equal(files_in(p->folder), FILES);
+    assert_int_equal(fb_dataset_check(fb_dataset_open(p->ctx, p->path)), FB_OK);
+}
+
+static void a_shard_that_goes_while_its_dataset_is_written_is_named(void **state)
+{
+    place *p = *state;
+    fb_dataset_field field = {.name = "input", .dtype = FB_I64, .shape = FB_SCALAR};
+    int64_t x[10] = {0};
+    fb_dataset *ds = fb_dataset_create(p->ctx, p->path, &field, 1,
+                                       FB_OPTS(fb_dataset_options, .shard_samples = 4));
+    fb_dataset_append(ds, 10, (const void *const[]){x});
+    make_dataset(p->ctx, p->path); /* another writer is faster */
+    assert_int_equal(fb_dataset_finish(ds), FB_E_IO);
+    check_error(p->ctx, FB_E_IO, "has gone: is another program writing the same dataset?");
+    fb_dataset_close(ds);
+    assert_int_equal(fb_dataset_check(fb_dataset_open(p->ctx, p->path)), FB_OK);
+}
+
+static void senseless_requests_to_write_are_refused(void **state)
+{
+    place *p = *state;
+    char name[160];
+    memset(name, 'x', sizeof name);
+    name[120] = '\0';
+    fb_dataset_field field = {.name = "input", .dtype = FB_I64, .shape = FB_SCALAR};
+    assert_null(fb_dataset_create(p->ctx, name, &field, 1, NULL));
+    check_error(p->ctx, FB_E_ARG, "a name of at most 96 characters");
+    assert_null(fb_dataset_create(p->ctx, p->path, &field, 1,
+                                  FB_OPTS(fb_dataset_options, .shard_samples = INT64_MAX)));
+    check_error(p->ctx, FB_E_NOMEM, "no memory for one shard; ask for fewer samples a shard");
+    fb_dataset *ds = fb_dataset_create(p->ctx, p->path, &field, 1, NULL);
+    assert_int_equal(fb_dataset_append(ds, -1, (const void *const[]){name}), FB_E_ARG);
+    check_error(p->ctx, FB_E_ARG, "cannot append -1 samples");
+    fb_dataset_close(ds);
+    ds = fb_dataset_open(p->ctx, p->path);
+    assert_int_equal(fb_dataset_append(ds, 1, (const void *const[]){name}), FB_E_STATE);
+    check_error(p->ctx, FB_E_STATE, "is finished, or open for reading");
+    fb_dataset_field twice[] = {{.name = "a/b", .dtype = FB_I64}};
+    assert_null(fb_dataset_create(p->ctx, p->path, twice, 1, NULL));
+    check_error(p->ctx, FB_E_ARG, "a field's name must have 1 to 127 characters and no '/'");
+}
+
+/* --- reading sample by sample --- */
+
+/* As if the fields were too large to be held in memory. */
+static void hold_nothing(fb_dataset *ds)
+{
+    for (int s = 0; s < ds->n_shards; s++) {
+        for (int f = 0; f < ds->n_fields; f++) {
+            free(ds->shards[s].held[f]);
+            ds->shards[s].held[f] = NULL;
+        }
+        if (ds->shards[s].fd >= 0) {
+            close(ds->shards[s].fd);
+            ds->shards[s].fd = -1;
+            ds->n_open--;
+        }
+    }
+    assert_int_equal(ds->n_open, 0);
+}
+
+static void more_shards_than_open_files_are_read(void **state)
+{
+    place *p = *state;
+    enum { N = 120 };
+    fb_dataset_field field = {.name = "input", .dtype = FB_I64, .shape = FB_SHAPE(9)};
+    fb_dataset *ds = fb_dataset_create(p->ctx, p->path, &field, 1,
+                                       FB_OPTS(fb_dataset_options, .shard_samples = 2));
+    for (int64_t i = 0; i < N; i++) {
+        int64_t x[9] = {i};
+        fb_dataset_append(ds, 1, (const void *const[]){x});
+    }
+    fb_dataset_finish(ds);
+    struct rlimit limit, few;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    few = limit;
+    few.rlim_cur = 32;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    ds = fb_dataset_open(p->ctx, p->path);
+    check_ok(p->ctx);
+    hold_nothing(ds);
+    for (int64_t i = 0; i < 2 * N; i++) {
+        int64_t x[9], at = i * 7 % N;
+        char text[256] = "";
+        fbi_dataset_fetch(ds, at, (void *const[]){x}, text, sizeof text);
+        assert_string_equal(text, "");
+        assert_int_equal(x[0], at);
+    }
+    assert_int_equal(ds->n_open, 8);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void a_shard_that_goes_during_the_run_is_named(void **state)
+{
+    place *p = *state;
+    fb_dataset *ds = fb_dataset_open(p->ctx, p->path);
+    char shard[512], text[512];
+    unsigned char x[WIDTH];
+    int32_t y;
+    void *out[] = {x, &y};
+    hold_nothing(ds);
+    shard_path(p->folder, 1, shard);
+    unlink(shard);
+    assert_int_equal(fbi_dataset_fetch(ds, 50, out, text, sizeof text), FB_E_IO);
+    assert_non_null(strstr(text, "-00001.h5: cannot open it: No such file"));
+    assert_non_null(strstr(text, "was the dataset changed during the run?"));
+    shard_path(p->folder, 2, shard);
+    assert_int_equal(truncate(shard, 10), 0);
+    assert_int_equal(fbi_dataset_fetch(ds, 99, out, text, sizeof text), FB_E_IO);
+    assert_non_null(strstr(text, "-00002.h5: is 10 bytes, the head says"));
+    assert_int_equal(fbi_dataset_fetch(ds, 7, out, text, sizeof text), FB_OK);
+    assert_int_equal(y, 21);
 }
 
 static void an_unwritable_folder_is_named(void **state)
@@ -168,12 +356,25 @@ int main(void)
 {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     const struct CMUnitTest tests[] = {
-        CASE(what_was_written_is_described_again),        CASE(a_missing_dataset_is_named),
-        CASE(a_file_that_is_not_hdf5_is_named),           CASE(a_foreign_hdf5_file_is_named),
-        CASE(a_shard_opened_as_dataset_is_told),          CASE(a_missing_shard_is_named),
-        CASE(a_truncated_shard_is_named_with_both_sizes), CASE(a_flipped_byte_is_found_by_check),
-        CASE(another_datasets_shard_is_refused),          CASE(a_newer_format_is_refused_by_name),
-        CASE(a_dataset_without_samples_is_refused),       CASE(an_unwritable_folder_is_named),
+        CASE(what_was_written_is_described_again),
+        CASE(a_missing_dataset_is_named),
+        CASE(a_file_that_is_not_hdf5_is_named),
+        CASE(a_foreign_hdf5_file_is_named),
+        CASE(a_shard_opened_as_dataset_is_told),
+        CASE(a_missing_shard_is_named),
+        CASE(a_truncated_shard_is_named_with_both_sizes),
+        CASE(a_flipped_byte_is_found_by_check),
+        CASE(another_datasets_shard_is_refused),
+        CASE(a_newer_format_is_refused_by_name),
+        CASE(a_dataset_without_samples_is_refused),
+        CASE(an_unwritable_folder_is_named),
+        CASE(writing_a_dataset_again_leaves_no_old_shards),
+        CASE(the_old_dataset_is_there_until_the_new_one_is_finished),
+        CASE(a_dataset_that_is_given_up_leaves_nothing),
+        CASE(a_shard_that_goes_while_its_dataset_is_written_is_named),
+        CASE(senseless_requests_to_write_are_refused),
+        CASE(more_shards_than_open_files_are_read),
+        CASE(a_shard_that_goes_during_the_run_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
