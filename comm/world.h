@@ -45,10 +45,13 @@ FB_API fb_world *fb_world_open_f(int fcomm, const fb_world_options *options);
 FB_API fb_context *fb_world_context(fb_world *world);
 /** The group of all ranks. NULL for NULL. */
 FB_API fb_group *fb_world_group(fb_world *world);
+/** Number of this rank among all; 0 for NULL. */
 FB_API int fb_world_rank(const fb_world *world);
+/** How many ranks there are; 1 for NULL. */
 FB_API int fb_world_size(const fb_world *world);
 /** Number of this rank among those of its node, and how many these are. */
 FB_API int fb_world_local_rank(const fb_world *world);
+/** How many ranks this node has. */
 FB_API int fb_world_local_size(const fb_world *world);
 /** Rank 0: who prints. False for NULL. */
 FB_API bool fb_world_root(const fb_world *world);

@@ -66,6 +66,7 @@ FB_API FB_USE_RESULT fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size
 
 /** Samples; 0 for NULL. */
 FB_API int64_t fb_dataset_size(const fb_dataset *ds);
+/** Number of fields; 0 for NULL. */
 FB_API int fb_dataset_field_count(const fb_dataset *ds);
 /** Description of field i; names are valid until the dataset is closed. */
 FB_API fb_dataset_field fb_dataset_field_at(const fb_dataset *ds, int i);

@@ -13,6 +13,7 @@ FB_BEGIN
 
 typedef struct fb_state fb_state;
 
+/** An empty list; the context frees it if fb_state_close does not. NULL: FB_E_NOMEM. */
 FB_API FB_USE_RESULT fb_state *fb_state_open(fb_context *ctx);
 /** Parameters and buffers by name.
  *
@@ -21,15 +22,23 @@ FB_API FB_USE_RESULT fb_state *fb_state_open(fb_context *ctx);
 FB_API fb_status fb_state_add_module(fb_state *s, const char *name, fb_module *m);
 /** State by parameter name, and the count of steps. */
 FB_API fb_status fb_state_add_optimizer(fb_state *s, const char *name, fb_optimizer *opt);
+/** Steps done, and the rate that it began with. */
 FB_API fb_status fb_state_add_schedule(fb_state *s, const char *name, fb_schedule *schedule);
 /** Epoch, position and steps. */
 FB_API fb_status fb_state_add_loader(fb_state *s, const char *name, fb_loader *loader);
+/** The averaged module. */
 FB_API fb_status fb_state_add_ema(fb_state *s, const char *name, fb_ema *ema);
+/** Sums and counts since the last reset. */
 FB_API fb_status fb_state_add_meter(fb_state *s, const char *name, fb_meter *meter);
 /** A tensor of any kind; its values are replaced by a resume. */
 FB_API fb_status fb_state_add_tensor(fb_state *s, const char *name, fb_tensor *t);
+/** A number of the program, read at each save, set by a resume. */
 FB_API fb_status fb_state_add_int(fb_state *s, const char *name, int64_t *value);
+/** The same for a double, kept exactly. */
 FB_API fb_status fb_state_add_double(fb_state *s, const char *name, double *value);
+/* See fb_state_add_custom. */
+typedef size_t (*fb_state_save_fn)(void *user, void *out, size_t size);
+typedef int (*fb_state_load_fn)(void *user, const void *data, size_t bytes);
 /**
  * Anything else, as bytes of the program's making.
  *
@@ -38,13 +47,12 @@ FB_API fb_status fb_state_add_double(fb_state *s, const char *name, double *valu
  * rank that asks for a digest. `load` gets them on every rank when a checkpoint is read, after
  * everything was found to fit; non-zero: it failed (FB_E_USER).
  */
-typedef size_t (*fb_state_save_fn)(void *user, void *out, size_t size);
-typedef int (*fb_state_load_fn)(void *user, const void *data, size_t bytes);
 FB_API fb_status fb_state_add_custom(fb_state *s, const char *name, fb_state_save_fn save,
                                      fb_state_load_fn load, void *user);
 /** XXH3-64 over names and values of everything, as hex: the same on every rank after a step. "" on
  * error. */
 FB_API const char *fb_state_digest(fb_state *s, char hex[17]);
+/** Let go of the list; the objects stay. NULL is allowed. */
 FB_API void fb_state_close(fb_state *s);
 
 FB_END

@@ -27,6 +27,7 @@ typedef struct fb_backward_options {
  * graph is freed as backward proceeds.
  */
 FB_API fb_status fb_backward(fb_tensor *loss);
+/** The same with options; NULL are all defaults. */
 FB_API fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *opts);
 
 typedef struct fb_gradient_options {
@@ -53,14 +54,20 @@ FB_API fb_status fb_set_grad(fb_tensor *leaf, fb_tensor *grad);
 /** Called with the gradient of `t` once it is complete; may return another one, or NULL to keep it.
  */
 typedef fb_tensor *(*fb_grad_fn)(fb_tensor *grad, void *user);
+/**
+ * Have fn called in every backward that reaches `t`, until the hook is removed. A hook on a result
+ * goes with the result's graph and must not be removed after that. NULL: FB_E_ARG, FB_E_NOMEM.
+ */
 FB_API fb_hook *fb_hook_grad(fb_tensor *t, fb_grad_fn fn, void *user);
+/** End a hook. NULL is allowed. */
 FB_API void fb_hook_remove(fb_hook *hook);
 
+/** A function of tensors: fills the outputs. */
+typedef fb_status (*fb_checkpoint_fn)(void *user, fb_tensors in, fb_tensor **out);
 /**
  * Activation checkpointing: run fn(in), keep only inputs and outputs, run fn again in backward with
  * the same random numbers. `fn` fills out[0 .. n_out) and must not depend on anything that changes.
  */
-typedef fb_status (*fb_checkpoint_fn)(void *user, fb_tensors in, fb_tensor **out);
 FB_API fb_status fb_checkpoint_call(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out,
                                     fb_tensor **out);
 

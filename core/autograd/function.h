@@ -21,10 +21,13 @@ typedef struct fb_function {
 /** Apply fn to `in`; `attrs` is copied. Under create_graph, backward must use operators only. */
 FB_API fb_status fb_function_apply(fb_context *ctx, const fb_function *fn, const void *attrs,
                                    size_t attrs_size, fb_tensors in, fb_tensor **out);
+/** The copy of the attributes given to fb_function_apply. */
 FB_API const void *fb_call_attrs(fb_call *call);
+/** The context of the inputs. */
 FB_API fb_context *fb_call_context(fb_call *call);
 /** Keep a tensor for backward, slots 0..7. */
 FB_API fb_status fb_call_save(fb_call *call, int slot, fb_tensor *t);
+/** What was kept in a slot, in backward. NULL: FB_E_STATE if it was changed in place since. */
 FB_API fb_tensor *fb_call_saved(fb_call *call, int slot);
 /** Whether the gradient of an input is wanted. */
 FB_API bool fb_call_needs(const fb_call *call, int input);

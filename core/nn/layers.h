@@ -76,13 +76,19 @@ FB_API FB_USE_RESULT fb_module *fb_nn_max_pool2d(fb_context *ctx, int64_t k,
 FB_API FB_USE_RESULT fb_module *fb_nn_adaptive_avg_pool2d(fb_context *ctx, int64_t h, int64_t w);
 /** [n, ...] -> [n, product]. */
 FB_API FB_USE_RESULT fb_module *fb_nn_flatten(fb_context *ctx);
+/** max(x, 0). */
 FB_API FB_USE_RESULT fb_module *fb_nn_relu(fb_context *ctx);
 /** The exact one, by erf. */
 FB_API FB_USE_RESULT fb_module *fb_nn_gelu(fb_context *ctx);
+/** x * sigmoid(x). */
 FB_API FB_USE_RESULT fb_module *fb_nn_silu(fb_context *ctx);
+/** Hyperbolic tangent. */
 FB_API FB_USE_RESULT fb_module *fb_nn_tanh(fb_context *ctx);
+/** 1 / (1 + exp(-x)). */
 FB_API FB_USE_RESULT fb_module *fb_nn_sigmoid(fb_context *ctx);
+/** exp(x) / sum of exp(x) along `dim`, which may be negative. */
 FB_API FB_USE_RESULT fb_module *fb_nn_softmax(fb_context *ctx, int dim);
+/** x above 0, slope * x below. */
 FB_API FB_USE_RESULT fb_module *fb_nn_leaky_relu(fb_context *ctx, double slope);
 
 FB_END

@@ -53,6 +53,7 @@ FB_API FB_USE_RESULT fb_module *fb_nn_new(fb_context *ctx, const fb_module_type 
                                           const void *self);
 /** The module's own struct. */
 FB_API void *fb_nn_self(fb_module *m);
+/** The context that the module was made in; NULL for NULL. */
 FB_API fb_context *fb_nn_context(const fb_module *m);
 /** A parameter to be made at first use: for the fields of a struct given to fb_nn_new. */
 FB_API FB_USE_RESULT fb_tensor *fb_nn_declare_param(fb_context *ctx, fb_dtype dtype, fb_shape shape,
@@ -63,6 +64,10 @@ FB_API FB_USE_RESULT fb_tensor *fb_nn_declare_buffer(fb_context *ctx, fb_dtype d
 
 /** Run the module in a scope of its own, keeping only the output. Materialises on first use. */
 FB_API FB_USE_RESULT fb_tensor *fb_nn_forward(fb_module *m, fb_tensor *x);
+/**
+ * The same for modules of several inputs and outputs: fills out. FB_E_ARG if the type has no
+ * forward_n.
+ */
 FB_API fb_status fb_nn_forward_n(fb_module *m, fb_tensors in, fb_outs out);
 /** Run any function of the module as a module call. */
 FB_API FB_USE_RESULT fb_tensor *fb_nn_call(fb_module *m, fb_tensor *(*fn)(fb_module *m, void *args),
@@ -72,29 +77,42 @@ FB_API void fb_nn_close(fb_module *m);
 /** A copy with its own parameters and buffers. */
 FB_API FB_USE_RESULT fb_module *fb_nn_clone(fb_module *m);
 
+/**
+ * Training mode for the module and all below it (but norms that are frozen): dropout drops, batch
+ * norm takes the statistics of the batch.
+ */
 FB_API void fb_nn_train(fb_module *m);
+/** Evaluation mode for the module and all below it. */
 FB_API void fb_nn_eval(fb_module *m);
+/** The mode of this module; false for NULL. */
 FB_API bool fb_nn_is_training(const fb_module *m);
 /** Draw all parameters now: from (seed, root number, full name, element index). */
 FB_API fb_status fb_nn_materialize(fb_module *root);
-/** Names are paths of field names: "layer1.0.conv.weight"; globs use * and ?. */
+/* Names are paths of field names: "layer1.0.conv.weight"; globs use * and ?. */
+/** A module below root by its path; NULL: FB_E_NOT_FOUND. */
 FB_API fb_module *fb_nn_find(fb_module *root, const char *path);
+/** A parameter by its full name; NULL: FB_E_NOT_FOUND. */
 FB_API fb_tensor *fb_nn_param(fb_module *root, const char *path);
 FB_API int64_t fb_nn_param_count(fb_module *root); /**< elements; tied ones once */
 typedef fb_status (*fb_nn_visit)(const char *name, fb_tensor *t, void *user);
 /** Every parameter once (first owner's name), depth first in field order; stops at a non-zero
  * status. */
 FB_API fb_status fb_nn_each_param(fb_module *root, fb_nn_visit fn, void *user);
+/** The same for buffers. */
 FB_API fb_status fb_nn_each_buffer(fb_module *root, fb_nn_visit fn, void *user);
+/** Whether matching parameters are trained. FB_E_NOT_FOUND if none matches. */
 FB_API fb_status fb_nn_requires_grad(fb_module *root, const char *glob, bool required);
 /** requires_grad off, and norm layers stay in eval under fb_nn_train. */
 FB_API fb_status fb_nn_freeze(fb_module *root, const char *glob);
+/** Undo fb_nn_freeze. */
 FB_API fb_status fb_nn_unfreeze(fb_module *root, const char *glob);
 /** One parameter under two names: `path` becomes `to`. */
 FB_API fb_status fb_nn_tie(fb_module *root, const char *path, const char *to);
 /** Replace the initialiser of matching parameters (before they are made), or draw them anew. */
 FB_API fb_status fb_nn_init(fb_module *root, const char *glob, fb_init init);
+/** Forget the gradients of all parameters. */
 FB_API fb_status fb_nn_zero_grad(fb_module *root);
+/** Print the tree of modules on stdout, with shapes and the number of parameters. */
 FB_API fb_status fb_nn_print(fb_module *root);
 
 FB_END

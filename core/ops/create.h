@@ -9,8 +9,11 @@ FB_BEGIN
 
 /** Uninitialised. */
 FB_API FB_USE_RESULT fb_tensor *fb_empty(fb_context *ctx, fb_dtype dtype, fb_shape shape);
+/** All 0. */
 FB_API FB_USE_RESULT fb_tensor *fb_zeros(fb_context *ctx, fb_dtype dtype, fb_shape shape);
+/** All 1. */
 FB_API FB_USE_RESULT fb_tensor *fb_ones(fb_context *ctx, fb_dtype dtype, fb_shape shape);
+/** All `value`, converted to the dtype. */
 FB_API FB_USE_RESULT fb_tensor *fb_full(fb_context *ctx, fb_dtype dtype, fb_shape shape,
                                         double value);
 /** start, start + step, ... while before end (after it, if step is negative). */
@@ -24,6 +27,7 @@ FB_API FB_USE_RESULT fb_tensor *fb_randn(fb_context *ctx, fb_dtype dtype, fb_sha
 FB_API FB_USE_RESULT fb_tensor *fb_randint(fb_context *ctx, int64_t lo, int64_t hi, fb_shape shape);
 /** Shape and dtype of t. */
 FB_API FB_USE_RESULT fb_tensor *fb_zeros_like(fb_tensor *t);
+/** Shape and dtype of t, all `value`. */
 FB_API FB_USE_RESULT fb_tensor *fb_full_like(fb_tensor *t, double value);
 
 FB_END

@@ -11,6 +11,7 @@ FB_BEGIN
  */
 FB_API fb_status fb_max_dim(fb_tensor *x, int dim, bool keepdim, fb_tensor **values,
                             fb_tensor **indices);
+/** The same for the smallest. */
 FB_API fb_status fb_min_dim(fb_tensor *x, int dim, bool keepdim, fb_tensor **values,
                             fb_tensor **indices);
 /** I64 index of the largest value. NULL on error. */

@@ -79,11 +79,17 @@ FB_API FB_USE_RESULT fb_tensor *fb_maximum(fb_tensor *a, fb_tensor *b);
 FB_API FB_USE_RESULT fb_tensor *fb_minimum(fb_tensor *a, fb_tensor *b);
 
 /* Comparisons: BOOL, no gradient. */
+/** a == b. */
 FB_API FB_USE_RESULT fb_tensor *fb_eq(fb_tensor *a, fb_tensor *b);
+/** a != b. */
 FB_API FB_USE_RESULT fb_tensor *fb_ne(fb_tensor *a, fb_tensor *b);
+/** a < b. */
 FB_API FB_USE_RESULT fb_tensor *fb_lt(fb_tensor *a, fb_tensor *b);
+/** a <= b. */
 FB_API FB_USE_RESULT fb_tensor *fb_le(fb_tensor *a, fb_tensor *b);
+/** a > b. */
 FB_API FB_USE_RESULT fb_tensor *fb_gt(fb_tensor *a, fb_tensor *b);
+/** a >= b. */
 FB_API FB_USE_RESULT fb_tensor *fb_ge(fb_tensor *a, fb_tensor *b);
 
 /** a where cond (BOOL) is true, b elsewhere; all three are broadcast. */
@@ -94,10 +100,15 @@ FB_API FB_USE_RESULT fb_tensor *fb_where(fb_tensor *cond, fb_tensor *a, fb_tenso
  * and a view, are refused while recording. */
 /** dst := src. */
 FB_API fb_status fb_copy_(fb_tensor *dst, fb_tensor *src);
+/** a += b. */
 FB_API fb_status fb_add_(fb_tensor *a, fb_tensor *b);
+/** a *= b. */
 FB_API fb_status fb_mul_(fb_tensor *a, fb_tensor *b);
+/** a *= s. */
 FB_API fb_status fb_mul_scalar_(fb_tensor *a, double s);
+/** All elements := value. */
 FB_API fb_status fb_fill_(fb_tensor *t, double value);
+/** All elements := 0. */
 FB_API fb_status fb_zero_(fb_tensor *t);
 
 FB_END

@@ -14,6 +14,7 @@ FB_API FB_USE_RESULT fb_tensor *fb_reshape(fb_tensor *t, fb_shape sizes);
 FB_API FB_USE_RESULT fb_tensor *fb_view(fb_tensor *t, fb_shape sizes);
 /** Dimension i of the result is dimension dims.d[i] of t. */
 FB_API FB_USE_RESULT fb_tensor *fb_permute(fb_tensor *t, fb_shape dims);
+/** Exchange two dimensions. */
 FB_API FB_USE_RESULT fb_tensor *fb_transpose(fb_tensor *t, int dim0, int dim1);
 /** Dimensions from .. to (inclusive) become one. */
 FB_API FB_USE_RESULT fb_tensor *fb_flatten(fb_tensor *t, int from, int to);

@@ -33,18 +33,27 @@ typedef struct fb_group_options {
     bool only_1d; /**< the rule holds for parameters of at most one dimension only */
 } fb_group_options;
 
-/** `model` may be NULL: add parameters later. Options NULL: defaults. */
+/**
+ * Stochastic gradient descent as torch.optim.SGD: momentum, Nesterov, L2 decay.
+ *
+ * `model` may be NULL: add parameters later. Options NULL: defaults. NULL: FB_E_ARG, FB_E_NOMEM.
+ */
 FB_API FB_USE_RESULT fb_optimizer *fb_optim_sgd(fb_context *ctx, fb_module *model,
                                                 const fb_sgd_options *opts);
+/** Adam; weight_decay is added to the gradient (L2). */
 FB_API FB_USE_RESULT fb_optimizer *fb_optim_adam(fb_context *ctx, fb_module *model,
                                                  const fb_adam_options *opts);
+/** AdamW; weight_decay shrinks the weights directly. */
 FB_API FB_USE_RESULT fb_optimizer *fb_optim_adamw(fb_context *ctx, fb_module *model,
                                                   const fb_adamw_options *opts);
+/** Let go; the parameters stay. NULL is allowed. */
 FB_API void fb_optim_close(fb_optimizer *opt);
 
 /** Options for parameters whose full name matches; the last match wins. */
 FB_API fb_status fb_optim_rule(fb_optimizer *opt, const char *glob, const fb_group_options *opts);
+/** Add the parameters of a module: "prefix.name", or "name" if prefix is NULL. */
 FB_API fb_status fb_optim_add_module(fb_optimizer *opt, const char *prefix, fb_module *m);
+/** Add one leaf that requires a gradient, contiguous, F32 or F64. FB_E_ARG for others. */
 FB_API fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_tensor *leaf);
 
 /**
@@ -66,7 +75,9 @@ FB_API fb_status fb_optim_clip_norm(fb_optimizer *opt, double max_norm);
 /** Norm of the gradients in the last step, before clipping, after division by counts; computed if
  * clipping is on. */
 FB_API double fb_optim_grad_norm(fb_optimizer *opt);
+/** The rate that the next step uses, before lr_scale of rules; NaN for NULL. */
 FB_API double fb_optim_lr(const fb_optimizer *opt);
+/** Change it. FB_E_ARG for negative or NaN. */
 FB_API fb_status fb_optim_set_lr(fb_optimizer *opt, double lr);
 /** Steps done; skipped ones do not count. */
 FB_API int64_t fb_optim_steps(const fb_optimizer *opt);

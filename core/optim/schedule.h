@@ -24,7 +24,9 @@ FB_API FB_USE_RESULT fb_schedule *
 fb_schedule_lambda(fb_optimizer *opt, double (*fn)(int64_t step, void *user), void *user);
 /** Advance; acts only after the last micro-batch of a step. */
 FB_API fb_status fb_schedule_step(fb_schedule *s);
+/** The rate that the schedule has set; NaN for NULL. */
 FB_API double fb_schedule_lr(const fb_schedule *s);
+/** Let go; the rate stays as it is. NULL is allowed. */
 FB_API void fb_schedule_close(fb_schedule *s);
 
 FB_END

@@ -37,6 +37,7 @@ typedef struct fb_batch_info {
  * is no context to keep it) and NULL returned. A header older or newer than the library is refused.
  */
 #define fb_context_open(...) fb_context_open_v(__VA_ARGS__, FB_VERSION)
+/** What fb_context_open calls, with the version of the caller's headers. */
 FB_API fb_context *fb_context_open_v(const fb_context_options *options, int version);
 
 /**
@@ -84,6 +85,7 @@ typedef struct fb_memory_stats {
     int64_t handles, nodes;     /**< live tensor handles and graph nodes */
 } fb_memory_stats;
 
+/** Fill in the numbers of now. */
 FB_API fb_status fb_memory_stats_of(fb_context *ctx, fb_memory_stats *stats);
 /** Peak := now. */
 FB_API void fb_memory_reset_peak(fb_context *ctx);

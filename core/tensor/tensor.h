@@ -47,11 +47,15 @@ FB_API int64_t fb_item_int(fb_tensor *t);
 /* Getters: never fail on a live handle; on NULL or stale handles sizes are 1, ndim 0. */
 /** Size of one dimension; negative counts from the end; 1 on error. */
 FB_API int64_t fb_size(const fb_tensor *t, int dim);
+/** Number of dimensions. */
 FB_API int fb_ndim(const fb_tensor *t);
+/** Number of elements. */
 FB_API int64_t fb_numel(const fb_tensor *t);
 /** Stride of one dimension, in elements. */
 FB_API int64_t fb_stride(const fb_tensor *t, int dim);
+/** Sizes of all dimensions. */
 FB_API fb_shape fb_shape_of(const fb_tensor *t);
+/** The dtype. */
 FB_API fb_dtype fb_dtype_of(const fb_tensor *t);
 /** "cpu" or "cuda:0". */
 FB_API const char *fb_device_of(const fb_tensor *t);
@@ -59,6 +63,7 @@ FB_API const char *fb_device_of(const fb_tensor *t);
 FB_API fb_context *fb_context_of(const fb_tensor *t);
 /** Row-major without gaps. */
 FB_API bool fb_is_contiguous(const fb_tensor *t);
+/** Whether both look at the same memory. */
 FB_API bool fb_same_storage(const fb_tensor *a, const fb_tensor *b);
 
 /** Write values as PyTorch prints them, shortened in the middle. @return bytes needed, as snprintf

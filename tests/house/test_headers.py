@@ -1,4 +1,5 @@
-"""Public headers compile alone as C11 and as C++20; flambeau.h has all; macros work in C++."""
+"""Public headers compile alone as C11 and as C++20; each function has a comment; flambeau.h has all;
+macros work in C++."""
 import concurrent.futures
 import os
 import re
@@ -41,9 +42,24 @@ def alone(path):
     return broken
 
 
+def undocumented(path):
+    """Functions without a comment above them or behind their name."""
+    lines = read(path).split("\n")
+    for i, line in enumerate(lines):
+        if not line.startswith("FB_API"):
+            continue
+        statement = line
+        for more in lines[i + 1:i + 4]:
+            if ";" in statement:
+                break
+            statement += more
+        if "/**<" not in statement and not lines[i - 1].rstrip().endswith("*/"):
+            yield f"{path}:{i + 1}: no comment says what {statement.split('(')[0].split()[-1]} does"
+
+
 def main():
     headers = public_headers()
-    broken = []
+    broken = [line for path in headers for line in undocumented(path)]
     umbrella = read("launch/flambeau.h")
     for path in headers:
         if path not in ("launch/flambeau.h", "comm/mpi.h") and f"<flambeau/{path}>" not in umbrella:
