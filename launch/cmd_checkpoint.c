@@ -1,31 +1,41 @@
 /* flambeau checkpoint show|verify: what a checkpoint holds, and whether it is whole. */
-#include <inttypes.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include <jansson.h>
-
-#include <flambeau/io/checkpoint.h>
-
+#include "io/checkpoint_priv.h"
 #include "launch/commands_priv.h"
 
 static const char usage[] =
     "usage: flambeau checkpoint show|verify FOLDER\n"
-    "FOLDER: one checkpoint (step-000000100), or a run's folder: the newest one\n";
+    "FOLDER: one checkpoint (runs/a/step-000000100), or a run's folder (runs/a): the newest one\n"
+    "show: what it holds; verify: compare its files with their checksums\n";
+
+/* Of the manifest's "run": numbers and texts, in its own order. */
+static void show_run(json_t *run)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(run, key, value)
+    {
+        if (json_is_integer(value))
+            printf("  %-12s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
+        else
+            printf("  %-12s %s\n", key, json_string_value(value));
+    }
+}
 
 static void show(const char *path, json_t *root)
 {
-    json_t *run = json_object_get(root, "run");
-    printf("checkpoint %s: step %" JSON_INTEGER_FORMAT ", seed %" JSON_INTEGER_FORMAT
-           ", shards %" JSON_INTEGER_FORMAT ", threads %" JSON_INTEGER_FORMAT "\n",
-           path, json_integer_value(json_object_get(root, "step")),
-           json_integer_value(json_object_get(run, "seed")),
-           json_integer_value(json_object_get(run, "shards")),
-           json_integer_value(json_object_get(run, "threads")));
-    const char *key;
+    const char *key, *saved = json_string_value(json_object_get(root, "saved"));
     json_t *value;
+    printf("checkpoint %s: step %" JSON_INTEGER_FORMAT "%s%s, digest %s\nrun\n", path,
+           json_integer_value(json_object_get(root, "step")), saved ? ", saved " : "",
+           saved ? saved : "", json_string_value(json_object_get(root, "digest")));
+    show_run(json_object_get(root, "run"));
+    printf("tensors\n");
     json_object_foreach(json_object_get(root, "tensors"), key, value)
     {
         char *shape = json_dumps(json_object_get(value, "shape"), 0);
@@ -33,6 +43,7 @@ static void show(const char *path, json_t *root)
                shape ? shape : "");
         free(shape);
     }
+    printf("values\n");
     json_object_foreach(json_object_get(root, "values"), key, value)
     {
         if (json_is_integer(value))
@@ -42,6 +53,24 @@ static void show(const char *path, json_t *root)
     }
 }
 
+/* The checkpoint that is meant by a folder: itself, or the newest whole one in it. */
+static bool find(const char *folder, char *path, size_t size)
+{
+    char manifest[4200];
+    struct stat info;
+    if (stat(folder, &info)) {
+        fprintf(stderr, "flambeau checkpoint: %s: %s\n", folder, strerror(errno));
+        return false;
+    }
+    snprintf(path, size, "%s", folder);
+    snprintf(manifest, sizeof manifest, "%s/manifest.json", folder);
+    if (!stat(manifest, &info) || fb_checkpoint_latest(folder, path, size))
+        return true;
+    fprintf(stderr, "flambeau checkpoint: %s: there is no checkpoint that verifies in it\n",
+            folder);
+    return false;
+}
+
 int fbi_cmd_checkpoint(int argc, char **argv)
 {
     if (argc != 3 || (strcmp(argv[1], "show") && strcmp(argv[1], "verify"))) {
@@ -49,25 +78,18 @@ int fbi_cmd_checkpoint(int argc, char **argv)
         fputs(usage, help ? stdout : stderr);
         return help ? FBI_EXIT_OK : FBI_EXIT_USAGE;
     }
-    char path[4096], manifest[4200], text[512];
-    struct stat info;
-    snprintf(path, sizeof path, "%s", argv[2]);
-    snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
-    if (stat(manifest, &info) && !fb_checkpoint_latest(argv[2], path, sizeof path)) {
-        fprintf(stderr, "flambeau checkpoint: %s: there is no checkpoint that verifies\n", argv[2]);
-        return 1;
-    }
-    if (!fb_checkpoint_verify(path, text, sizeof text)) {
+    char path[4096], text[512];
+    if (!find(argv[2], path, sizeof path))
+        return FBI_EXIT_FAILED;
+    json_t *root = fbi_manifest_load(path, true, text, sizeof text);
+    if (!root) {
         fprintf(stderr, "flambeau checkpoint: %s: %s\n", path, text);
-        return 1;
+        return FBI_EXIT_FAILED;
     }
-    if (!strcmp(argv[1], "verify")) {
+    if (!strcmp(argv[1], "verify"))
         printf("checkpoint %s is whole\n", path);
-        return 0;
-    }
-    snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
-    json_t *root = json_load_file(manifest, 0, NULL);
-    show(path, root);
+    else
+        show(path, root);
     json_decref(root);
-    return 0;
+    return FBI_EXIT_OK;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,18 @@ bool fbi_parse_count(const char *command, const char *option, const char *text, 
     if (end == text || *end || errno || number < min || number > max) {
         fprintf(stderr, "%s: %s %s: a whole number from %" PRId64 " to %" PRId64 " is needed\n",
                 command, option, text, min, max);
+        return false;
+    }
+    *value = number;
+    return true;
+}
+
+bool fbi_parse_number(const char *command, const char *option, const char *text, double *value)
+{
+    char *end;
+    double number = strtod(text, &end);
+    if (end == text || *end || !isfinite(number)) {
+        fprintf(stderr, "%s: %s %s: a number is needed\n", command, option, text);
         return false;
     }
     *value = number;

@@ -114,12 +114,14 @@ static void check_libraries(int *missing)
     unsigned major, minor, release;
     H5get_libversion(&major, &minor, &release);
     say(missing, GOOD, "HDF5", "%u.%u.%u", major, minor, release);
-    if (strcmp(FBI_BUILD_DNN, "none") == 0)
+    char onednn[32];
+    fbi_dnn_version(onednn, sizeof onednn);
+    if (strcmp(onednn, "none") == 0)
         say(missing, NOTE, "oneDNN",
             "not in this build: matmul and convolution are slower (Debian: apt-get "
             "install libdnnl-dev, then configure again)");
     else
-        say(missing, GOOD, "oneDNN", "%s at build time", FBI_BUILD_DNN);
+        say(missing, GOOD, "oneDNN", "%s, built with %s", onednn, FBI_BUILD_DNN);
 }
 
 static void check_gpu(int *missing)

@@ -21,6 +21,8 @@ int fbi_cmd_ops(int argc, char **argv);
  */
 bool fbi_parse_count(const char *command, const char *option, const char *text, int64_t min,
                      int64_t max, int64_t *value);
+/* Read a finite number; on failure print "COMMAND: OPTION TEXT: ..." and return false. */
+bool fbi_parse_number(const char *command, const char *option, const char *text, double *value);
 /* Full path of a program: as given if it holds a slash, else searched in PATH. False if there is
  * none that this user may run. `path` holds `size` bytes. */
 bool fbi_find_program(const char *name, char *path, int size);

@@ -1,4 +1,5 @@
 /* The IDX format of MNIST: http://yann.lecun.com/exdb/mnist. Plain or compressed with gzip. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 
 #include "launch/import_priv.h"
 
-enum { IDX_U8 = 0x08, BLOCK = 1024 };
+enum { IDX_U8 = 0x08, BLOCK_BYTES = 1 << 22 };
 
 typedef struct idx {
     const char *path;
@@ -21,30 +22,44 @@ static uint32_t big_endian(const unsigned char *b)
     return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
 }
 
-static bool open_idx(idx *x, fb_context *ctx, const char *path)
+/* Fills `out`, or says why not: a damaged gzip file is not a short one. */
+static bool read_bytes(idx *x, fb_context *ctx, void *out, size_t bytes, const char *where)
 {
-    *x = (idx){.path = path, .file = gzopen(path, "rb")};
-    unsigned char head[4], size[4];
-    if (!x->file) {
-        fb_fail(ctx, FB_E_NOT_FOUND, "import %s: cannot open it: check the path", path);
-        return false;
-    }
-    if (gzread(x->file, head, 4) != 4 || head[0] || head[1]) {
-        fb_fail(ctx, FB_E_IO, "import %s: is no IDX file", path);
+    int code = Z_OK;
+    if (gzread(x->file, out, (unsigned)bytes) == (int)bytes)
+        return true;
+    const char *text = gzerror(x->file, &code);
+    if (code == Z_ERRNO)
+        fb_fail(ctx, FB_E_IO, "import %s: cannot read it: %s", x->path, strerror(errno));
+    else if (code == Z_OK || code == Z_STREAM_END)
+        fb_fail(ctx, FB_E_IO, "import %s: ends %s: copy or download it again", x->path, where);
+    else
+        fb_fail(ctx, FB_E_IO,
+                "import %s: is a damaged or cut gzip file (%s): copy or download it "
+                "again",
+                x->path, text);
+    return false;
+}
+
+static bool read_head(idx *x, fb_context *ctx, const unsigned char head[4])
+{
+    if (head[0] || head[1]) {
+        fb_fail(ctx, FB_E_IO,
+                "import %s: is no IDX file: it begins with %02x %02x %02x %02x, IDX with 00 00",
+                x->path, head[0], head[1], head[2], head[3]);
         return false;
     }
     if (head[2] != IDX_U8 || head[3] < 1 || head[3] > FB_MAX_DIMS) {
         fb_fail(ctx, FB_E_UNSUPPORTED,
                 "import %s: IDX type 0x%02x with %d dimensions; bytes (0x08) with "
                 "1 to %d dimensions can be read",
-                path, head[2], head[3], FB_MAX_DIMS);
+                x->path, head[2], head[3], FB_MAX_DIMS);
         return false;
     }
     for (int i = 0; i < head[3]; i++) {
-        if (gzread(x->file, size, 4) != 4) {
-            fb_fail(ctx, FB_E_IO, "import %s: ends within its head", path);
+        unsigned char size[4];
+        if (!read_bytes(x, ctx, size, 4, "within its head"))
             return false;
-        }
         if (i == 0)
             x->n = big_endian(size);
         else
@@ -53,17 +68,38 @@ static bool open_idx(idx *x, fb_context *ctx, const char *path)
     return true;
 }
 
+static bool open_idx(idx *x, fb_context *ctx, const char *path)
+{
+    unsigned char head[4];
+    errno = 0;
+    *x = (idx){.path = path, .file = gzopen(path, "rb")};
+    if (!x->file) {
+        fb_fail(ctx, FB_E_NOT_FOUND, "import %s: cannot open it: %s", path,
+                errno ? strerror(errno) : "no memory");
+        return false;
+    }
+    return read_bytes(x, ctx, head, 4, "within its head") && read_head(x, ctx, head);
+}
+
 static bool read_rows(idx *x, fb_context *ctx, void *out, int64_t rows)
 {
-    int64_t bytes = rows * fb_shape_numel(x->sample);
-    if (gzread(x->file, out, (unsigned)bytes) == bytes)
+    char where[64];
+    snprintf(where, sizeof where, "before its %lld samples", (long long)x->n);
+    return read_bytes(x, ctx, out, (size_t)(rows * fb_shape_numel(x->sample)), where);
+}
+
+static bool at_end(idx *x, fb_context *ctx)
+{
+    char more;
+    if (gzread(x->file, &more, 1) <= 0)
         return true;
-    fb_fail(ctx, FB_E_IO, "import %s: ends before its %lld samples: copy or download it again",
-            x->path, (long long)x->n);
+    fb_fail(ctx, FB_E_IO, "import %s: has more bytes than its head says: copy or download it again",
+            x->path);
     return false;
 }
 
-static int copy(const fbi_import *job, fb_context *ctx, idx *images, idx *labels)
+static fb_dataset *create(const fbi_import *job, fb_context *ctx, const idx *images,
+                          const idx *labels)
 {
     /* Grey images get their channel. */
     fb_shape deliver = images->sample;
@@ -76,18 +112,31 @@ static int copy(const fbi_import *job, fb_context *ctx, idx *images, idx *labels
                                   .scale = job->scale,
                                   .shift = job->shift},
                                  {.name = "target", .dtype = FB_U8, .shape = labels->sample}};
-    fb_dataset *ds = fb_dataset_create(
-        ctx, job->out, fields, 2, FB_OPTS(fb_dataset_options, .shard_samples = job->shard_samples));
-    void *x = malloc((size_t)BLOCK * (size_t)fb_shape_numel(images->sample));
-    void *y = malloc((size_t)BLOCK * (size_t)fb_shape_numel(labels->sample));
-    bool good = ds && x && y;
-    for (int64_t done = 0; good && done < images->n; done += BLOCK) {
-        int64_t n = images->n - done < BLOCK ? images->n - done : BLOCK;
+    return fb_dataset_create(ctx, job->out, fields, 2,
+                             FB_OPTS(fb_dataset_options, .shard_samples = job->shard_samples));
+}
+
+static int copy(const fbi_import *job, fb_context *ctx, idx *images, idx *labels)
+{
+    fb_dataset *ds = create(job, ctx, images, labels); /* checks the shapes */
+    if (!ds)
+        return 1;
+    int64_t sample = fb_shape_numel(images->sample);
+    int64_t rows = sample < BLOCK_BYTES ? BLOCK_BYTES / sample : 1;
+    void *x = sample < INT32_MAX ? malloc((size_t)(rows * sample)) : NULL,
+         *y = malloc((size_t)rows);
+    bool good = x && y;
+    if (!good)
+        fb_fail(ctx, FB_E_NOMEM, "import %s: no memory for samples of %lld bytes", images->path,
+                (long long)sample);
+    for (int64_t done = 0; good && done < images->n; done += rows) {
+        int64_t n = images->n - done < rows ? images->n - done : rows;
         good = read_rows(images, ctx, x, n) && read_rows(labels, ctx, y, n) &&
                !fb_dataset_append(ds, n, (const void *const[]){x, y});
     }
     free(x);
     free(y);
+    good = good && at_end(images, ctx) && at_end(labels, ctx);
     return good && !fb_dataset_finish(ds) ? 0 : 1;
 }
 
@@ -99,6 +148,11 @@ int fbi_import_idx(const fbi_import *job, fb_context *ctx)
         if (images.n != labels.n)
             fb_fail(ctx, FB_E_SHAPE, "import: %s has %lld samples, %s has %lld", job->input,
                     (long long)images.n, job->target, (long long)labels.n);
+        else if (labels.sample.n)
+            fb_fail(ctx, FB_E_SHAPE,
+                    "import %s: has %d dimensions, labels have one: are these the "
+                    "images?",
+                    job->target, labels.sample.n + 1);
         else
             rc = copy(job, ctx, &images, &labels);
     }

@@ -5,9 +5,9 @@
 #include <flambeau/io/dataset.h>
 
 typedef struct fbi_import {
-    const char *format, *input, *target, *out; /* target: a file, or for csv a column's name */
-    double scale, shift;                       /* of images */
-    bool float_target;                         /* csv: F32 instead of I64 */
+    const char *input, *target, *out; /* target: a file, or for csv a column's name */
+    double scale, shift;              /* of images */
+    bool float_target;                /* csv: F32 instead of I64 */
     int64_t shard_samples;
 } fbi_import;
 
