@@ -17,6 +17,17 @@
 #include "core/cpu/conv_t.h"
 #undef T
 #undef FN
+#define T     uint64_t /* of I64, modulo 2^64 */
+#define FN(x) x##_i64
+#include "core/cpu/conv_t.h"
+#undef T
+#undef FN
+
+/* The function for the element type of p. */
+#define BY_TYPE(p, fn, from, g, to, threads)                              \
+    ((p)->dtype == FB_F32   ? fn##_f32((p), (from), (g), (to), (threads)) \
+     : (p)->dtype == FB_F64 ? fn##_f64((p), (from), (g), (to), (threads)) \
+                            : fn##_i64((p), (from), (g), (to), (threads)))
 
 /* One group of one image at a time. */
 static fb_status columns(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p, char *src,
@@ -24,7 +35,6 @@ static fb_status columns(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *
 {
     int64_t cg = p->c / p->groups, kg = p->k / p->groups, q = cg * p->kh * p->kw;
     int64_t places = p->oh * p->ow, size = (int64_t)fb_dtype_size(p->dtype);
-    bool wide = p->dtype == FB_F64;
     int threads = places * q > FBI_PAR_MIN ? c->threads : 1;
     char *col = fbi_cpu_scratch(c, (size_t)(places * q * size));
     if (!col)
@@ -37,12 +47,8 @@ static fb_status columns(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *
         char *x = src + n * p->h * p->w * p->c * size;
         char *y = dst + (n * places * p->k + g * kg) * size, *w = weight + g * kg * q * size;
         fbi_mm mm = {.dtype = p->dtype, .batch = 1};
-        if (kind != FBI_CONV_DATA) {
-            if (wide)
-                im2col_f64(p, (const double *)(void *)x, g, (double *)(void *)col, threads);
-            else
-                im2col_f32(p, (const float *)(void *)x, g, (float *)(void *)col, threads);
-        }
+        if (kind != FBI_CONV_DATA)
+            BY_TYPE(p, im2col, (void *)x, g, (void *)col, threads);
         switch (kind) {
         case FBI_CONV_FWD: /* y[places, kg] = col[places, q] w[kg, q]^T */
             mm.m = places, mm.n = kg, mm.k = q;
@@ -66,12 +72,8 @@ static fb_status columns(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *
             break;
         }
         st = fbi_cpu_gemm(c, &mm);
-        if (st || kind != FBI_CONV_DATA)
-            continue;
-        if (wide)
-            col2im_f64(p, (const double *)(void *)col, g, (double *)(void *)x, threads);
-        else
-            col2im_f32(p, (const float *)(void *)col, g, (float *)(void *)x, threads);
+        if (!st && kind == FBI_CONV_DATA)
+            BY_TYPE(p, col2im, (void *)col, g, (void *)x, threads);
     }
     free(col);
     return st;

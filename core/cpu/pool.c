@@ -52,6 +52,11 @@ static cell cell_of(const pool *p, int64_t oy, int64_t ox)
 #include "core/cpu/pool_t.h"
 #undef T
 #undef FN
+#define T     int64_t /* max only */
+#define FN(x) x##_i64
+#include "core/cpu/pool_t.h"
+#undef T
+#undef FN
 
 static fb_status run(const fbi_call *c, int what, const pool *p)
 {
@@ -63,13 +68,15 @@ static fb_status run(const fbi_call *c, int what, const pool *p)
     if (in && (at || !index)) {
         int64_t work = most(p->h * p->w, p->oh * p->ow) * p->n * p->c;
         int threads = work > FBI_PAR_MIN ? c->threads : 1;
-        bool wide = x->dtype == FB_F64;
+        fb_dtype dtype = (fb_dtype)x->dtype;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
         for (int64_t n = 0; n < p->n; n++) {
-            if (wide)
+            if (dtype == FB_F64)
                 image_f64(what, p, n, in, at, out);
-            else
+            else if (dtype == FB_F32)
                 image_f32(what, p, n, in, at, out);
+            else
+                image_i64(what, p, n, in, at, out);
         }
     }
     free(copy[0]);

@@ -51,16 +51,17 @@ fb_status fbi_cpu_widened(const fbi_call *c, fbi_kernel kernel)
         in[i] = c->in[i];
     for (int i = 0; i < c->n_out; i++)
         out[i] = c->out[i];
+    int results = c->op->flags & FBI_INTS ? 1 : c->n_out; /* a second output of theirs is indices */
     fb_status st = fbi_widen_all(c, in, c->n_in, true);
     if (!st)
-        st = fbi_widen_all(c, out, c->n_out, c->beta != 0);
+        st = fbi_widen_all(c, out, results, c->beta != 0);
     if (!st) {
         fbi_call wide = *c;
         wide.in = in;
         wide.out = out;
         st = kernel(&wide);
     }
-    for (int i = 0; i < c->n_out && !st; i++)
+    for (int i = 0; i < results && !st; i++)
         if (out[i] != c->out[i] && out[i]->numel)
             fbi_copy_strided(c->threads, c->out[i], out[i]);
     fbi_drop_wide(in, c->in, c->n_in);

@@ -1,6 +1,6 @@
 /* conv2d, its two gradients and conv_transpose2d: shapes, derivatives, samples. */
 #include "core/ops/conv_priv.h"
-#include "core/ops/op_priv.h"
+#include "core/ops/half_priv.h"
 
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
@@ -15,7 +15,7 @@ fb_status fbi_infer_conv2d(fbi_call *c)
 {
     const fbi_attrs_conv2d *a = c->attrs;
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
-    fb_status st = fbi_need_float(c, 0);
+    fb_status st = fbi_need_numbers(c, 0);
     if (!st)
         st = fbi_need_dtype(c, 1, (fb_dtype)x->dtype);
     if (!st)
@@ -52,7 +52,12 @@ fb_status fbi_infer_conv2d_bwd_data(fbi_call *c)
 {
     const fbi_attrs_conv2d_bwd_data *a = c->attrs;
     const fb_tensor *g = c->in[0], *w = c->in[1];
-    if (g->ndim != 4 || w->ndim != 4 || g->dtype != w->dtype || g->size[1] != w->size[0])
+    fb_status st = fbi_need_numbers(c, 0);
+    if (!st)
+        st = fbi_need_dtype(c, 1, (fb_dtype)g->dtype);
+    if (st)
+        return st;
+    if (g->ndim != 4 || w->ndim != 4 || g->size[1] != w->size[0])
         return fbi_op_fail(c, FB_E_SHAPE, "gradient %s does not fit weight %s", fbi_text(g),
                            fbi_text(w));
     return fbi_out_nhwc(c, 0, (fb_dtype)g->dtype,
@@ -219,13 +224,22 @@ fb_tensor *fb_conv_transpose2d(fb_tensor *x, fb_tensor *w, fb_tensor *b,
                  fbi_text(x));
         return NULL;
     }
-    fb_tensor *y = FBI_RUN(conv2d_bwd_data, &a, x, w);
-    if (!y || !b)
-        return y;
+    if (x->dtype == FB_BOOL || w->dtype != x->dtype || (b && b->dtype != x->dtype)) {
+        fbi_fail(ctx, FB_E_DTYPE, "conv_transpose2d: input is %s, weight %s, bias %s",
+                 fb_dtype_name((fb_dtype)x->dtype), fb_dtype_name((fb_dtype)w->dtype),
+                 b ? fb_dtype_name((fb_dtype)b->dtype) : "none");
+        return NULL;
+    }
+    fb_dtype dtype = (fb_dtype)x->dtype;
+    if (!b)
+        return FBI_RUN(conv2d_bwd_data, &a, x, w);
+    fb_tensor *y = FBI_RUN(conv2d_bwd_data, &a, fbi_exact(x), fbi_exact(w)); /* rounded once */
+    if (!y)
+        return NULL;
     if (b->ndim != 1 || b->size[0] != y->size[1]) {
         fbi_fail(ctx, FB_E_SHAPE, "conv_transpose2d: bias %s does not fit weight %s", fbi_text(b),
                  fbi_text(w));
         return NULL;
     }
-    return fb_add(y, fb_reshape(b, FB_SHAPE(1, b->size[0], 1, 1)));
+    return fb_to(fb_add(y, fb_reshape(b, FB_SHAPE(1, b->size[0], 1, 1))), dtype);
 }

@@ -1,8 +1,8 @@
 /* Pointwise operators. Inputs of any layout; the result keeps a dense layout. F16 and BF16 are
  * computed in F32. Integers are kept by neg, relu, abs, square, clamp, add, sub, mul, pow, maximum,
  * minimum and by add_scalar, mul_scalar, pow_scalar, whose scalar must then be an integer; they
- * wrap around. Other operators give F32 for integers. Derivatives of first and second order; of
- * third order where composed of others.
+ * wrap around, and of one BOOL operand they make I64. Other operators give F32 for integers.
+ * Derivatives of first and second order; of third order where composed of others.
  *
  * With two tensors, shapes are broadcast and dtypes promoted as in PyTorch. Errors: NULL, and the
  * context keeps FB_E_SHAPE or FB_E_DTYPE. Formulas: one row each in ops.def. */

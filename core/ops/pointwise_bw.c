@@ -4,7 +4,8 @@
 #include "core/ops/pointwise_priv.h"
 #include "core/ops/sample_priv.h"
 
-/* Whether the row has an integer form, which keeps the dtype; else integers give F32. */
+/* Whether the row has an integer form, which keeps the dtype (of one BOOL it makes I64); else
+ * integers give F32. */
 static bool fbi_keeps_integers(const fbi_opdef *d)
 {
     static const bool kept[FBI_OP_COUNT] = {
@@ -21,10 +22,7 @@ fb_status fbi_infer_unary(fbi_call *c)
 {
     fb_dtype d = (fb_dtype)c->in[0]->dtype;
     if (!fb_dtype_is_float(d)) {
-        d = fbi_keeps_integers(c->op) ? d : FB_F32;
-        fb_status st = d == FB_BOOL ? fbi_need_numbers(c, 0) : FB_OK;
-        if (st)
-            return st;
+        d = !fbi_keeps_integers(c->op) ? FB_F32 : d == FB_BOOL ? FB_I64 : d;
     }
     return fbi_out_like(c, 0, d, c->in[0]);
 }
@@ -254,16 +252,15 @@ fb_status fbi_infer_fill(fbi_call *c)
         .shape = FB_SHAPE(__VA_ARGS__), .lo = (low), .hi = (high) \
     }
 
-/* A row that keeps integers has no form for BOOL. */
-static void fbi_sample_unary(fbi_samples *s, const void *attrs, double lo, double hi)
+static void fbi_sample_unary(fbi_samples *s, const fbi_attrs_scalars *attrs, double lo, double hi)
 {
     fbi_sample_in in[1] = {IN(lo, hi, 3, 5)};
     fbi_sample_add(s, attrs, 1, in);
     in[0].shape = FB_SCALAR;
     fbi_sample_add(s, attrs, 1, in);
-    in[0].dtype = FB_BOOL;
-    if (fbi_keeps_integers(s->op))
-        fbi_sample_bad(s, attrs, 1, in, FB_E_DTYPE, "input 0 is BOOL; needs numbers");
+    in[0].dtype = FB_I64;
+    if (attrs && attrs->a != (double)(int64_t)attrs->a && fbi_keeps_integers(s->op))
+        fbi_sample_bad(s, attrs, 1, in, FB_E_DTYPE, "is no integer and the tensor is I64");
 }
 
 static void fbi_sample_two(fbi_samples *s, double alo, double ahi, double blo, double bhi)

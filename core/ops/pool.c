@@ -38,7 +38,9 @@ fb_status fbi_infer_max_pool2d(fbi_call *c)
 {
     const fbi_attrs_max_pool2d *a = c->attrs;
     fb_shape s;
-    fb_status st = need_images(c);
+    fb_status st = fbi_need_numbers(c, 0);
+    if (!st)
+        st = fbi_need_ndim(c, 0, 4);
     if (!st)
         st = windows(c, (int64_t[]){a->kh, a->kw}, (int64_t[]){a->sh, a->sw},
                      (int64_t[]){a->ph, a->pw}, (int64_t[]){a->dh, a->dw}, &s);

@@ -1,11 +1,13 @@
 /* Integers and BOOL where PyTorch has them: dtypes kept, wrapped, widened or refused. */
 #include "tests/core/ops/ops_test_priv.h"
 
+#include <flambeau/core/ops/conv.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/extreme.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/linalg.h>
 #include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/pool.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/view.h>
 
@@ -66,6 +68,9 @@ static void bool_adds_as_or_and_multiplies_as_and(void **state)
     fb_tensor *other = fb_eq(U8, fb_full_like(U8, 1));
     EXPECT(fb_add(BOOL, other), FB_BOOL, uint8_t, 1, 1, 0, 1);
     EXPECT(fb_mul(BOOL, other), FB_BOOL, uint8_t, 0, 0, 0, 0);
+    EXPECT(fb_add_scalar(BOOL, 2), FB_I64, int64_t, 3, 2, 2, 3);
+    assert_int_equal(fb_mul_scalar_(BOOL, 2), FB_E_DTYPE);
+    expect_error(ctx, FB_E_DTYPE, "mul_scalar: in place, the I64 result does not fit into BOOL");
     assert_null(fb_sub(BOOL, other));
     expect_error(ctx, FB_E_DTYPE, "sub: input 0 is BOOL; needs numbers");
     assert_null(fb_matmul(fb_unsqueeze(BOOL, 0), fb_unsqueeze(other, 1)));
@@ -118,6 +123,18 @@ static void products_of_integer_matrices_wrap(void **state)
            (uint8_t)(255 * 255 + 1 + 255), 8, (uint8_t)(7 + 255), 50);
 }
 
+static void convolution_and_max_pooling_take_integers(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_tensor *x = fb_reshape(I64, FB_SHAPE(1, 1, 2, 2)), *u = fb_reshape(U8, FB_SHAPE(1, 1, 2, 2));
+    EXPECT(fb_conv2d(x, x, NULL, NULL), FB_I64, int64_t, 1 + 0 + 4 + 9);
+    EXPECT(fb_conv2d(u, u, fb_narrow(U8, 0, 0, 1), NULL), FB_U8, uint8_t,
+           (uint8_t)(255 * 255 + 1 + 49 + 255));
+    EXPECT(fb_max_pool2d(u, 2, 2, NULL), FB_U8, uint8_t, 255);
+    EXPECT(fb_max_pool2d(x, 2, 1, NULL), FB_I64, int64_t, INT64_MAX, 3);
+}
+
 static void a_target_takes_no_value_of_a_higher_kind(void **state)
 {
     fb_context *ctx = *state;
@@ -145,6 +162,7 @@ int main(void)
         cmocka_unit_test(comparisons_are_exact_in_64_bits),
         cmocka_unit_test(sums_are_i64_and_extremes_keep_the_dtype),
         cmocka_unit_test(products_of_integer_matrices_wrap),
+        cmocka_unit_test(convolution_and_max_pooling_take_integers),
         cmocka_unit_test(a_target_takes_no_value_of_a_higher_kind),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);

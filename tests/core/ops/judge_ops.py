@@ -1,0 +1,386 @@
+"""PyTorch judges operators: values, dtypes and gradients, for every dtype; what it refuses may work
+here, what it computes must. Needs torch; run by launch/test --judges PYTHON."""
+import ctypes as C
+import os
+import sys
+
+import torch
+import torch.nn.functional as F
+
+DTYPES = {torch.float32: 1, torch.float64: 2, torch.float16: 3, torch.bfloat16: 4,
+          torch.int32: 5, torch.int64: 6, torch.uint8: 7, torch.bool: 8}
+BACK = {v: k for k, v in DTYPES.items()}
+FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+INTS = [torch.int64, torch.int32, torch.uint8, torch.bool]
+ALL = FLOATS + INTS
+# Of values that are computed in a wider type and rounded once.
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.float16: 2**-11, torch.bfloat16: 2**-8}
+# What PyTorch has and we have not, or otherwise: any and all are BOOL, average pooling is of floats.
+DELIBERATE = {("any", torch.uint8), ("all", torch.uint8), ("avg_pool2d", torch.int64),
+              ("matmul", torch.bool)}
+
+
+class Shape(C.Structure):
+    _fields_ = [("n", C.c_int), ("d", C.c_int64 * 8)]
+
+
+class Tensors(C.Structure):
+    _fields_ = [("t", C.POINTER(C.c_void_p)), ("n", C.c_int)]
+
+
+class GradientOptions(C.Structure):
+    _fields_ = [("seeds", Tensors), ("retain_graph", C.c_bool), ("create_graph", C.c_bool),
+                ("allow_unused", C.c_bool)]
+
+
+class ConvOptions(C.Structure):
+    _fields_ = [("stride", C.c_int64 * 3), ("padding", C.c_int64 * 3), ("dilation", C.c_int64 * 3),
+                ("groups", C.c_int64), ("no_bias", C.c_bool)]
+
+
+class EntropyOptions(C.Structure):
+    _fields_ = [("weight", C.c_void_p), ("ignore_index", C.c_int64), ("label_smoothing", C.c_double),
+                ("reduction", C.c_int)]
+
+
+class MseOptions(C.Structure):
+    _fields_ = [("reduction", C.c_int)]
+
+
+class AttentionOptions(C.Structure):
+    _fields_ = [("mask", C.c_void_p), ("causal", C.c_bool), ("dropout", C.c_double),
+                ("scale", C.c_double)]
+
+
+LIB = C.CDLL(os.path.join(os.environ["FLAMBEAU_BUILD"], "lib", "libflambeau.so"))
+P, I, L, D, B = C.c_void_p, C.c_int, C.c_int64, C.c_double, C.c_bool
+SIGNATURES = {
+    "context_open_v": (P, P, I), "version": (I,), "error_take": (I, P, C.c_char_p, C.c_size_t), "drop": (None, P),
+    "from": (P, P, I, Shape, P), "read": (I, P, P, C.c_size_t), "dtype_of": (I, P),
+    "ndim": (I, P), "size": (L, P, I), "requires_grad": (P, P, B), "needs_grad": (B, P),
+    "gradients": (I, Tensors, Tensors, P, P),
+    "to": (P, P, I), "clamp": (P, P, D, D), "where": (P, P, P, P),
+    "matmul": (P, P, P), "linear": (P, P, P, P), "conv2d": (P, P, P, P, P),
+    "conv_transpose2d": (P, P, P, P, P), "max_pool2d": (P, P, L, L, P),
+    "avg_pool2d": (P, P, L, L, P), "adaptive_avg_pool2d": (P, P, L, L),
+    "softmax": (P, P, I), "log_softmax": (P, P, I), "cross_entropy": (P, P, P, P),
+    "mse_loss": (P, P, P, P), "embedding": (P, P, P), "embedding_padded": (P, P, P, L),
+    "index_select": (P, P, I, P), "gather": (P, P, I, P), "cat": (P, Tensors, I),
+    "stack": (P, Tensors, I), "argmax": (P, P, I, B), "argmin": (P, P, I, B),
+    "max_dim": (I, P, I, B, P, P), "min_dim": (I, P, I, B, P, P),
+    "batch_norm": (P, P, P, P, D, P, P), "batch_norm_eval": (P, P, P, P, P, P, D),
+    "layer_norm": (P, P, Shape, P, P, D), "scaled_dot_product_attention": (P, P, P, P, P),
+    "var": (P, P, Shape, B, B), "permute": (P, P, Shape), "reshape": (P, P, Shape),
+    "expand": (P, P, Shape), "narrow": (P, P, I, L, L), "contiguous": (P, P),
+}
+UNARY = ["neg", "exp", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh", "erf",
+         "sigmoid", "relu", "gelu", "silu", "softplus", "abs", "square"]
+SCALAR = ["add_scalar", "mul_scalar", "pow_scalar", "leaky_relu", "elu"]
+BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"]
+REDUCTIONS = ["sum", "mean", "amax", "amin", "any", "all"]
+SIGNATURES.update({n: (P, P) for n in UNARY})
+SIGNATURES.update({n: (P, P, D) for n in SCALAR})
+SIGNATURES.update({n: (P, P, P) for n in BINARY})
+SIGNATURES.update({n: (P, P, Shape, B) for n in REDUCTIONS})
+
+
+def bind(name, result, *args):
+    function = getattr(LIB, "fb_" + name)
+    function.restype, function.argtypes = result, args
+    return function
+
+
+FB = {name: bind(name, *types) for name, types in SIGNATURES.items()}
+CTX = FB["context_open_v"](None, FB["version"]())
+
+
+def fb(name):
+    return FB[name]
+
+
+def shape(*sizes):
+    return Shape(len(sizes), (C.c_int64 * 8)(*sizes))
+
+
+def tensors(handles):
+    array = (C.c_void_p * max(len(handles), 1))(*handles)
+    return Tensors(array, len(handles))
+
+
+def conv(stride=1, padding=0, dilation=1, groups=1):
+    three = C.c_int64 * 3
+    return C.byref(ConvOptions(three(stride), three(padding), three(dilation), groups, False))
+
+
+def into(t):
+    """Our copy of a torch tensor."""
+    if t is None:
+        return None
+    t = t.detach().contiguous()
+    return FB["from"](CTX, DTYPES[t.dtype], shape(*t.shape), t.data_ptr())
+
+
+def out_of(handle):
+    sizes = [FB["size"](handle, i) for i in range(FB["ndim"](handle))]
+    t = torch.empty(sizes, dtype=BACK[FB["dtype_of"](handle)])
+    assert FB["read"](handle, t.data_ptr(), t.numel() * t.element_size()) == 0
+    return t
+
+
+def error():
+    text = C.create_string_buffer(1024)
+    FB["error_take"](CTX, text, 1024)
+    return text.value.decode()
+
+
+def pair(op, dim):
+    """values and indices of max_dim, min_dim"""
+    def run(x):
+        values, indices = C.c_void_p(), C.c_void_p()
+        FB[op](x, dim, False, C.byref(values), C.byref(indices))
+        return values.value and [values.value, indices.value]
+    return run
+
+
+def value(dtype, *sizes, lo=-2.0, hi=2.0):
+    """Random values that the dtype holds; None sizes: scalar."""
+    if dtype == torch.bool:
+        return torch.rand(sizes) < 0.5
+    if dtype.is_floating_point:
+        return (torch.rand(sizes, dtype=torch.float64) * (hi - lo) + lo).to(dtype)
+    lo = max(lo, 0.0) if dtype == torch.uint8 else lo
+    return torch.randint(int(lo), int(hi) + 3, sizes, dtype=dtype)
+
+
+def index(n, *sizes, dtype=torch.int64):
+    return torch.randint(0, n, sizes, dtype=dtype)
+
+
+def cases():
+    """name, PyTorch, ours, inputs, dtypes"""
+    for dtype in ALL:
+        wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+        def v(*sizes, **range_):
+            return value(dtype, *sizes, **range_)
+
+        for n in UNARY:
+            torch_fn = getattr(torch, n, None) or getattr(F, n)
+            for sizes in [(3, 5), (), (0, 2)]:
+                yield n, torch_fn, FB[n], [v(*sizes, lo=0.25)]
+        for n, s, torch_fn in [("add_scalar", 2, lambda x: x + 2), ("mul_scalar", -3, lambda x: x * -3),
+                               ("pow_scalar", 3, lambda x: x**3),
+                               ("leaky_relu", 0.1, lambda x: F.leaky_relu(x, 0.1)),
+                               ("elu", 0.7, lambda x: F.elu(x, 0.7))]:
+            yield n, torch_fn, lambda x, n=n, s=s: FB[n](x, s), [v(4, 3)]
+        yield "clamp", lambda x: x.clamp(-1, 1), lambda x: FB["clamp"](x, -1, 1), [v(4, 3)]
+        for n in BINARY:
+            for a, b in [((3, 4), (3, 4)), ((2, 3, 1), (4,)), ((0, 4), (1, 4)), ((3,), ())]:
+                lo = 0.25 if n in ("div", "pow") else -2
+                yield n, getattr(torch, n), FB[n], [v(*a, lo=0.25), v(*b, lo=lo)]
+            for other in ALL:
+                if other != dtype:
+                    yield (n, getattr(torch, n), FB[n],
+                           [v(3, 4, lo=0.25), value(other, 4, lo=0.25)])
+        yield "where", torch.where, FB["where"], [value(torch.bool, 3, 1), v(3, 4), v(4)]
+        for n in REDUCTIONS:
+            for dims, keep in [((), False), ((1,), True), ((0, -1), False)]:
+                def theirs(x, n=n, dims=dims, keep=keep):
+                    if n in ("any", "all"):
+                        return getattr(torch, n)(x, dim=dims or None, keepdim=keep)
+                    return getattr(torch, n)(x, dim=dims, keepdim=keep)
+                yield n, theirs, lambda x, n=n, d=dims, k=keep: FB[n](x, shape(*d), k), [v(3, 4, 2)]
+        yield "var", lambda x: x.var(1), lambda x: FB["var"](x, shape(1), True, False), [v(3, 7)]
+        yield "sum of nothing", torch.sum, lambda x: FB["sum"](x, shape(), False), [v(0, 3)]
+        for n in ("argmax", "argmin"):
+            yield n, lambda x, n=n: getattr(torch, n)(x, 1), lambda x, n=n: FB[n](x, 1, False), [v(3, 9)]
+        yield "max_dim", lambda x: list(torch.max(x, 1)), pair("max_dim", 1), [v(3, 9)]
+        yield "min_dim", lambda x: list(torch.min(x, 0)), pair("min_dim", 0), [v(3, 9)]
+        for a, b in [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (3, 4, 2)), ((4,), (4,)),
+                     ((70, 130), (130, 65)), ((0, 4), (4, 2)), ((3, 0), (0, 2))]:
+            yield "matmul", torch.matmul, FB["matmul"], [v(*a, lo=-1, hi=1), v(*b, lo=-1, hi=1)]
+        yield "linear", F.linear, FB["linear"], [v(2, 3, 4), v(5, 4), v(5)]
+        yield ("linear", lambda x, w: F.linear(x, w), lambda x, w: FB["linear"](x, w, None),
+               [v(3, 4), v(5, 4)])
+        for o in [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "groups": 2}]:
+            c = 4 // o.get("groups", 1)
+            yield ("conv2d", lambda x, w, b, o=o: F.conv2d(x, w, b, **o),
+                   lambda x, w, b, o=o: FB["conv2d"](x, w, b, conv(**o)),
+                   [v(2, 4, 7, 6, lo=-1, hi=1), v(4, c, 3, 2, lo=-1, hi=1), v(4)])
+        yield ("conv_transpose2d", lambda x, w, b: F.conv_transpose2d(x, w, b, stride=2),
+               lambda x, w, b: FB["conv_transpose2d"](x, w, b, conv(stride=2)),
+               [v(2, 4, 3, 3, lo=-1, hi=1), v(4, 3, 3, 3, lo=-1, hi=1), v(3)])
+        yield ("max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1),
+               lambda x: FB["max_pool2d"](x, 3, 3, conv(stride=2, padding=1)), [v(2, 3, 7, 6)])
+        yield ("avg_pool2d", lambda x: F.avg_pool2d(x, 2), lambda x: FB["avg_pool2d"](x, 2, 2, None),
+               [v(2, 3, 6, 4)])
+        yield ("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
+               lambda x: FB["adaptive_avg_pool2d"](x, 3, 2), [v(2, 3, 7, 5)])
+        for n in ("softmax", "log_softmax"):
+            yield n, lambda x, n=n: getattr(F, n)(x, 1), lambda x, n=n: FB[n](x, 1), [v(3, 7, 2)]
+        target = index(7, 5, dtype=torch.int64)
+        yield ("cross_entropy", F.cross_entropy, lambda x, t: FB["cross_entropy"](x, t, None),
+               [v(5, 7), target])
+        yield ("cross_entropy",
+               lambda x, t: F.cross_entropy(x, t, ignore_index=3, label_smoothing=0.1, reduction="sum"),
+               lambda x, t: FB["cross_entropy"](x, t, C.byref(EntropyOptions(None, 3, 0.1, 1))),
+               [v(5, 7), target])
+        for r, reduction in enumerate(["mean", "sum", "none"]):
+            yield ("mse_loss", lambda x, y, r=reduction: F.mse_loss(x, y, reduction=r),
+                   lambda x, y, r=r: FB["mse_loss"](x, y, C.byref(MseOptions(r))), [v(4, 5), v(4, 5)])
+        yield ("embedding", lambda w, i: F.embedding(i, w), FB["embedding"], [v(6, 3), index(6, 4, 2)])
+        yield ("embedding_padded", lambda w, i: F.embedding(i, w, padding_idx=2),
+               lambda w, i: FB["embedding_padded"](w, i, 2), [v(6, 3), index(6, 4, 2)])
+        yield ("index_select", lambda x, i: torch.index_select(x, 1, i),
+               lambda x, i: FB["index_select"](x, 1, i), [v(3, 5, 2), index(5, 7)])
+        yield ("gather", lambda x, i: torch.gather(x, 1, i), lambda x, i: FB["gather"](x, 1, i),
+               [v(3, 5), index(5, 3, 4)])
+        for other in ALL:
+            yield ("cat", lambda *t: torch.cat(t, 1), lambda *t: FB["cat"](tensors(t), 1),
+                   [v(2, 3), value(other, 2, 1), v(2, 0)])
+        yield ("stack", lambda *t: torch.stack(t, 1), lambda *t: FB["stack"](tensors(t), 1),
+               [v(2, 3), v(2, 3)])
+        for params in {dtype, wide}:
+            w, b = value(params, 4, lo=0.5), value(params, 4)
+            yield ("batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, True),
+                   lambda x, w, b: FB["batch_norm"](x, w, b, 1e-5, None, None), [v(5, 4, 3, 2), w, b])
+            mean, var = value(params, 4), value(params, 4, lo=0.5)
+            yield ("batch_norm_eval", lambda x, w, b, m, s: F.batch_norm(x, m, s, w, b, False),
+                   lambda x, w, b, m, s: FB["batch_norm_eval"](x, w, b, m, s, 1e-5),
+                   [v(5, 4, 3, 2), w, b, mean.requires_grad_(False), var])
+            yield ("layer_norm", lambda x, w, b: F.layer_norm(x, (4,), w, b),
+                   lambda x, w, b: FB["layer_norm"](x, shape(4), w, b, 1e-5), [v(5, 3, 4), w, b])
+        for causal in (False, True):
+            yield ("attention",
+                   lambda q, k, u, c=causal: F.scaled_dot_product_attention(q, k, u, is_causal=c),
+                   lambda q, k, u, c=causal: FB["scaled_dot_product_attention"](
+                       q, k, u, C.byref(AttentionOptions(None, c, 0, 0))),
+                   [v(2, 2, 5, 4), v(2, 2, 5, 4), v(2, 2, 5, 3)])
+        yield ("attention with a mask",
+               lambda q, k, u, m: F.scaled_dot_product_attention(q, k, u, attn_mask=m),
+               lambda q, k, u, m: FB["scaled_dot_product_attention"](
+                   q, k, u, C.byref(AttentionOptions(m, False, 0, 0))),
+               [v(2, 2, 5, 4), v(2, 2, 5, 4), v(2, 2, 5, 3),
+                torch.ones(5, 5, dtype=torch.bool).tril()])
+        for other in ALL:
+            yield "to", lambda x, o=other: x.to(o), lambda x, o=other: FB["to"](x, DTYPES[o]), [v(3, 4, lo=0)]
+        yield ("views", lambda x: x.permute(2, 0, 1).reshape(4, 6)[1:3].expand(2, 2, 6).contiguous(),
+               lambda x: FB["contiguous"](FB["expand"](FB["narrow"](FB["reshape"](
+                   FB["permute"](x, shape(2, 0, 1)), shape(4, 6)), 0, 1, 2), shape(2, 2, 6))),
+               [v(2, 3, 4)])
+
+
+def differs(ours, dtype, theirs, units=1.01):
+    """What is different, or None. theirs may be wider than dtype, which ours should have."""
+    if ours.dtype != dtype:
+        return f"{ours.dtype}, not {dtype}"
+    if ours.shape != theirs.shape:
+        return f"{tuple(ours.shape)}, not {tuple(theirs.shape)}"
+    if not ours.dtype.is_floating_point:
+        return None if torch.equal(ours, theirs) else f"{ours.flatten()[:6]}, not {theirs.flatten()[:6]}"
+    a, b = ours.double(), theirs.double()
+    finite = b[b.isfinite()].abs()
+    scale = finite.max().item() if finite.numel() else 0
+    tol = units * TOLERANCE[dtype] * (b.abs() + (units > 2) * scale) + min(1e-5, TOLERANCE[dtype]) * (1 + scale)
+    bad = ((a - b).abs() > tol) & (a != b) & ~(a.isnan() & b.isnan())
+    if not bad.any():
+        return None
+    at = bad.flatten().nonzero()[0].item()
+    return f"element {at} is {a.flatten()[at].item():.9g}, not {b.flatten()[at].item():.9g}"
+
+
+def as_list(x):
+    return list(x) if isinstance(x, (list, tuple)) else [x]
+
+
+def seed_like(t):
+    return (1 + torch.arange(t.numel()) % 5).reshape(t.shape).to(t.dtype)
+
+
+def gradients(outs, handles, inputs):
+    """Ours, of every float input; None: no gradient."""
+    seeds = [into(seed_like(out_of(o))) for o in outs]
+    options = GradientOptions(tensors(seeds), False, False, True)
+    got = (C.c_void_p * len(handles))()
+    if FB["gradients"](tensors(outs), tensors(handles), C.byref(options), got):
+        return None
+    return [got[i] for i, t in enumerate(inputs)]
+
+
+def reference(theirs, inputs, linked):
+    """PyTorch's outputs and gradients, with every float as `inputs` has it."""
+    want = as_list(theirs(*inputs))
+    wrt = [t for t in inputs if t.requires_grad]
+    outs = [w for w in want if w.requires_grad] if linked else []
+    grads = []
+    if outs and wrt:
+        seeds = [seed_like(w.detach()) for w in outs]
+        grads = torch.autograd.grad(outs, wrt, seeds, allow_unused=True)
+    return want, grads
+
+
+def check(name, theirs, ours, inputs):
+    """Complaint or None; and whether PyTorch refuses the call."""
+    label = f"{name}({', '.join(f'{str(t.dtype)[6:]}{list(t.shape)}' for t in inputs)})"
+    linked = name != "batch_norm_eval"
+    handles = [into(t) for t in inputs]
+    floats = [i for i, t in enumerate(inputs) if t.is_floating_point() and linked]
+    for i in floats:
+        inputs[i] = inputs[i].clone().requires_grad_()
+        FB["requires_grad"](handles[i], True)
+    exact = [t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t
+             for t in inputs]
+    got = ours(*handles)
+    try:
+        want, grads = reference(theirs, inputs, linked)
+    except (RuntimeError, ValueError, IndexError, NotImplementedError):
+        error()
+        return None, True
+    if (name, inputs[0].dtype) in DELIBERATE:
+        error()
+        return None, False
+    if not got:
+        return f"{label}: {error() or 'refused'}", False
+    got = as_list(got)
+    if name != "to":
+        exact_want, exact_grads = reference(theirs, exact, linked)
+    else:
+        exact_want, exact_grads = want, grads
+    for g, w, e in zip(got, want, exact_want):
+        wrong = differs(out_of(g), w.dtype, e.detach())
+        if wrong:
+            return f"{label}: {wrong}", False
+    outs = [g for g, w in zip(got, want) if w.requires_grad]
+    if [g for g in got if FB["needs_grad"](g)] != outs:
+        return f"{label}: other outputs have gradients", False
+    mine = gradients(outs, handles, inputs) if outs and floats else [None] * len(inputs)
+    if mine is None:
+        return f"{label}: backward: {error()}", False
+    for i, w, e in zip(floats, grads, exact_grads):
+        if (w is None) != (not mine[i]):
+            return f"{label}: gradient {i} is missing on one side", False
+        wrong = w is not None and differs(out_of(mine[i]), w.dtype, e, 8)
+        if wrong:
+            return f"{label}: gradient {i}: {wrong}", False
+    return None, False
+
+
+def main():
+    if os.environ.get("FLAMBEAU_SANITIZE"):
+        sys.exit(print("python cannot load a sanitized library: nothing done"))
+    torch.manual_seed(7)
+    torch.set_num_threads(2)
+    count = refused = 0
+    wrong = []
+    for name, theirs, ours, inputs in cases():
+        complaint, other = check(name, theirs, ours, inputs)
+        count += 1
+        refused += other
+        if complaint:
+            wrong.append(complaint)
+    print("\n".join(wrong))
+    print(f"PyTorch {torch.__version__}: {count} calls, {refused} that it refuses, {len(wrong)} differ")
+    sys.exit(bool(wrong))
+
+
+main()
