@@ -102,20 +102,20 @@ fb_status fbi_group_broadcast_bytes(fb_group *g, const char *tag, void **data, s
     return status;
 }
 
-fb_status fbi_group_leaf_sum(fb_group *g, const double *values, int n, double *total)
+fb_status fbi_group_leaf_gather(fb_group *g, const char *tag, const double *values, int n,
+                                double *leaves)
 {
     int rows = (g->shards + g->size - 1) / g->size;
     size_t each = (size_t)rows * (size_t)n;
     double *mine = calloc(each + 1, sizeof *mine);
     double *all = malloc(each * (size_t)g->size * sizeof *all + 1);
-    double *leaves = malloc((size_t)g->shards * (size_t)n * sizeof *leaves + 1);
     fb_status status = FB_OK;
-    if (!mine || !all || !leaves)
-        status = fbi_fail(g->world->ctx, FB_E_NOMEM, "sum over leaves: no memory");
+    if (!mine || !all)
+        status = fbi_fail(g->world->ctx, FB_E_NOMEM, "%s: no memory", tag);
     if (!status) {
         memcpy(mine, values + (int64_t)g->first_leaf * n,
                (size_t)g->n_leaves * (size_t)n * sizeof *mine);
-        status = fbi_group_gather(g, "sum over leaves", mine, each * sizeof *mine, all);
+        status = fbi_group_gather(g, tag, mine, each * sizeof *mine, all);
     }
     for (int r = 0; r < g->size && !status; r++) {
         int first = fbi_first_leaf(g->shards, g->size, r);
@@ -123,10 +123,20 @@ fb_status fbi_group_leaf_sum(fb_group *g, const double *values, int n, double *t
         memcpy(leaves + (int64_t)first * n, all + (size_t)r * each,
                (size_t)count * (size_t)n * sizeof *leaves);
     }
-    for (int i = 0; i < n && !status; i++)
-        total[i] = fbi_tree_sum(leaves + i, g->shards, n);
     free(mine);
     free(all);
+    return status;
+}
+
+fb_status fbi_group_leaf_sum(fb_group *g, const double *values, int n, double *total)
+{
+    const char *tag = "sum over leaves";
+    double *leaves = malloc((size_t)g->shards * (size_t)n * sizeof *leaves + 1);
+    if (!leaves)
+        return fbi_fail(g->world->ctx, FB_E_NOMEM, "%s: no memory", tag);
+    fb_status status = fbi_group_leaf_gather(g, tag, values, n, leaves);
+    for (int i = 0; i < n && !status; i++)
+        total[i] = fbi_tree_sum(leaves + i, g->shards, n);
     free(leaves);
     return status;
 }

@@ -60,15 +60,15 @@ static int64_t number_of(const char *dir, fb_state *state)
     return step;
 }
 
-/* Whether path is a whole checkpoint of exactly this state. */
-static bool saved_already(const char *path, fb_state *state)
+/* Whether path is a whole checkpoint, and of exactly this state. */
+static bool whole_checkpoint(const char *path, fb_state *state, bool *same)
 {
     char digest[17];
     json_t *root = fbi_manifest_load(path, true, (char[512]){0}, 512);
     const char *saved = json_string_value(json_object_get(root, "digest"));
-    bool same = saved && !strcmp(saved, fb_state_digest(state, digest));
+    *same = saved && !strcmp(saved, fb_state_digest(state, digest));
     json_decref(root);
-    return same;
+    return root != NULL;
 }
 
 static void cannot_make(const char *path)
@@ -85,9 +85,13 @@ static void save_here(const char *dir, fb_state *state, int ranks, int keep)
     int64_t step = number_of(dir, state);
     fbi_checkpoint_path(dir, step, path, sizeof path);
     fb_context *ctx = fbi_state_context(state);
-    if (saved_already(path, state))
+    /* There may be one of the same step: of an epoch's last step before its end, or of another run.
+     * It stays until the new one exists. */
+    bool same, whole = whole_checkpoint(path, state, &same);
+    if (same)
         return;
-    fbi_checkpoint_remove(path); /* of another run, or never finished */
+    if (!whole)
+        fbi_checkpoint_remove(path);
     if (!make_folder(path) || !fbi_file_sync(dir)) {
         cannot_make(path);
         return;
@@ -102,7 +106,8 @@ static void save_here(const char *dir, fb_state *state, int ranks, int keep)
         "warning: checkpoint %s was not saved: %s; earlier ones are untouched, training goes on, "
         "the next save tries again: free space or choose another folder",
         path, text);
-    fbi_checkpoint_remove(path);
+    if (!whole)
+        fbi_checkpoint_remove(path);
 }
 
 fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_state *state,
@@ -121,6 +126,9 @@ fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_state *st
     if (keep < -1)
         return fbi_fail(ctx, FB_E_ARG, "checkpoint: keep %d: a number, or -1 for all, is needed",
                         keep);
+    fb_status st = fbi_state_share(state, fb_world_group(world));
+    if (st)
+        return st;
     if (fb_world_root(world))
         save_here(dir, state, fb_world_size(world), keep);
     /* Nobody goes on before the save is done: a rank that ends early must not take rank 0 with it.

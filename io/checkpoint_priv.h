@@ -9,7 +9,8 @@
 #include "io/state_priv.h"
 
 enum { FBI_CHECKPOINT_FORMAT = 1, FBI_CHECKPOINT_KEEP = 2, FBI_CHECKPOINT_PATH = 4096 };
-#define FBI_CHECKPOINT_DATA "data.h5"
+#define FBI_CHECKPOINT_DATA  "data.h5"
+#define FBI_CHECKPOINT_OTHER "data-2.h5" /* beside a whole checkpoint that has data.h5 */
 /* dtype in the manifest of what a program's own callback saved; no tensor has it */
 #define FBI_CHECKPOINT_BYTES "bytes"
 
@@ -18,6 +19,8 @@ enum { FBI_CHECKPOINT_FORMAT = 1, FBI_CHECKPOINT_KEEP = 2, FBI_CHECKPOINT_PATH =
 /* The manifest of a checkpoint, checked against its files (checksums if deep). NULL: `text` says
  * why. */
 json_t *fbi_manifest_load(const char *path, bool deep, char *text, size_t size);
+/* The name of its data, of a manifest that was loaded. */
+const char *fbi_manifest_data(json_t *root);
 /* Whether a checkpoint was written by a newer version. */
 bool fbi_manifest_newer(const char *path);
 /* XXH3-64 of a manifest without its own checksum, as hex; false: no memory. */
@@ -39,8 +42,8 @@ bool fbi_run_differs(json_t *saved, json_t *now, char *text, size_t size);
 
 /* --- contents --- */
 
-/* Write all entries into path (an existing folder) and the manifest last. false: `text` says why.
- */
+/* Write all entries into path (an existing folder) and the manifest last: a checkpoint that is
+ * there exists until then. false: `text` says why, nothing new is left. */
 bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, int ranks, char *text,
                           size_t size);
 /* Fill the state from a checkpoint whose manifest is `root`; rank 0 reads the files. Collective. */

@@ -17,6 +17,7 @@ typedef struct reader {
     fb_group *group;
     const char *path;
     hid_t file;                      /* of rank 0 */
+    const char *data;                /* the file's name */
     json_t *tensors, *values, *seen; /* seen: what the program has, and the names of its objects */
     uint64_t keys;                   /* hash of the names of all entries, in order */
     int misfits;
@@ -220,16 +221,16 @@ static fb_status fill_entry(const fbi_state_entry *e, void *user)
 
 static fb_status open_data(reader *r)
 {
-    char data[FBI_CHECKPOINT_PATH + 32];
+    char data[FBI_CHECKPOINT_PATH + 300];
     if (r->group->rank != 0)
         return FB_OK;
-    snprintf(data, sizeof data, "%s/%s", r->path, FBI_CHECKPOINT_DATA);
+    snprintf(data, sizeof data, "%s/%s", r->path, r->data);
     fbi_h5_lock();
     r->file = fbi_h5_open(data);
     fbi_h5_unlock();
     if (r->file >= 0)
         return FB_OK;
-    return fbi_fail(r->ctx, FB_E_IO, "checkpoint %s: %s is damaged", r->path, FBI_CHECKPOINT_DATA);
+    return fbi_fail(r->ctx, FB_E_IO, "checkpoint %s: %s is damaged", r->path, r->data);
 }
 
 fb_status fbi_checkpoint_read(fb_state *state, fb_group *group, const char *path, json_t *root)
@@ -238,6 +239,7 @@ fb_status fbi_checkpoint_read(fb_state *state, fb_group *group, const char *path
                 .group = group,
                 .path = path,
                 .file = H5I_INVALID_HID,
+                .data = fbi_manifest_data(root),
                 .tensors = json_object_get(root, "tensors"),
                 .values = json_object_get(root, "values")};
     fb_status st = check_all(&r, state);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/tensor/context_priv.h"
 #include "io/checkpoint_priv.h"
@@ -133,14 +134,15 @@ static bool write_data(fb_state *state, const char *path, writer *w, int64_t *by
         fbi_h5_unlock();
         return false;
     }
-    if (fbi_h5_save(w->file, path, bytes, hash))
+    if (fbi_h5_save(w->file, path, false, bytes, hash))
         return true;
     snprintf(w->text, w->size, "cannot write %s: %s", path,
              errno ? strerror(errno) : "HDF5 failed");
     return false;
 }
 
-static bool write_manifest(const char *path, const writer *w, json_t *root)
+/* *exists: it has taken its place, so that the data it names must stay. */
+static bool write_manifest(const char *path, const writer *w, json_t *root, bool *exists)
 {
     char part[FBI_CHECKPOINT_PATH + 32], name[FBI_CHECKPOINT_PATH + 32];
     snprintf(part, sizeof part, "%s/manifest.json.tmp", path);
@@ -151,10 +153,12 @@ static bool write_manifest(const char *path, const writer *w, json_t *root)
         text = json_dumps(root, JSON_INDENT(1));
     errno = ENOMEM;
     /* The manifest is what makes a checkpoint exist, so it is renamed into place last. */
-    bool good = text && fbi_file_write(part, text, strlen(text)) && rename(part, name) == 0 &&
-                fbi_file_sync(path);
+    *exists = text && fbi_file_write(part, text, strlen(text)) && rename(part, name) == 0;
+    bool good = *exists && fbi_file_sync(path);
     if (!good)
         snprintf(w->text, w->size, "cannot write %s: %s", name, strerror(errno));
+    if (!*exists)
+        unlink(part);
     free(text);
     return good;
 }
@@ -175,10 +179,15 @@ bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, int r
                 .values = json_object(),
                 .text = text,
                 .size = size};
-    char data[FBI_CHECKPOINT_PATH + 32], hash[17], digest[17], time[32];
+    char data[FBI_CHECKPOINT_PATH + 32], other[FBI_CHECKPOINT_PATH + 32];
+    char hash[17], digest[17], time[32];
     snprintf(data, sizeof data, "%s/%s", path, FBI_CHECKPOINT_DATA);
+    snprintf(other, sizeof other, "%s/%s", path, FBI_CHECKPOINT_OTHER);
+    bool taken = access(data, F_OK) == 0, exists = false;
+    const char *mine = taken ? other : data, *old = taken ? data : other;
     int64_t bytes;
-    if (!write_data(state, data, &w, &bytes, hash)) {
+    if (!write_data(state, mine, &w, &bytes, hash)) {
+        unlink(mine);
         json_decref(w.tensors);
         json_decref(w.values);
         return false;
@@ -187,9 +196,13 @@ bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, int r
     json_t *root = json_pack(
         "{s:i, s:I, s:s, s:s, s:o, s:[{s:s, s:I, s:s}], s:o, s:o}", "format", FBI_CHECKPOINT_FORMAT,
         "step", (json_int_t)step, "saved", time, "digest", fb_state_digest(state, digest), "run",
-        fbi_run_describe(fbi_state_context(state), ranks), "files", "name", FBI_CHECKPOINT_DATA,
+        fbi_run_describe(fbi_state_context(state), ranks), "files", "name", strrchr(mine, '/') + 1,
         "bytes", (json_int_t)bytes, "xxh3", hash, "values", w.values, "tensors", w.tensors);
-    bool good = root && write_manifest(path, &w, root);
+    bool good = root && write_manifest(path, &w, root, &exists);
     json_decref(root);
+    if (good)
+        unlink(old);
+    else if (!exists)
+        unlink(mine);
     return good;
 }

@@ -19,19 +19,22 @@ typedef struct head {
     int n_fields;
     char id[17];
     int64_t samples;
-    char *shards; /* JSON */
+    char *shards;             /* JSON */
+    char bad[FBI_NAME_BYTES]; /* a field that cannot be read */
 } head;
 
 static herr_t add_field(hid_t file, const char *name, const H5L_info_t *info, void *user)
 {
     (void)info;
     head *h = user;
-    if (!strcmp(name, "flambeau_shards") || h->n_fields == FB_MAX_FIELDS ||
-        strlen(name) >= FBI_NAME_BYTES)
+    if (!strcmp(name, "flambeau_shards"))
         return 0;
+    snprintf(h->bad, sizeof h->bad, "%s", name);
+    if (h->n_fields == FB_MAX_FIELDS || strlen(name) >= FBI_NAME_BYTES)
+        return -1;
     hid_t data = H5Dopen2(file, name, H5P_DEFAULT);
     if (data < 0)
-        return 0;
+        return -1;
     fb_dataset_field *f = &h->fields[h->n_fields];
     hid_t type = H5Dget_type(data), space = H5Dget_space(data);
     hsize_t dims[H5S_MAX_RANK];
@@ -39,7 +42,8 @@ static herr_t add_field(hid_t file, const char *name, const H5L_info_t *info, vo
     char tag[16] = "";
     fbi_h5_get_text(data, "dtype", tag, sizeof tag);
     f->dtype = fbi_h5_dtype(type, tag);
-    if (rank >= 1 && rank <= FB_MAX_DIMS && f->dtype) {
+    bool good = rank >= 1 && rank <= FB_MAX_DIMS && f->dtype;
+    if (good) {
         snprintf(h->names[h->n_fields], FBI_NAME_BYTES, "%s", name);
         f->name = h->names[h->n_fields];
         f->shape.n = rank - 1;
@@ -54,7 +58,7 @@ static herr_t add_field(hid_t file, const char *name, const H5L_info_t *info, vo
     H5Sclose(space);
     H5Tclose(type);
     H5Dclose(data);
-    return 0;
+    return good ? 0 : -1;
 }
 
 static char *read_text(hid_t file, const char *name)
@@ -86,6 +90,10 @@ static fb_status read_head(const char *path, head *h, char *text, size_t size)
         return FB_E_NOT_FOUND;
     }
     fb_status st = FB_E_IO;
+    if (!fbi_file_seal_holds(path)) { /* first: HDF5 may never return from a damaged global heap */
+        snprintf(text, size, "is damaged: its bytes do not have its checksum; import it again");
+        return st;
+    }
     fbi_h5_lock();
     hid_t file = fbi_h5_open(path);
     char kind[32] = "";
@@ -109,8 +117,10 @@ static fb_status read_head(const char *path, head *h, char *text, size_t size)
         snprintf(text, size, "has no samples");
     else
         st = FB_OK;
-    if (!st)
-        H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, NULL, add_field, h);
+    if (!st && H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, NULL, add_field, h) < 0) {
+        snprintf(text, size, "field \"%s\" cannot be read: it is damaged; import it again", h->bad);
+        st = FB_E_IO;
+    }
     if (file >= 0)
         H5Fclose(file);
     fbi_h5_unlock();

@@ -159,7 +159,7 @@ static fb_status write_shard(fb_dataset *ds)
     for (int f = 0; good && f < ds->n_fields; f++)
         good = write_field(ds, file, f);
     fbi_h5_unlock();
-    if (!fbi_h5_save(file, path, &shard->bytes, shard->hash) || !good) {
+    if (!fbi_h5_save(file, path, false, &shard->bytes, shard->hash) || !good) {
         fb_status st = write_failed(ds, path);
         unlink(path);
         return st;
@@ -347,7 +347,7 @@ static bool put_head(fb_dataset *ds, const char *shards)
     snprintf(part, sizeof part, "%.*s.part", FBI_PATH_BYTES - 8, ds->path);
     int64_t bytes;
     errno = 0;
-    if (fbi_h5_save(build_head(ds, shards), part, &bytes, hash) && !rename(part, ds->path) &&
+    if (fbi_h5_save(build_head(ds, shards), part, true, &bytes, hash) && !rename(part, ds->path) &&
         fbi_file_sync(folder))
         return true;
     int why = errno;

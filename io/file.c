@@ -4,11 +4,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <xxhash.h>
 
-enum { CHUNK = 1 << 20, WRITE_AT_ONCE = 1 << 30 };
+enum { CHUNK = 1 << 20, WRITE_AT_ONCE = 1 << 30, SEAL_BYTES = 32 };
+static const char seal_begin[] = "flambeau xxh3: ";
 
 bool fbi_file_write(const char *path, const void *data, size_t bytes)
 {
@@ -71,4 +74,52 @@ bool fbi_file_hash(const char *path, char hex[17])
     close(fd);
     errno = why;
     return got == 0;
+}
+
+static void make_seal(const void *data, size_t bytes, char seal[SEAL_BYTES + 1])
+{
+    char hex[17];
+    fbi_hash_hex(data, bytes, hex);
+    snprintf(seal, SEAL_BYTES + 1, "%s%s\n", seal_begin, hex);
+}
+
+bool fbi_file_write_sealed(const char *path, const void *data, size_t bytes)
+{
+    char *copy = malloc(bytes + SEAL_BYTES + 1);
+    errno = ENOMEM;
+    if (!copy)
+        return false;
+    memcpy(copy, data, bytes);
+    make_seal(data, bytes, copy + bytes);
+    bool good = fbi_file_write(path, copy, bytes + SEAL_BYTES);
+    int why = errno;
+    free(copy);
+    errno = why;
+    return good;
+}
+
+bool fbi_file_seal_holds(const char *path)
+{
+    struct stat info;
+    FILE *f = fopen(path, "rb");
+    if (!f || fstat(fileno(f), &info) || info.st_size < SEAL_BYTES) {
+        if (f)
+            fclose(f);
+        return true; /* nothing to compare: who opens it will say what is wrong */
+    }
+    char end[SEAL_BYTES + 1] = "", seal[SEAL_BYTES + 1];
+    size_t bytes = (size_t)info.st_size - SEAL_BYTES;
+    bool holds = true;
+    if (!fseek(f, -SEAL_BYTES, SEEK_END) && fread(end, 1, SEAL_BYTES, f) == SEAL_BYTES &&
+        !memcmp(end, seal_begin, sizeof seal_begin - 1)) {
+        char *data = malloc(bytes + 1);
+        rewind(f);
+        if (data && fread(data, 1, bytes, f) == bytes) {
+            make_seal(data, bytes, seal);
+            holds = !strcmp(seal, end);
+        }
+        free(data);
+    }
+    fclose(f);
+    return holds;
 }

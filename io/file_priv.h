@@ -9,6 +9,11 @@ bool fbi_file_write(const char *path, const void *data, size_t bytes);
 /* Wait until a file or folder is on the disk. */
 bool fbi_file_sync(const char *path);
 /* XXH3-64 of a file as hex. */
+/* Like fbi_file_write, and the data's checksum behind it. Who opens the file as HDF5 does not see
+ * that. */
+bool fbi_file_write_sealed(const char *path, const void *data, size_t bytes);
+/* false: the file has a checksum behind its data, and that is another. */
+bool fbi_file_seal_holds(const char *path);
 bool fbi_file_hash(const char *path, char hex[17]);
 /* XXH3-64 of memory as hex. */
 void fbi_hash_hex(const void *data, size_t bytes, char hex[17]);

@@ -185,12 +185,14 @@ hid_t fbi_h5_memory(void)
     enum { STEP = 1 << 20 };
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fapl_core(access, STEP, false);
+    /* Metadata with checksums. From V110 on a file would also remember that it is open. */
+    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
     hid_t file = H5Fcreate("memory", H5F_ACC_TRUNC, H5P_DEFAULT, access);
     H5Pclose(access);
     return file;
 }
 
-bool fbi_h5_save(hid_t file, const char *path, int64_t *bytes, char hex[17])
+bool fbi_h5_save(hid_t file, const char *path, bool sealed, int64_t *bytes, char hex[17])
 {
     void **image = NULL; /* HDF5's own buffer: no second copy of a large file */
     hsize_t size = 0;
@@ -202,7 +204,7 @@ bool fbi_h5_save(hid_t file, const char *path, int64_t *bytes, char hex[17])
     if (good) {
         *bytes = (int64_t)size;
         fbi_hash_hex(*image, size, hex);
-        good = fbi_file_write(path, *image, size);
+        good = (sealed ? fbi_file_write_sealed : fbi_file_write)(path, *image, size);
     }
     int why = errno;
     if (file >= 0)

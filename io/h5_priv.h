@@ -34,9 +34,9 @@ hid_t fbi_h5_create(hid_t file, const char *name, fb_dtype dtype, int64_t n, fb_
  * write that fails, it crashes when the process ends. */
 hid_t fbi_h5_memory(void);
 /* Write a file that fbi_h5_memory made to `path`, durably, and close it, whatever comes of it.
- * Takes the lock itself. Size and XXH3-64 (hex) go to `bytes` and `hex`. false: errno says why, or
- * is 0. */
-bool fbi_h5_save(hid_t file, const char *path, int64_t *bytes, char hex[17]);
+ * Sealed: fbi_file_write_sealed. Takes the lock itself. Size and XXH3-64 of what HDF5 sees (hex) go
+ * to `bytes` and `hex`. false: errno says why, or is 0. */
+bool fbi_h5_save(hid_t file, const char *path, bool sealed, int64_t *bytes, char hex[17]);
 /* Open for reading without file locking, which fails on some parallel file systems. */
 hid_t fbi_h5_open(const char *path);
 

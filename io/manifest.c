@@ -87,6 +87,12 @@ static json_t *load_json(const char *path, json_error_t *error)
     return json_load_file(name, JSON_REJECT_DUPLICATES, error);
 }
 
+const char *fbi_manifest_data(json_t *root)
+{
+    json_t *file = json_array_get(json_object_get(root, "files"), 0);
+    return json_string_value(json_object_get(file, "name"));
+}
+
 bool fbi_manifest_newer(const char *path)
 {
     json_t *root = load_json(path, NULL);

@@ -4,6 +4,7 @@
 
 #include <xxhash.h>
 
+#include "comm/group_priv.h"
 #include "io/loader_priv.h"
 #include "io/state_priv.h"
 
@@ -238,6 +239,19 @@ fb_status fbi_state_each(fb_state *s, fbi_state_visit fn, void *user)
     for (int i = 0; !st && i < s->n; i++) {
         walk w = {.item = &s->items[i], .fn = fn, .user = user};
         st = visit_item(&w);
+    }
+    return st;
+}
+
+fb_status fbi_state_share(fb_state *s, fb_group *group)
+{
+    fb_status st = FB_OK;
+    for (int i = 0; !st && i < s->n; i++) {
+        if (s->items[i].kind != ITEM_METER)
+            continue;
+        double *values = fbi_meter_values(s->items[i].object);
+        st = values ? fbi_group_leaf_gather(group, "meter", values, FBI_METER_PAIR, values)
+                    : fb_status_of(s->ctx);
     }
     return st;
 }

@@ -49,8 +49,8 @@ typedef int (*fb_state_load_fn)(void *user, const void *data, size_t bytes);
  */
 FB_API fb_status fb_state_add_custom(fb_state *s, const char *name, fb_state_save_fn save,
                                      fb_state_load_fn load, void *user);
-/** XXH3-64 over names and values of everything, as hex: the same on every rank after a step. "" on
- * error. */
+/** XXH3-64 over names and values of everything, as hex: the same on every rank after a step, but
+ * for meters, of which a rank has its own leaves until the next save. "" on error. */
 FB_API const char *fb_state_digest(fb_state *s, char hex[17]);
 /** Let go of the list; the objects stay. NULL is allowed. */
 FB_API void fb_state_close(fb_state *s);

@@ -2,6 +2,7 @@
 #ifndef FLAMBEAU_IO_STATE_PRIV_H
 #define FLAMBEAU_IO_STATE_PRIV_H
 
+#include <flambeau/comm/world.h>
 #include <flambeau/io/state.h>
 
 #include "core/optim/optim_priv.h"
@@ -31,6 +32,8 @@ typedef fb_status (*fbi_state_visit)(const fbi_state_entry *entry, void *user);
  */
 fb_status fbi_state_each(fb_state *s, fbi_state_visit fn, void *user);
 fb_context *fbi_state_context(fb_state *s);
+/* Every meter gets the leaves of all ranks, so that one rank can save them. Collective. */
+fb_status fbi_state_share(fb_state *s, fb_group *group);
 /* Steps done, for the name of a checkpoint: those of the first loader or optimizer; -1 without one.
  */
 int64_t fbi_state_step(fb_state *s);

@@ -6,7 +6,7 @@
 
 #include "core/optim/optimizer_priv.h"
 
-enum { PAIR = 2, SCALAR_NAME = 32 }; /* sum, count */
+enum { PAIR = FBI_METER_PAIR, SCALAR_NAME = 32 };
 
 struct fb_meter {
     fb_context *ctx;
@@ -120,14 +120,20 @@ void fb_meter_close(fb_meter *m)
     meter_free(m);
 }
 
+double *fbi_meter_values(fb_meter *m)
+{
+    return grow(m, m->ctx->hooks.shards > 0 ? m->ctx->hooks.shards : 1) ? NULL : m->values;
+}
+
 int fbi_meter_scalars(fb_meter *m, fbi_scalar *out, int n)
 {
-    int leaves = m->ctx->hooks.shards > 0 ? m->ctx->hooks.shards : 1;
-    leaves = leaves > m->leaves ? leaves : m->leaves;
+    if (!fbi_meter_values(m))
+        return 0;
+    int leaves = m->leaves;
     char(*names)[SCALAR_NAME] = realloc(m->names, (size_t)leaves * PAIR * SCALAR_NAME);
     if (names)
         m->names = names;
-    if (!names || grow(m, leaves))
+    if (!names)
         return 0;
     for (int i = 0; i < leaves * PAIR; i++) {
         snprintf(names[i], SCALAR_NAME, "%s.%d", i % PAIR ? "count" : "sum", i / PAIR);

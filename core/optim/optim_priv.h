@@ -47,6 +47,10 @@ int fbi_optim_scalars(fb_optimizer *opt, fbi_scalar *out, int n);
 int fbi_schedule_scalars(fb_schedule *s, fbi_scalar *out, int n);
 int fbi_ema_scalars(fb_ema *ema, fbi_scalar *out, int n);
 int fbi_meter_scalars(fb_meter *meter, fbi_scalar *out, int n);
+/* [leaves of a step or more][FBI_METER_PAIR]: sum and count. A rank has those of its own leaves;
+ * NULL: error set. */
+double *fbi_meter_values(fb_meter *meter);
+enum { FBI_METER_PAIR = 2 };
 
 /* Sum of squares in blocks of 4096 elements, added pairwise: the same bits for any number
  * of threads. *out is NaN if memory is short. t: contiguous, F32 or F64, in host memory. */
