@@ -1,19 +1,12 @@
 /* A character GPT on any text file: one process or many; writes a sample of its own at the end. */
-#include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <flambeau/flambeau.h>
 
+#include "../options.h"
 #include "model.h"
-
-typedef struct text {
-    int64_t n, vocab;
-    int64_t *ids;             /* [n] */
-    unsigned char chars[256]; /* of each id */
-} text;
+#include "text.h"
 
 typedef struct options {
     const char *path, *checkpoint;
@@ -22,68 +15,63 @@ typedef struct options {
     double lr, min_lr, decay, temperature;
 } options;
 
-/* Windows of a text: input [context], target the same one character later. */
-typedef struct windows {
-    const text *text;
-    int64_t begin, stride, context;
-} windows;
-
-static int read_window(void *user, int64_t index, void *const *out)
+static bool parse(int argc, char **argv, options *o, int *exit_code)
 {
-    const windows *w = user;
-    const int64_t *at = w->text->ids + w->begin + index * w->stride;
-    memcpy(out[0], at, (size_t)w->context * sizeof *at);
-    memcpy(out[1], at + 1, (size_t)w->context * sizeof *at);
-    return 0;
-}
-
-static bool read_text(const char *path, text *t)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f) {
-        fprintf(stderr, "chargpt: %s: %s\n", path, strerror(errno));
+    *o = (options){.model = {.layers = 4, .heads = 4, .width = 128, .context = 64},
+                   .batch = 12,
+                   .steps = 2000,
+                   .warmup = 100,
+                   .sample = 500,
+                   .lr = 1e-3,
+                   .min_lr = 1e-4,
+                   .decay = 0.1,
+                   .temperature = 0.8};
+    const option_row rows[] = {
+        {"text", OPTION_TEXT, &o->path, "FILE", .about = "what to learn from: any text",
+         .needed = true},
+        {"layers", OPTION_COUNT, &o->model.layers, "N", .about = "blocks of the network",
+         .least = 1},
+        {"heads", OPTION_COUNT, &o->model.heads, "N", .about = "heads of attention", .least = 1},
+        {"width", OPTION_COUNT, &o->model.width, "N", .about = "features, a multiple of the heads",
+         .least = 1},
+        {"context", OPTION_COUNT, &o->model.context, "N", .about = "characters that it looks back",
+         .least = 1},
+        {"dropout", OPTION_NUMBER, &o->model.dropout, "P", .about = "part of the features left out",
+         .most = 0.99},
+        {"batch", OPTION_COUNT, &o->batch, "N", .about = "windows of a step, over all ranks",
+         .least = 1},
+        {"steps", OPTION_COUNT, &o->steps, "N", .about = "steps of training", .least = 1},
+        {"warmup", OPTION_COUNT, &o->warmup, "N", .about = "first steps, of rising learning rate"},
+        {"lr", OPTION_NUMBER, &o->lr, "X", .about = "learning rate of AdamW after the warm-up"},
+        {"min-lr", OPTION_NUMBER, &o->min_lr, "X",
+         .about = "learning rate at the end of the cosine"},
+        {"decay", OPTION_NUMBER, &o->decay, "X", .about = "weight decay of matrices"},
+        {"sample", OPTION_COUNT, &o->sample, "N", .about = "characters to write at the end"},
+        {"temperature", OPTION_NUMBER, &o->temperature, "X", .about = "how bold the sample is",
+         .least = 0.01},
+        {"shards", OPTION_COUNT, &o->shards, "V",
+         .about = "same bits for every number of ranks up to V", .most = 4096},
+        {"threads", OPTION_COUNT, &o->threads, "T", .about = "threads of a kernel", .most = 1024},
+        {"seed", OPTION_COUNT, &o->seed, "N", .about = "another run"},
+        {"checkpoint", OPTION_TEXT, &o->checkpoint, "DIR",
+         .about = "save here at the end, and go on from what is there"},
+        {0}};
+    if (!options_parse("Trains a GPT to write like a text, character by character.", rows, argc,
+                       argv, exit_code))
         return false;
-    }
-    size_t cap = 1 << 20, n = 0, got;
-    unsigned char *raw = malloc(cap);
-    while (raw && (got = fread(raw + n, 1, cap - n, f)) > 0) {
-        n += got;
-        if (n == cap)
-            raw = realloc(raw, cap *= 2);
-    }
-    fclose(f);
-    t->ids = raw ? malloc((n + 1) * sizeof *t->ids) : NULL;
-    if (!t->ids) {
-        fprintf(stderr, "chargpt: %s: no memory\n", path);
-        free(raw);
-        return false;
-    }
-    bool seen[256] = {false};
-    int64_t id_of[256];
-    for (size_t i = 0; i < n; i++)
-        seen[raw[i]] = true;
-    for (int c = 0; c < 256; c++)
-        if (seen[c]) {
-            id_of[c] = t->vocab;
-            t->chars[t->vocab++] = (unsigned char)c;
-        }
-    t->n = (int64_t)n;
-    for (size_t i = 0; i < n; i++)
-        t->ids[i] = id_of[raw[i]];
-    free(raw);
+    if (o->model.width % o->model.heads)
+        return options_refuse(argv[0], exit_code, "--width %lld is no multiple of --heads %lld",
+                              (long long)o->model.width, (long long)o->model.heads);
+    if (o->warmup >= o->steps)
+        o->warmup = o->steps / 10; /* a short trial */
     return true;
 }
 
-static fb_loader *open_windows(fb_world *world, windows *w, int64_t end, int64_t batch,
-                               bool shuffle)
+static fb_loader *open_windows(fb_world *world, windows *w, int64_t batch, bool shuffle)
 {
-    fb_shape shape = FB_SHAPE(w->context);
-    fb_dataset_field fields[] = {{.name = "input", .dtype = FB_I64, .shape = shape},
-                                 {.name = "target", .dtype = FB_I64, .shape = shape}};
-    int64_t size = (end - w->begin - w->context - 1) / w->stride + 1;
-    fb_dataset *ds = fb_dataset_custom(fb_world_context(world), size, fields, 2, read_window, w);
-    return fb_loader_open(fb_world_group(world), ds,
-                          FB_OPTS(fb_loader_options, .global_batch = batch < size ? batch : size,
+    int64_t most = windows_count(w);
+    return fb_loader_open(fb_world_group(world), windows_open(fb_world_context(world), w),
+                          FB_OPTS(fb_loader_options, .global_batch = batch < most ? batch : most,
                                   .shuffle = shuffle));
 }
 
@@ -138,126 +126,85 @@ static void write_sample(fb_module *model, const text *t, const options *o)
     free(ids);
 }
 
-static bool parse(int argc, char **argv, options *o)
+typedef struct run {
+    const options *o;
+    fb_world *world;
+    fb_context *ctx;
+    fb_module *model;
+    fb_optimizer *opt;
+    fb_schedule *schedule;
+    fb_loader *loader;
+    fb_meter *mean;
+    fb_state *state;
+    int64_t step; /* done */
+} run;
+
+static void open_run(run *r, windows *learn)
 {
-    *o = (options){.model = {.layers = 4, .heads = 4, .width = 128, .context = 64},
-                   .batch = 12,
-                   .steps = 2000,
-                   .warmup = 100,
-                   .sample = 500,
-                   .lr = 1e-3,
-                   .min_lr = 1e-4,
-                   .decay = 0.1,
-                   .temperature = 0.8};
-    const struct {
-        const char *name;
-        int64_t *i;
-        double *f;
-        const char **s;
-    } table[] = {{"text", NULL, NULL, &o->path},
-                 {"checkpoint", NULL, NULL, &o->checkpoint},
-                 {"layers", &o->model.layers, NULL, NULL},
-                 {"heads", &o->model.heads, NULL, NULL},
-                 {"width", &o->model.width, NULL, NULL},
-                 {"context", &o->model.context, NULL, NULL},
-                 {"dropout", NULL, &o->model.dropout, NULL},
-                 {"batch", &o->batch, NULL, NULL},
-                 {"steps", &o->steps, NULL, NULL},
-                 {"warmup", &o->warmup, NULL, NULL},
-                 {"sample", &o->sample, NULL, NULL},
-                 {"shards", &o->shards, NULL, NULL},
-                 {"threads", &o->threads, NULL, NULL},
-                 {"seed", &o->seed, NULL, NULL},
-                 {"lr", NULL, &o->lr, NULL},
-                 {"min-lr", NULL, &o->min_lr, NULL},
-                 {"decay", NULL, &o->decay, NULL},
-                 {"temperature", NULL, &o->temperature, NULL}};
-    enum { N = sizeof table / sizeof table[0] };
-    struct option longs[N + 1] = {0};
-    for (int i = 0; i < N; i++)
-        longs[i] = (struct option){table[i].name, required_argument, NULL, 256 + i};
-    bool good = true;
-    for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
-        char *end = "";
-        if (c < 256)
-            good = false;
-        else if (table[c - 256].s)
-            *table[c - 256].s = optarg;
-        else if (table[c - 256].i)
-            *table[c - 256].i = strtoll(optarg, &end, 10);
-        else
-            *table[c - 256].f = strtod(optarg, &end);
-        good = good && !*end;
-    }
-    if (o->warmup >= o->steps)
-        o->warmup = o->steps / 10; /* a short trial */
-    if (good && o->path && optind == argc && o->model.heads > 0 &&
-        o->model.width % o->model.heads == 0)
-        return true;
-    fprintf(stderr, "usage: chargpt --text FILE [--NUMBER X ...]\nnumbers:");
-    for (int i = 1; i < N; i++)
-        fprintf(stderr, " --%s", table[i].name);
-    fprintf(stderr, "\nwidth must be a multiple of heads\n");
-    return false;
+    const options *o = r->o;
+    r->ctx = fb_world_context(r->world);
+    r->model = gpt_open(r->ctx, &o->model);
+    r->opt = fb_optim_adamw(
+        r->ctx, r->model,
+        FB_OPTS(fb_adamw_options, .lr = o->lr, .beta2 = 0.99, .weight_decay = o->decay));
+    fb_optim_rule(r->opt, "*", FB_OPTS(fb_group_options, .no_decay = true, .only_1d = true));
+    fb_optim_clip_norm(r->opt, 1);
+    r->schedule = fb_schedule_cosine(
+        r->opt, o->steps, FB_OPTS(fb_cosine_options, .warmup = o->warmup, .min_lr = o->min_lr));
+    fb_ddp_attach(fb_world_group(r->world), r->model, NULL);
+    r->loader = open_windows(r->world, learn, o->batch, true);
+    r->mean = fb_meter_open(r->ctx, "loss");
+    r->state = fb_state_open(r->ctx);
+    fb_state_add(r->state, "model", r->model);
+    fb_state_add(r->state, "optimizer", r->opt);
+    fb_state_add(r->state, "schedule", r->schedule);
+    fb_state_add(r->state, "data", r->loader);
+    fb_state_add(r->state, "step", &r->step);
+    if (o->checkpoint)
+        fb_checkpoint_resume(r->world, o->checkpoint, r->state);
 }
 
-static void train(fb_world *world, fb_module *model, const text *t, const options *o)
+static void train_epoch(run *r)
 {
-    fb_context *ctx = fb_world_context(world);
-    fb_optimizer *opt = fb_optim_adamw(
-        ctx, model,
-        FB_OPTS(fb_adamw_options, .lr = o->lr, .beta2 = 0.99, .weight_decay = o->decay));
-    fb_optim_rule(opt, "*", FB_OPTS(fb_group_options, .no_decay = true, .only_1d = true));
-    fb_optim_clip_norm(opt, 1);
-    fb_schedule *schedule = fb_schedule_cosine(
-        opt, o->steps, FB_OPTS(fb_cosine_options, .warmup = o->warmup, .min_lr = o->min_lr));
-    fb_ddp_attach(fb_world_group(world), model, NULL);
-
-    int64_t split = t->n / 10 * 9;
-    windows learn = {.text = t, .stride = 1, .context = o->model.context};
-    windows judge = {
-        .text = t, .begin = split, .stride = o->model.context, .context = o->model.context};
-    fb_loader *loader = open_windows(world, &learn, split, o->batch, true);
-    fb_loader *held_out = open_windows(world, &judge, t->n, 64, false);
-    fb_meter *mean = fb_meter_open(ctx, "loss");
-    fb_state *state = fb_state_open(ctx);
-    int64_t step = 0;
-    fb_state_add(state, "model", model);
-    fb_state_add(state, "optimizer", opt);
-    fb_state_add(state, "schedule", schedule);
-    fb_state_add(state, "data", loader);
-    fb_state_add(state, "step", &step);
-    if (o->checkpoint)
-        fb_checkpoint_resume(world, o->checkpoint, state);
-
     fb_batch b;
-    while (step < o->steps && fb_loader_epoch(loader, INT64_MAX)) {
-        while (step < o->steps && fb_world_running(world) && fb_loader_next(loader, &b)) {
-            FB_SCOPE(ctx);
-            fb_tensor *loss = loss_of(model, &b);
-            fb_backward(loss);
-            fb_meter_add(mean, loss, (double)b.n);
-            fb_optim_step(opt);
-            fb_schedule_step(schedule);
-            if (!b.at.last || ++step % 100)
-                continue;
-            double value = fb_meter_mean(mean);
-            if (fb_world_root(world))
-                printf("step %lld loss %.4f\n", (long long)step, value);
-        }
-        if (!fb_world_running(world))
+    while (r->step < r->o->steps && fb_world_running(r->world) && fb_loader_next(r->loader, &b)) {
+        FB_SCOPE(r->ctx);
+        fb_tensor *loss = loss_of(r->model, &b);
+        fb_backward(loss);
+        fb_meter_add(r->mean, loss, (double)b.n);
+        fb_optim_step(r->opt);
+        fb_schedule_step(r->schedule);
+        if (!b.at.last || ++r->step % 100)
+            continue;
+        double value = fb_meter_mean(r->mean);
+        if (fb_world_root(r->world))
+            printf("step %lld/%lld loss %.4f\n", (long long)r->step, (long long)r->o->steps, value);
+    }
+}
+
+/* Learns from the first nine tenths of the text, is judged by the last. */
+static void learn(run *r, const text *t)
+{
+    int64_t split = t->n / 10 * 9, context = r->o->model.context;
+    windows first = {.text = t, .end = split, .stride = 1, .context = context};
+    windows last = {.text = t, .begin = split, .end = t->n, .stride = context, .context = context};
+    open_run(r, &first);
+    fb_loader *held_out = open_windows(r->world, &last, 64, false);
+    while (r->step < r->o->steps && fb_loader_epoch(r->loader, INT64_MAX)) {
+        train_epoch(r);
+        if (!fb_world_running(r->world))
             break;
     }
-    if (o->checkpoint)
-        fb_checkpoint_save(world, o->checkpoint, state);
-    double value = evaluate(model, held_out, mean);
-    if (fb_world_root(world) && fb_ok(ctx)) {
+    if (r->o->checkpoint)
+        fb_checkpoint_save(r->world, r->o->checkpoint, r->state);
+    double value = evaluate(r->model, held_out, r->mean);
+    if (fb_world_root(r->world) && fb_ok(r->ctx)) {
         printf("loss over the last 10 %%: %.4f\n", value);
-        write_sample(model, t, o);
+        write_sample(r->model, t, r->o);
     }
     /* The loaders' threads read the windows above. */
-    fb_state_close(state);
-    fb_loader_close(loader);
+    fb_state_close(r->state);
+    fb_loader_close(r->loader);
     fb_loader_close(held_out);
 }
 
@@ -265,14 +212,16 @@ int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0); /* lines reach a log as they are written */
     options o;
-    text t = {0};
-    if (!parse(argc, argv, &o))
-        return 2;
-    if (!read_text(o.path, &t))
+    text t;
+    int exit_code;
+    if (!parse(argc, argv, &o, &exit_code))
+        return exit_code;
+    if (!text_read(o.path, &t))
         return 1;
     if (t.n < 20 * o.model.context) {
         fprintf(stderr, "chargpt: %s: %lld characters are too few for a context of %lld\n", o.path,
                 (long long)t.n, (long long)o.model.context);
+        text_free(&t);
         return 1;
     }
     fb_world *world =
@@ -282,9 +231,9 @@ int main(int argc, char **argv)
     if (!world)
         return 1;
     o.model.vocab = t.vocab;
-    fb_module *model = gpt_open(fb_world_context(world), &o.model);
-    train(world, model, &t, &o);
+    run r = {.o = &o, .world = world};
+    learn(&r, &t);
     fb_status status = fb_world_close(world);
-    free(t.ids);
+    text_free(&t);
     return status;
 }
