@@ -93,7 +93,7 @@ fb_tensor *fb_to(fb_tensor *t, fb_dtype dtype)
     dtype = dtype == FB_DTYPE_DEFAULT ? FB_F32 : dtype;
     if (t->dtype == dtype)
         return t;
-    return FBI_RUN(cast, (&(fbi_attrs_cast){.dtype = dtype, .from = t->dtype}), t);
+    return FBI_RUN(cast, (&(fbi_attrs_cast){.dtype = dtype}), t);
 }
 
 fb_tensor *fbi_cast_to(fb_tensor *t, fb_dtype dtype)

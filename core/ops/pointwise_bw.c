@@ -207,9 +207,11 @@ fb_status fbi_bwd_ops_where(fbi_bw *bw)
 
 fb_status fbi_infer_cast(fbi_call *c)
 {
-    int64_t d = ((const fbi_attrs_cast *)c->attrs)->dtype;
+    fbi_attrs_cast *a = (fbi_attrs_cast *)c->attrs;
+    int64_t d = a->dtype;
     if (d <= FB_DTYPE_DEFAULT || d >= FB_DTYPE_COUNT)
         return fbi_op_fail(c, FB_E_DTYPE, "no dtype has the number %lld", (long long)d);
+    a->from = c->in[0]->dtype; /* for backward */
     return fbi_out_like(c, 0, (fb_dtype)d, c->in[0]);
 }
 
@@ -231,6 +233,12 @@ fb_status fbi_bwd_ops_contiguous(fbi_bw *bw)
 
 fb_status fbi_infer_copy(fbi_call *c)
 {
+    const fb_tensor *from = c->in[1];
+    fb_status st = from ? fbi_need_dtype(c, 1, (fb_dtype)c->in[0]->dtype) : FB_OK;
+    if (!st && from && !fbi_same_shape(c->in[0], from))
+        st = fbi_op_fail(c, FB_E_SHAPE, "%s into %s", fbi_text(from), fbi_text(c->in[0]));
+    if (st)
+        return st;
     return fbi_out_like(c, 0, (fb_dtype)c->in[0]->dtype, c->in[0]);
 }
 
@@ -312,7 +320,7 @@ void fbi_sample_cast(fbi_samples *s)
 {
     fbi_sample_in in[1] = {IN(-2, 2, 3, 4)};
     in[0].dtype = FB_F64;
-    fbi_sample_add(s, &(fbi_attrs_cast){.dtype = FB_F64, .from = FB_F64}, 1, in);
+    fbi_sample_add(s, &(fbi_attrs_cast){.dtype = FB_F64}, 1, in);
     fbi_sample_bad(s, &(fbi_attrs_cast){.dtype = 99}, 1, in, FB_E_DTYPE, "number 99");
 }
 
@@ -326,4 +334,6 @@ void fbi_sample_copy(fbi_samples *s)
 {
     fbi_sample_in in[2] = {IN(-2, 2, 3, 4), IN(-2, 2, 3, 4)};
     fbi_sample_add(s, NULL, 2, in);
+    in[1].shape = FB_SHAPE(2, 4);
+    fbi_sample_bad(s, NULL, 2, in, FB_E_SHAPE, "copy: [2, 4] into [3, 4]");
 }

@@ -32,11 +32,18 @@ static fb_status windows(const fbi_call *c, const int64_t k[2], const int64_t st
     return FB_OK;
 }
 
+/* Backward needs the size of the image and not the image: infer notes it in the attributes. */
+static void note_size(const fb_tensor *x, int64_t *h, int64_t *w)
+{
+    *h = x->size[2];
+    *w = x->size[3];
+}
+
 /* --- max --- */
 
 fb_status fbi_infer_max_pool2d(fbi_call *c)
 {
-    const fbi_attrs_max_pool2d *a = c->attrs;
+    fbi_attrs_max_pool2d *a = (fbi_attrs_max_pool2d *)c->attrs;
     fb_shape s;
     fb_status st = fbi_need_numbers(c, 0);
     if (!st)
@@ -44,6 +51,8 @@ fb_status fbi_infer_max_pool2d(fbi_call *c)
     if (!st)
         st = windows(c, (int64_t[]){a->kh, a->kw}, (int64_t[]){a->sh, a->sw},
                      (int64_t[]){a->ph, a->pw}, (int64_t[]){a->dh, a->dw}, &s);
+    if (!st)
+        note_size(c->in[0], &a->h, &a->w);
     if (!st)
         st = fbi_out_nhwc(c, 0, (fb_dtype)c->in[0]->dtype, s);
     return st ? st : fbi_out_nhwc(c, 1, FB_I32, s);
@@ -95,9 +104,9 @@ fb_status fbi_bwd_ops_max_pool2d_pick(fbi_bw *bw)
 
 void fbi_sample_max_pool2d(fbi_samples *s)
 {
-    const fbi_attrs_max_pool2d ok[] = {{2, 2, 2, 2, 0, 0, 1, 1, 5, 6},
-                                       {3, 3, 2, 2, 1, 1, 1, 1, 5, 6},
-                                       {2, 2, 1, 1, 0, 0, 2, 2, 5, 6}};
+    const fbi_attrs_max_pool2d ok[] = {{2, 2, 2, 2, 0, 0, 1, 1, 0, 0},
+                                       {3, 3, 2, 2, 1, 1, 1, 1, 0, 0},
+                                       {2, 2, 1, 1, 0, 0, 2, 2, 0, 0}};
     fbi_sample_in in = {.shape = FB_SHAPE(2, 3, 5, 6), .lo = -1, .hi = 1, .distinct = true};
     for (size_t i = 0; i < sizeof ok / sizeof ok[0]; i++)
         fbi_sample_add(s, &ok[i], 1, &in);
@@ -107,24 +116,14 @@ void fbi_sample_max_pool2d(fbi_samples *s)
     fbi_sample_bad(s, &pad, 1, &in, FB_E_ARG, "max_pool2d: padding 2 is not within");
 }
 
-/* Sizes 2 and 3 of x, or zeros: what the backward pass has to give back. */
-static int64_t rows_of(const fb_tensor *x)
-{
-    return fb_ndim(x) == 4 ? fb_size(x, 2) : 0;
-}
-static int64_t cols_of(const fb_tensor *x)
-{
-    return fb_ndim(x) == 4 ? fb_size(x, 3) : 0;
-}
-
 fb_tensor *fb_max_pool2d(fb_tensor *x, int64_t kh, int64_t kw, const fb_conv_options *opts)
 {
     fb_context *ctx = fb_context_of(x);
     FBI_ENTRY(ctx);
     fbi_conv_opts o = fbi_conv_opts_of(opts, (int64_t[]){kh, kw});
-    fbi_attrs_max_pool2d a = {kh,           kw,           o.stride[0],   o.stride[1],
-                              o.padding[0], o.padding[1], o.dilation[0], o.dilation[1],
-                              rows_of(x),   cols_of(x)};
+    fbi_attrs_max_pool2d a = {
+        kh, kw, o.stride[0], o.stride[1], o.padding[0], o.padding[1], o.dilation[0], o.dilation[1],
+        0,  0};
     fb_tensor *out[2] = {NULL};
     if (!ctx || fbi_run(ctx, FBI_OP_max_pool2d, &a, &x, 1, out))
         return NULL;
@@ -136,12 +135,14 @@ fb_tensor *fb_max_pool2d(fb_tensor *x, int64_t kh, int64_t kw, const fb_conv_opt
 
 fb_status fbi_infer_avg_pool2d(fbi_call *c)
 {
-    const fbi_attrs_avg_pool2d *a = c->attrs;
+    fbi_attrs_avg_pool2d *a = (fbi_attrs_avg_pool2d *)c->attrs;
     fb_shape s;
     fb_status st = need_images(c);
     if (!st)
         st = windows(c, (int64_t[]){a->kh, a->kw}, (int64_t[]){a->sh, a->sw},
                      (int64_t[]){a->ph, a->pw}, (int64_t[]){1, 1}, &s);
+    if (!st)
+        note_size(c->in[0], &a->h, &a->w);
     return st ? st : fbi_out_nhwc(c, 0, (fb_dtype)c->in[0]->dtype, s);
 }
 
@@ -164,7 +165,7 @@ fb_status fbi_bwd_ops_avg_pool2d_bwd(fbi_bw *bw)
 
 void fbi_sample_avg_pool2d(fbi_samples *s)
 {
-    const fbi_attrs_avg_pool2d ok[] = {{2, 2, 2, 2, 0, 0, 5, 6}, {3, 2, 2, 1, 1, 1, 5, 6}};
+    const fbi_attrs_avg_pool2d ok[] = {{2, 2, 2, 2, 0, 0, 0, 0}, {3, 2, 2, 1, 1, 1, 0, 0}};
     fbi_sample_in in = {.shape = FB_SHAPE(2, 3, 5, 6), .lo = -1, .hi = 1};
     for (size_t i = 0; i < sizeof ok / sizeof ok[0]; i++)
         fbi_sample_add(s, &ok[i], 1, &in);
@@ -181,14 +182,13 @@ fb_tensor *fb_avg_pool2d(fb_tensor *x, int64_t kh, int64_t kw, const fb_conv_opt
         fbi_fail(ctx, FB_E_ARG, "avg_pool2d: dilation is not accepted");
         return NULL;
     }
-    fbi_attrs_avg_pool2d a = {kh,           kw,           o.stride[0], o.stride[1],
-                              o.padding[0], o.padding[1], rows_of(x),  cols_of(x)};
+    fbi_attrs_avg_pool2d a = {kh, kw, o.stride[0], o.stride[1], o.padding[0], o.padding[1], 0, 0};
     return FBI_RUN(avg_pool2d, &a, x);
 }
 
 fb_status fbi_infer_adaptive_avg_pool2d(fbi_call *c)
 {
-    const fbi_attrs_adaptive_avg_pool2d *a = c->attrs;
+    fbi_attrs_adaptive_avg_pool2d *a = (fbi_attrs_adaptive_avg_pool2d *)c->attrs;
     const fb_tensor *x = c->in[0];
     fb_status st = need_images(c);
     if (st)
@@ -196,6 +196,7 @@ fb_status fbi_infer_adaptive_avg_pool2d(fbi_call *c)
     if (a->oh < 1 || a->ow < 1 || x->size[2] < 1 || x->size[3] < 1)
         return fbi_op_fail(c, FB_E_ARG, "a grid of %lld x %lld cells over input %s",
                            (long long)a->oh, (long long)a->ow, fbi_text(x));
+    note_size(x, &a->h, &a->w);
     return fbi_out_nhwc(c, 0, (fb_dtype)x->dtype, FB_SHAPE(x->size[0], x->size[1], a->oh, a->ow));
 }
 
@@ -222,7 +223,7 @@ fb_status fbi_bwd_ops_adaptive_avg_pool2d_bwd(fbi_bw *bw)
 
 void fbi_sample_adaptive_avg_pool2d(fbi_samples *s)
 {
-    const fbi_attrs_adaptive_avg_pool2d ok[] = {{1, 1, 5, 6}, {3, 4, 5, 6}, {7, 7, 5, 6}};
+    const fbi_attrs_adaptive_avg_pool2d ok[] = {{1, 1, 0, 0}, {3, 4, 0, 0}, {7, 7, 0, 0}};
     fbi_sample_in in = {.shape = FB_SHAPE(2, 3, 5, 6), .lo = -1, .hi = 1};
     for (size_t i = 0; i < sizeof ok / sizeof ok[0]; i++)
         fbi_sample_add(s, &ok[i], 1, &in);
@@ -232,6 +233,6 @@ void fbi_sample_adaptive_avg_pool2d(fbi_samples *s)
 
 fb_tensor *fb_adaptive_avg_pool2d(fb_tensor *x, int64_t oh, int64_t ow)
 {
-    fbi_attrs_adaptive_avg_pool2d a = {oh, ow, rows_of(x), cols_of(x)};
+    fbi_attrs_adaptive_avg_pool2d a = {.oh = oh, .ow = ow};
     return FBI_RUN(adaptive_avg_pool2d, &a, x);
 }
