@@ -84,7 +84,8 @@ static bool meet_peers(fb_world *world)
         snprintf(me.host, sizeof me.host, "node%d", leader);
     world->peers = calloc((size_t)world->size, sizeof *world->peers);
     m->closing = calloc((size_t)world->size, 1);
-    if (!fbi_boot_agree(world, world->peers && m->closing))
+    m->printed = calloc((size_t)world->size, sizeof *m->printed);
+    if (!fbi_boot_agree(world, world->peers && m->closing && m->printed))
         return false;
     MPI_Allgather(&me, (int)sizeof me, MPI_BYTE, world->peers, (int)sizeof me, MPI_BYTE, m->comm);
     number_nodes(world);
@@ -198,5 +199,6 @@ void fbi_boot_undo(fb_world *world, bool finalize)
             MPI_Finalize();
     }
     free(m->closing);
+    free(m->printed);
     free(m);
 }

@@ -9,6 +9,8 @@
 #include "comm/work_priv.h"
 #include "core/base/log_priv.h"
 
+static const double node_patience_s = 5, patience_s = 1;
+
 typedef struct leaving {
     fb_world *world;
     double began;
@@ -109,26 +111,50 @@ static bool is_alive(const fbi_peer *p)
            state != 'T';
 }
 
-/* Give the other ranks of this node a moment to say the same: mpirun ends all of them soon after
- * the first has gone. @return whether all of them are alive */
-static bool wait_until_printed(const fb_world *world)
+/* The living ranks of this node that have not said what ended the job. *alive: there are no others.
+ */
+static int node_silent(const fb_world *world, bool *alive)
 {
-    bool alive = true;
-    for (double end = fbi_now() + 1; world->page_shared;) {
-        bool pending = false;
-        alive = true;
-        for (int r = 0; r < world->size; r++) {
-            if (world->peers[r].node != world->node || r == world->rank)
-                continue;
-            bool lives = is_alive(&world->peers[r]);
-            alive = alive && lives;
-            pending |= lives && !atomic_load(&world->page->rank[world->peers[r].local].printed);
+    int silent = 0;
+    *alive = true;
+    for (int r = 0; r < world->size; r++) {
+        if (r == world->rank || fbi_is_remote(world, r))
+            continue;
+        bool lives = is_alive(&world->peers[r]);
+        *alive = *alive && lives;
+        silent += lives && !atomic_load(&world->page->rank[world->peers[r].local].printed);
+    }
+    return silent;
+}
+
+static int remote_silent(const fb_world *world)
+{
+    int silent = 0;
+    for (int r = 0; r < world->size && world->notices; r++)
+        silent += fbi_is_remote(world, r) && !world->mpi->printed[r];
+    return silent;
+}
+
+/* Stay until all ranks have said what ended the job: mpirun ends all of them soon after the first
+ * has gone. Whether ranks of other nodes live is not known, so they get less time.
+ * @return whether all of this node are alive */
+static bool wait_until_printed(fb_world *world)
+{
+    bool told = !world->notices || (world->page_shared && world->local_rank);
+    for (double began = fbi_now();;) {
+        bool alive;
+        int silent = node_silent(world, &alive);
+        if (!silent && !told) {
+            told = true;
+            fbi_control_send_remote(world, FBI_NOTICE_PRINTED, "");
         }
-        if (!pending || fbi_now() > end)
+        if (world->notices)
+            fbi_control_poll(world);
+        double waited = fbi_now() - began;
+        if (silent ? waited > node_patience_s : !remote_silent(world) || waited > patience_s)
             return alive;
         nanosleep(&(struct timespec){0, 5 * 1000 * 1000}, NULL);
     }
-    return alive;
 }
 
 bool fbi_world_leave(fb_world *world)

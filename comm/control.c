@@ -62,11 +62,12 @@ static void read_notice(fb_world *world)
         fbi_world_poison_received(world, n->text);
     else if (n->kind == FBI_NOTICE_CLOSING && !m->closing[n->rank])
         m->closing[n->rank] = FBI_NOTICE_CLOSING;
-    else if (n->kind == FBI_NOTICE_CLOSED)
-        for (int r = 0; r < world->size; r++)
-            if (r == n->rank ||
-                (world->page_shared && world->peers[r].node == world->peers[n->rank].node))
-                m->closing[r] = FBI_NOTICE_CLOSED;
+    for (int r = 0; r < world->size; r++) { /* its node's first rank speaks for all of it */
+        bool same = world->page_shared && world->peers[r].node == world->peers[n->rank].node;
+        if (n->kind == FBI_NOTICE_CLOSED && (same || r == n->rank))
+            m->closing[r] = FBI_NOTICE_CLOSED;
+        m->printed[r] |= n->kind == FBI_NOTICE_PRINTED && (same || r == n->rank);
+    }
 }
 
 void fbi_control_poll(fb_world *world)

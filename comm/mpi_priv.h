@@ -14,7 +14,8 @@ typedef struct fbi_notice {
     int32_t rank, status;
     char text[FBI_MESSAGE_BYTES];
 } fbi_notice;
-enum { FBI_NOTICE_POISON = 1, FBI_NOTICE_CLOSING, FBI_NOTICE_CLOSED };
+/* A rank is closing; all ranks of its node are; all of them have said what ended the job. */
+enum { FBI_NOTICE_POISON = 1, FBI_NOTICE_CLOSING, FBI_NOTICE_CLOSED, FBI_NOTICE_PRINTED };
 
 /* A notice on its way; kept until the world closes. */
 typedef struct fbi_letter {
@@ -34,6 +35,7 @@ struct fbi_mpi {
     MPI_Request inbox_request;
     fbi_letter *letters;
     uint8_t *closing; /* [size]: last notice of a remote rank about its end */
+    bool *printed;    /* [size]: it has said what ended the job */
 };
 
 /* --- set-up (comm/boot.c) --- */

@@ -1,16 +1,17 @@
-"""timeout: 240
-What the survivors say, and how soon: ranks that disagree, die, leave, fail, stop or wait for each other."""
+"""timeout: 600
+What the survivors say: ranks that disagree, die, leave, fail, stop or wait for each other. Nothing is timed: all stay until
+all have spoken. A job that hangs is ended after HANG seconds, and that is a failure. Not if it is mpirun that hangs: that of
+Debian 12 sometimes (about once in 50 jobs) locks itself up in PMIx_server_finalize when all ranks are gone."""
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 
 build, source = os.environ["FLAMBEAU_BUILD"], os.environ["FLAMBEAU_SOURCE"]
 sanitize = os.environ.get("FLAMBEAU_SANITIZE", "")
+HANG = 100
 env = dict(os.environ, FLAMBEAU_STOPPED_SECONDS="1", FLAMBEAU_STUCK_SECONDS="1", OMP_NUM_THREADS="1")
-slow = 4 if sanitize else 1
 failures = []
 
 
@@ -25,22 +26,41 @@ def compile_program(folder):
     return program
 
 
+def ranks_of(mpirun):
+    """Its children that are not dead."""
+    stats = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+                stats.append(f.read().rpartition(")")[2].split())
+        except OSError:
+            pass  # it has ended meanwhile
+    return sum(1 for state, parent, *_ in stats if int(parent) == mpirun and state not in "ZX")
+
+
 def run(program, scenario, ranks, **variables):
-    start = time.time()
-    job = subprocess.run(["mpirun", "--oversubscribe", "-n", str(ranks), program, scenario], stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, text=True, errors="replace", timeout=60,
-                         env=dict(env, **variables))
-    return job.returncode, job.stdout, time.time() - start
+    command = ["mpirun", "--oversubscribe", "-n", str(ranks), program, scenario]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                           env=dict(env, **variables))
+    alone = 0
+    for _ in range(HANG):
+        try:
+            return job.communicate(timeout=1)[0], job.returncode
+        except subprocess.TimeoutExpired:
+            alone = 0 if ranks_of(job.pid) else alone + 1
+        if alone == 5:
+            job.kill()
+            return job.communicate()[0], "mpirun hangs"
+    job.terminate()  # mpirun ends its ranks
+    return job.communicate()[0] + f"ended after {HANG} s", None
 
 
-def check(scenario, speakers, *wanted, ranks=3, seconds=4, code=True, **variables):
-    """Every rank of `speakers` prints a line that has all of `wanted`; the job fails, in time."""
-    rc, out, took = run(program, scenario, ranks, **variables)
+def check(scenario, speakers, *wanted, ranks=3, code=True, **variables):
+    """Every rank of `speakers` prints a line that has all of `wanted`; the job fails."""
+    out, rc = run(program, scenario, ranks, **variables)
     wrong = []
-    if (rc != 0) != code:
+    if rc is None or (rc != 0) != code:
         wrong.append(f"exit code {rc}")
-    if took > seconds * slow:
-        wrong.append(f"took {took:.1f} s")
     for rank in speakers:
         lines = [line for line in out.splitlines() if re.search(rf"flambeau: rank {rank}: ", line)]
         if not any(all(re.search(w, line) for w in wanted) for line in lines):
@@ -60,8 +80,7 @@ with tempfile.TemporaryDirectory() as folder:
               r"\[1000\] SUM: do all ranks make the same calls in the same order\?", **way)
         check("killed", (0, 2), r"rank 1 \(.*, pid \d+\) is dead: killed, or it ended without fb_world_close",
               r"it last called all_reduce #4", r"rank [02] waits for it in all_reduce #5 at", **way)
-        check("stopped", (0, 2), r"rank 1 \(.*\) has been stopped for 1 s \(SIGSTOP\)", r"in all_reduce #3", seconds=6,
-              **way)
+        check("stopped", (0, 2), r"rank 1 \(.*\) has been stopped for 1 s \(SIGSTOP\)", r"in all_reduce #3", **way)
     check("killed", (0,), "rank 1 .* does not answer, and SIGTERM asks rank 0 to end", "all_reduce #5", ranks=2,
           FLAMBEAU_RANKS_PER_NODE="1")
     check("silent_exit", (0, 2), r"rank 1 .* is dead", "all_reduce #3")
@@ -73,7 +92,7 @@ with tempfile.TemporaryDirectory() as folder:
     out = check("same_error", ())
     if out.count("no such file") != 1 or "ranks 0-2: dataset x.h5: no such file" not in out:
         failures.append("same_error: is not said once for all ranks:\n" + out)
-    check("circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0", seconds=6)
+    check("circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0")
     check("wrong_parcel", (0, 1), r"recv #0 at .* wants F32 \[5\], rank 0 sent F32 \[4\]", ranks=2)
     out = check("asked_to_stop", (), code=False)
     if out.count("stopped after 8") != 3:
