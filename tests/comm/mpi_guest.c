@@ -171,6 +171,80 @@ static void ranks_that_disagree_are_told_and_live_on(void **state)
     the_host_goes_on_with_mpi(state);
 }
 
+static void hosts_error(MPI_Comm *comm, int *code, ...)
+{
+    (void)comm;
+    (void)code;
+}
+
+/* The host's communicator keeps its handler, and the world's communicator MPI's. */
+static void the_hosts_error_handlers_stay(void **state)
+{
+    (void)state;
+    MPI_Errhandler mine, found;
+    MPI_Comm_create_errhandler(hosts_error, &mine);
+    MPI_Comm comm;
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    MPI_Comm_set_errhandler(comm, mine);
+    fb_world *world = fb_world_open_comm(comm, NULL);
+    a_training_step(world);
+    for (int closed = 0; closed < 2; closed++) {
+        MPI_Comm_get_errhandler(comm, &found);
+        assert_true(found == mine);
+        MPI_Errhandler_free(&found);
+        MPI_Comm_get_errhandler(MPI_COMM_WORLD, &found);
+        assert_true(found == MPI_ERRORS_ARE_FATAL);
+        MPI_Errhandler_free(&found);
+        if (!closed)
+            assert_int_equal(fb_world_close(world), FB_OK);
+    }
+    MPI_Errhandler_free(&mine);
+    MPI_Comm_free(&comm);
+}
+
+/* Odd and even ranks, each half in reverse order, are worlds of their own; the handle is Fortran's.
+ */
+static void a_part_of_the_host_is_a_world(void **state)
+{
+    (void)state;
+    int size, rank, sub;
+    MPI_Comm part;
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_split(MPI_COMM_WORLD, rank % 2, -rank, &part);
+    MPI_Comm_rank(part, &sub);
+    fb_world *world = fb_world_open_f(MPI_Comm_c2f(part), NULL);
+    MPI_Comm_free(&part); /* the world has a duplicate */
+    assert_int_equal(fb_world_rank(world), sub);
+    int members = (size + 1 - rank % 2) / 2;
+    assert_int_equal(fb_world_size(world), members);
+    fb_context *ctx = fb_world_context(world);
+    {
+        FB_SCOPE(ctx);
+        float mine = (float)rank;
+        fb_tensor *t = fb_from(ctx, FB_F32, FB_SHAPE(1), &mine);
+        fb_all_reduce_(fb_world_group(world), t, FB_SUM);
+        assert_true(fb_item(t) == (double)(members * (members - 1) + members * (rank % 2)));
+    }
+    a_training_step(world);
+    assert_int_equal(fb_world_close(world), FB_OK);
+    the_host_goes_on_with_mpi(state);
+}
+
+/* Two worlds of one host live side by side, and close in any order. */
+static void worlds_close_in_any_order(void **state)
+{
+    (void)state;
+    fb_world *first = fb_world_open_comm(MPI_COMM_WORLD, NULL);
+    fb_world *second = fb_world_open_comm(MPI_COMM_WORLD, NULL);
+    a_training_step(second);
+    a_training_step(first);
+    assert_int_equal(fb_world_close(first), FB_OK);
+    a_training_step(second);
+    assert_int_equal(fb_world_close(second), FB_OK);
+    the_host_goes_on_with_mpi(state);
+}
+
 int main(int argc, char **argv)
 {
     MPI_Init(&argc, &argv);
@@ -180,6 +254,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_error_is_a_status_and_nothing_on_stderr),
         cmocka_unit_test(a_log_function_gets_the_lines),
         cmocka_unit_test(ranks_that_disagree_are_told_and_live_on),
+        cmocka_unit_test(the_hosts_error_handlers_stay),
+        cmocka_unit_test(a_part_of_the_host_is_a_world),
+        cmocka_unit_test(worlds_close_in_any_order),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();
