@@ -1,4 +1,4 @@
-# For the fault tests here and in tests/long: a small dataset, one run of fashion that nothing disturbs,
+# For the fault tests here: a small dataset, one run of fashion that nothing disturbs,
 # and runs that the preloaded shim.c disturbs. Sourced; needs FLAMBEAU_BUILD and FLAMBEAU_SOURCE.
 bin=${FLAMBEAU_BUILD:?}/bin
 folder=$(mktemp -d)
@@ -50,21 +50,4 @@ measure() {
     disturbed 1 SHIM_LOG="$folder/events" || fail "the undisturbed run failed: $(cat "$folder/err.txt")"
     digest=$(tail -n 1 "$folder/out.txt")
     [[ $digest == digest\ ???????????????? ]] || fail "no digest: $(cat "$folder/out.txt")"
-    first=$(awk '$2 == "rename" {print $1; exit}' "$folder/events") # a checkpoint exists from here on
-}
-
-# Kill rank 0 at an event; what is there must verify, and a resumed run must end as if undisturbed.
-kill_at() { # ranks, event
-    local rc=0 what
-    what="$1 ranks, event $2 ($(awk -v n="$2" '$1 == n {print $2, $3; exit}' "$folder/events"))"
-    rm -rf "$run"
-    disturbed "$1" SHIM_AT="$2" || rc=$?
-    [ "$rc" -ne 0 ] || fail "$what: the run was not killed"
-    if [ "$2" -gt "$first" ]; then
-        "$bin/flambeau" checkpoint verify "$run" > "$folder/out.txt" 2>&1 ||
-            fail "$what: no checkpoint is whole: $(cat "$folder/out.txt")"
-    fi
-    fashion "$1" > "$folder/out.txt" 2>&1 || fail "$what: resume failed: $(cat "$folder/out.txt")"
-    [ "$(tail -n 1 "$folder/out.txt")" = "$digest" ] ||
-        fail "$what: another digest after resume: $(cat "$folder/out.txt")"
 }
