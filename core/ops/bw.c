@@ -112,6 +112,16 @@ fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
     return FB_OK;
 }
 
+fb_status fbi_bw_apply(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
+                       fb_tensor *const *in)
+{
+    if (!bw->linked)
+        return fbi_bw_run(bw, i, op, attrs, n_in, in);
+    if (!fbi_bw_needs(bw, i))
+        return FB_OK;
+    return fbi_bw_give(bw, i, fbi_run1(bw->ctx->site, op, attrs, n_in, in));
+}
+
 fb_tensor *fbi_grad_sum(fb_tensor *a, fb_tensor *b)
 {
     return FBI_RUN(add, NULL, a, b);

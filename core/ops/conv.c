@@ -77,26 +77,6 @@ fb_status fbi_infer_conv2d_bwd_bias(fbi_call *c)
     return fbi_out(c, 0, (fb_dtype)c->in[0]->dtype, FB_SHAPE(c->in[0]->size[1]));
 }
 
-fb_status fbi_bwd_conv2d(fbi_bw *bw)
-{
-    const fbi_attrs_conv2d *a = bw->attrs;
-    fb_tensor *g = bw->grad[0], *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1);
-    fb_status st = FB_OK;
-    if (!x || !w)
-        return bw->ctx->status;
-    if (fbi_bw_needs(bw, 2))
-        st = FBI_BW_RUN(bw, 2, conv2d_bwd_bias, NULL, g);
-    if (!st && fbi_bw_needs(bw, 1)) {
-        fbi_attrs_conv2d_bwd_weight p = {SHARED(a), .kh = w->size[2], .kw = w->size[3]};
-        st = FBI_BW_RUN(bw, 1, conv2d_bwd_weight, &p, g, x);
-    }
-    if (!st && fbi_bw_needs(bw, 0)) {
-        fbi_attrs_conv2d_bwd_data p = {SHARED(a), .h = x->size[2], .w = x->size[3]};
-        st = FBI_BW_RUN(bw, 0, conv2d_bwd_data, &p, g, w);
-    }
-    return st;
-}
-
 fb_status fbi_bwd_ops_conv2d(fbi_bw *bw)
 {
     const fbi_attrs_conv2d *a = bw->attrs;
@@ -104,17 +84,15 @@ fb_status fbi_bwd_ops_conv2d(fbi_bw *bw)
     fb_status st = FB_OK;
     if (!x || !w)
         return bw->ctx->status;
-    if (fbi_bw_needs(bw, 2))
+    fbi_attrs_conv2d_bwd_weight pw = {SHARED(a), .kh = w->size[2], .kw = w->size[3]};
+    fbi_attrs_conv2d_bwd_data px = {SHARED(a), .h = x->size[2], .w = x->size[3]};
+    if (bw->linked && fbi_bw_needs(bw, 2))
         st = fbi_bw_give(bw, 2, fb_sum(g, FB_SHAPE(0, 2, 3), false));
-    if (!st && fbi_bw_needs(bw, 1)) {
-        fbi_attrs_conv2d_bwd_weight p = {SHARED(a), .kh = w->size[2], .kw = w->size[3]};
-        st = fbi_bw_give(bw, 1, FBI_RUN(conv2d_bwd_weight, &p, g, x));
-    }
-    if (!st && fbi_bw_needs(bw, 0)) {
-        fbi_attrs_conv2d_bwd_data p = {SHARED(a), .h = x->size[2], .w = x->size[3]};
-        st = fbi_bw_give(bw, 0, FBI_RUN(conv2d_bwd_data, &p, g, w));
-    }
-    return st;
+    else
+        st = FBI_BW_RUN(bw, 2, conv2d_bwd_bias, NULL, g);
+    if (!st)
+        st = FBI_BW_APPLY(bw, 1, conv2d_bwd_weight, &pw, g, x);
+    return st ? st : FBI_BW_APPLY(bw, 0, conv2d_bwd_data, &px, g, w);
 }
 
 /* dx(g, w) is linear in both: with the gradient u of dx, dg = conv(u, w), dw = weight gradient. */
@@ -122,18 +100,12 @@ fb_status fbi_bwd_ops_conv2d_bwd_data(fbi_bw *bw)
 {
     const fbi_attrs_conv2d_bwd_data *a = bw->attrs;
     fb_tensor *u = bw->grad[0], *g = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1);
-    fb_status st = FB_OK;
     if (!g || !w)
         return bw->ctx->status;
-    if (fbi_bw_needs(bw, 0)) {
-        fbi_attrs_conv2d p = {SHARED(a)};
-        st = fbi_bw_give(bw, 0, FBI_RUN(conv2d, &p, u, w, NULL));
-    }
-    if (!st && fbi_bw_needs(bw, 1)) {
-        fbi_attrs_conv2d_bwd_weight p = {SHARED(a), .kh = w->size[2], .kw = w->size[3]};
-        st = fbi_bw_give(bw, 1, FBI_RUN(conv2d_bwd_weight, &p, g, u));
-    }
-    return st;
+    fbi_attrs_conv2d pg = {SHARED(a)};
+    fbi_attrs_conv2d_bwd_weight pw = {SHARED(a), .kh = w->size[2], .kw = w->size[3]};
+    fb_status st = FBI_BW_APPLY(bw, 0, conv2d, &pg, u, w, NULL);
+    return st ? st : FBI_BW_APPLY(bw, 1, conv2d_bwd_weight, &pw, g, u);
 }
 
 /* dw(g, x): with the gradient u of dw, dg = conv(x, u), dx = data gradient of g with weight u. */
@@ -141,18 +113,12 @@ fb_status fbi_bwd_ops_conv2d_bwd_weight(fbi_bw *bw)
 {
     const fbi_attrs_conv2d_bwd_weight *a = bw->attrs;
     fb_tensor *u = bw->grad[0], *g = fbi_bw_in(bw, 0), *x = fbi_bw_in(bw, 1);
-    fb_status st = FB_OK;
     if (!g || !x)
         return bw->ctx->status;
-    if (fbi_bw_needs(bw, 0)) {
-        fbi_attrs_conv2d p = {SHARED(a)};
-        st = fbi_bw_give(bw, 0, FBI_RUN(conv2d, &p, x, u, NULL));
-    }
-    if (!st && fbi_bw_needs(bw, 1)) {
-        fbi_attrs_conv2d_bwd_data p = {SHARED(a), .h = x->size[2], .w = x->size[3]};
-        st = fbi_bw_give(bw, 1, FBI_RUN(conv2d_bwd_data, &p, g, u));
-    }
-    return st;
+    fbi_attrs_conv2d pg = {SHARED(a)};
+    fbi_attrs_conv2d_bwd_data px = {SHARED(a), .h = x->size[2], .w = x->size[3]};
+    fb_status st = FBI_BW_APPLY(bw, 0, conv2d, &pg, x, u, NULL);
+    return st ? st : FBI_BW_APPLY(bw, 1, conv2d_bwd_data, &px, g, u);
 }
 
 void fbi_sample_conv2d(fbi_samples *s)

@@ -30,18 +30,11 @@ fb_status fbi_infer_embedding_bwd(fbi_call *c)
     return st ? st : fbi_out(c, 0, (fb_dtype)g->dtype, FB_SHAPE(a->rows, g->size[g->ndim - 1]));
 }
 
-fb_status fbi_bwd_embedding(fbi_bw *bw)
-{
-    const fbi_attrs_embedding *a = bw->attrs;
-    fbi_attrs_embedding_bwd b = {.padding_index = a->padding_index, .rows = a->rows};
-    return FBI_BW_RUN(bw, 0, embedding_bwd, &b, bw->grad[0], fbi_bw_in(bw, 1));
-}
-
 fb_status fbi_bwd_ops_embedding(fbi_bw *bw)
 {
     const fbi_attrs_embedding *a = bw->attrs;
     fbi_attrs_embedding_bwd b = {.padding_index = a->padding_index, .rows = a->rows};
-    return fbi_bw_give(bw, 0, FBI_RUN(embedding_bwd, &b, bw->grad[0], fbi_bw_in(bw, 1)));
+    return FBI_BW_APPLY(bw, 0, embedding_bwd, &b, bw->grad[0], fbi_bw_in(bw, 1));
 }
 
 fb_status fbi_bwd_ops_embedding_bwd(fbi_bw *bw)

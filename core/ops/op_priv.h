@@ -185,6 +185,12 @@ fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
 #define FBI_BW_RUN(bw, i, name, attrs, ...)                              \
     fbi_bw_run((bw), (i), FBI_OP_##name, (attrs), FB_COUNT(__VA_ARGS__), \
                (fb_tensor *const[]){__VA_ARGS__})
+/* The same in both modes: in linked mode recorded, for rows whose backwards are one operator. */
+fb_status fbi_bw_apply(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
+                       fb_tensor *const *in);
+#define FBI_BW_APPLY(bw, i, name, attrs, ...)                              \
+    fbi_bw_apply((bw), (i), FBI_OP_##name, (attrs), FB_COUNT(__VA_ARGS__), \
+                 (fb_tensor *const[]){__VA_ARGS__})
 /* Sum g over the dimensions in which it was broadcast from `shape`. Works in both modes. */
 fb_tensor *fbi_sum_to(fb_tensor *g, fb_shape shape);
 

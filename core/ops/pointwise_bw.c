@@ -61,9 +61,7 @@ fb_status fbi_bwd_ops_unary(fbi_bw *bw)
     if (bw->op->saves && !s)
         return bw->ctx->status;
     fb_tensor *in[2] = {bw->grad[0], s};
-    if (!bw->linked)
-        return fbi_bw_run(bw, 0, bwd, bw->attrs, 2, in);
-    return fbi_bw_give(bw, 0, fbi_run1(bw->ctx->site, bwd, bw->attrs, 2, in));
+    return fbi_bw_apply(bw, 0, bwd, bw->attrs, 2, in);
 }
 
 fb_status fbi_bwd_ops_unary_bwd(fbi_bw *bw)
@@ -108,8 +106,7 @@ static fb_status fbi_bwd_mul(fbi_bw *bw)
         fb_tensor *in[2] = {bw->grad[0], fbi_bw_in(bw, 1 - i)};
         if (!in[1])
             return bw->ctx->status;
-        fb_status st = bw->linked ? fbi_bw_give(bw, i, FBI_RUN(mul, NULL, in[0], in[1]))
-                                  : fbi_bw_run(bw, i, FBI_OP_mul, NULL, 2, in);
+        fb_status st = fbi_bw_apply(bw, i, FBI_OP_mul, NULL, 2, in);
         if (st)
             return st;
     }
@@ -136,9 +133,7 @@ fb_status fbi_bwd_ops_binary(fbi_bw *bw)
         if (!fbi_bw_needs(bw, i))
             continue;
         fb_tensor *in[3] = {g, a, b};
-        fbi_op to = (fbi_op)((int)op + 1 + i);
-        fb_status st = bw->linked ? fbi_bw_give(bw, i, fbi_run1(bw->ctx->site, to, NULL, 3, in))
-                                  : fbi_bw_run(bw, i, to, NULL, 3, in);
+        fb_status st = fbi_bw_apply(bw, i, (fbi_op)((int)op + 1 + i), NULL, 3, in);
         if (st)
             return st;
     }
