@@ -40,10 +40,12 @@ static inline bool fbi_reduction_open(const fbi_call *c, fb_shape dims, bool row
             *(state == 0 ? &r->outer : &r->inner) *= t->size[i];
     }
     plain = plain && state < 3 && !(rows && r->inner != 1);
-    if (plain || t->numel == 0)
+    if (plain)
         return true;
     r->outer *= r->inner;
     r->inner = 1;
+    if (t->numel == 0)
+        return true;
     r->flat.p = r->flat.copy = fbi_scratch(c, t->numel, fb_dtype_size((fb_dtype)t->dtype));
     if (r->flat.p)
         fbi_pack_to(t, order, r->flat.copy);
