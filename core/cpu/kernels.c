@@ -9,11 +9,13 @@
     {                                                                                          \
         return fbi_wants_wide(c) ? fbi_cpu_widened(c, FBI_KERNEL(name)) : FBI_KERNEL(name)(c); \
     }
-#define OP(name, ...)            FBI_RUN_OF(name)
-#define OP_SLOW(name, ...)       FBI_RUN_OF(name)
-#define OP_NODIFF(name, ...)     FBI_RUN_OF(name)
-#define OP_INNER(name, ...)      FBI_RUN_OF(name)
-#define OP_INNER_DIFF(name, ...) FBI_RUN_OF(name)
+#define OP(name, ...)             FBI_RUN_OF(name)
+#define OP_SLOW(name, ...)        FBI_RUN_OF(name)
+#define OP_NODIFF(name, ...)      FBI_RUN_OF(name)
+#define OP_FUSED(name, ...)       FBI_RUN_OF(name)
+#define OP_FUSED_INNER(name, ...) FBI_RUN_OF(name)
+#define OP_INNER(name, ...)       FBI_RUN_OF(name)
+#define OP_INNER_DIFF(name, ...)  FBI_RUN_OF(name)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"
@@ -29,12 +31,14 @@ const fbi_kernel FBI_K(fbi_cpu_kernels)[FBI_OP_COUNT] = {
     FBI_ENTRY_OF(name##_ga) \
     FBI_ENTRY_OF(name##_gb) \
     FBI_ENTRY_OF(name##_gaa) FBI_ENTRY_OF(name##_gab) FBI_ENTRY_OF(name##_gbb)
-#define COMPARE(name, ...)       FBI_ENTRY_OF(name)
-#define OP(name, ...)            FBI_ENTRY_RUN(name)
-#define OP_SLOW(name, ...)       FBI_ENTRY_RUN(name)
-#define OP_NODIFF(name, ...)     FBI_ENTRY_RUN(name)
-#define OP_INNER(name, ...)      FBI_ENTRY_RUN(name)
-#define OP_INNER_DIFF(name, ...) FBI_ENTRY_RUN(name)
+#define COMPARE(name, ...)        FBI_ENTRY_OF(name)
+#define OP(name, ...)             FBI_ENTRY_RUN(name)
+#define OP_SLOW(name, ...)        FBI_ENTRY_RUN(name)
+#define OP_NODIFF(name, ...)      FBI_ENTRY_RUN(name)
+#define OP_FUSED(name, ...)       FBI_ENTRY_RUN(name)
+#define OP_FUSED_INNER(name, ...) FBI_ENTRY_RUN(name)
+#define OP_INNER(name, ...)       FBI_ENTRY_RUN(name)
+#define OP_INNER_DIFF(name, ...)  FBI_ENTRY_RUN(name)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"

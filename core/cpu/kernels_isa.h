@@ -32,12 +32,14 @@ enum { FBI_PAR_MIN = 32768 };
     FBI_PROTO_KERNEL(name##_ga) \
     FBI_PROTO_KERNEL(name##_gb) \
     FBI_PROTO_KERNEL(name##_gaa) FBI_PROTO_KERNEL(name##_gab) FBI_PROTO_KERNEL(name##_gbb)
-#define COMPARE(name, ...)       FBI_PROTO_KERNEL(name)
-#define OP(name, ...)            FBI_PROTO_KERNEL(name)
-#define OP_SLOW(name, ...)       FBI_PROTO_KERNEL(name)
-#define OP_NODIFF(name, ...)     FBI_PROTO_KERNEL(name)
-#define OP_INNER(name, ...)      FBI_PROTO_KERNEL(name)
-#define OP_INNER_DIFF(name, ...) FBI_PROTO_KERNEL(name)
+#define COMPARE(name, ...)        FBI_PROTO_KERNEL(name)
+#define OP(name, ...)             FBI_PROTO_KERNEL(name)
+#define OP_SLOW(name, ...)        FBI_PROTO_KERNEL(name)
+#define OP_NODIFF(name, ...)      FBI_PROTO_KERNEL(name)
+#define OP_FUSED(name, ...)       FBI_PROTO_KERNEL(name)
+#define OP_FUSED_INNER(name, ...) FBI_PROTO_KERNEL(name)
+#define OP_INNER(name, ...)       FBI_PROTO_KERNEL(name)
+#define OP_INNER_DIFF(name, ...)  FBI_PROTO_KERNEL(name)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"

@@ -1,9 +1,10 @@
-/* Attention of two products and masked_softmax(scores, mask), the scaled and masked softmax
- * between. */
+/* Attention: the row `attention`, or two products and masked_softmax(scores, mask) between them,
+ * the scaled and masked softmax. */
 #include <math.h>
 
 #include <flambeau/core/ops/attention.h>
 
+#include "core/ops/attend_priv.h"
 #include "core/ops/half_priv.h"
 
 #include <flambeau/core/ops/dropout.h>
@@ -115,6 +116,11 @@ fb_tensor *fb_scaled_dot_product_attention(fb_tensor *q, fb_tensor *k, fb_tensor
         fbi_fail(ctx, FB_E_DTYPE, "%s: q is %s, k %s, v %s", name, fb_dtype_name(dtype),
                  fb_dtype_name((fb_dtype)k->dtype), fb_dtype_name((fb_dtype)v->dtype));
         return NULL;
+    }
+    if (!o->mask && o->dropout == 0 && fbi_attention_fits(q, k, v)) {
+        fbi_attrs_attention whole = {.scale = a.scale, .causal = a.causal};
+        fb_tensor *out = FBI_RUN(attention, &whole, fbi_exact(q), fbi_exact(k), fbi_exact(v));
+        return out ? fb_to(out, dtype) : NULL;
     }
     fb_tensor *scores = fb_matmul(fbi_exact(q), fb_transpose(fbi_exact(k), -2, -1));
     if (!scores)

@@ -40,6 +40,23 @@ fb_status fbi_out_like(fbi_call *c, int i, fb_dtype dtype, const fb_tensor *like
     return st;
 }
 
+fb_status fbi_out_order(fbi_call *c, int i, fb_dtype dtype, fb_shape shape, const fb_tensor *like)
+{
+    fb_status st = fbi_out(c, i, dtype, shape);
+    bool done[FB_MAX_DIMS] = {false};
+    int64_t step = 1;
+    for (int left = shape.n; left > 0 && !st; left--) {
+        int d = -1; /* the smallest stride; of equal ones the last */
+        for (int k = shape.n - 1; k >= 0; k--)
+            if (!done[k] && (d < 0 || like->stride[k] < like->stride[d]))
+                d = k;
+        done[d] = true;
+        c->out[i]->stride[d] = step;
+        step *= shape.d[d];
+    }
+    return st;
+}
+
 fb_status fbi_out_view(fbi_call *c, int i, fb_tensor *base, fb_shape sizes, fb_shape strides,
                        int64_t offset)
 {

@@ -22,12 +22,14 @@ typedef struct fbi_attrs_scalars {
     typedef struct fbi_attrs_##name { \
         attrs                         \
     } fbi_attrs_##name;
-#define OP(name, in, out, attrs, saves, flags)            FBI_ROW_ATTRS(name, attrs)
-#define OP_SLOW(name, in, out, attrs, saves, flags)       FBI_ROW_ATTRS(name, attrs)
-#define OP_NODIFF(name, in, out, attrs, saves, flags)     FBI_ROW_ATTRS(name, attrs)
-#define OP_INNER(name, in, out, attrs, saves, flags)      FBI_ROW_ATTRS(name, attrs)
-#define OP_INNER_DIFF(name, in, out, attrs, saves, flags) FBI_ROW_ATTRS(name, attrs)
-#define OP_VIEW(name, attrs)                              FBI_ROW_ATTRS(name, attrs)
+#define OP(name, in, out, attrs, saves, flags)             FBI_ROW_ATTRS(name, attrs)
+#define OP_SLOW(name, in, out, attrs, saves, flags)        FBI_ROW_ATTRS(name, attrs)
+#define OP_NODIFF(name, in, out, attrs, saves, flags)      FBI_ROW_ATTRS(name, attrs)
+#define OP_FUSED(name, in, out, attrs, saves, flags)       FBI_ROW_ATTRS(name, attrs)
+#define OP_FUSED_INNER(name, in, out, attrs, saves, flags) FBI_ROW_ATTRS(name, attrs)
+#define OP_INNER(name, in, out, attrs, saves, flags)       FBI_ROW_ATTRS(name, attrs)
+#define OP_INNER_DIFF(name, in, out, attrs, saves, flags)  FBI_ROW_ATTRS(name, attrs)
+#define OP_VIEW(name, attrs)                               FBI_ROW_ATTRS(name, attrs)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"
@@ -44,13 +46,15 @@ typedef enum fbi_op {
 #define BINARY(name, ...)                                                       \
     FBI_OP_##name, FBI_OP_##name##_ga, FBI_OP_##name##_gb, FBI_OP_##name##_gaa, \
         FBI_OP_##name##_gab, FBI_OP_##name##_gbb,
-#define COMPARE(name, ...)       FBI_OP_##name,
-#define OP(name, ...)            FBI_OP_##name,
-#define OP_SLOW(name, ...)       FBI_OP_##name,
-#define OP_NODIFF(name, ...)     FBI_OP_##name,
-#define OP_INNER(name, ...)      FBI_OP_##name,
-#define OP_INNER_DIFF(name, ...) FBI_OP_##name,
-#define OP_VIEW(name, ...)       FBI_OP_##name,
+#define COMPARE(name, ...)        FBI_OP_##name,
+#define OP(name, ...)             FBI_OP_##name,
+#define OP_SLOW(name, ...)        FBI_OP_##name,
+#define OP_NODIFF(name, ...)      FBI_OP_##name,
+#define OP_FUSED(name, ...)       FBI_OP_##name,
+#define OP_FUSED_INNER(name, ...) FBI_OP_##name,
+#define OP_INNER(name, ...)       FBI_OP_##name,
+#define OP_INNER_DIFF(name, ...)  FBI_OP_##name,
+#define OP_VIEW(name, ...)        FBI_OP_##name,
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"
@@ -117,6 +121,8 @@ fb_status fbi_out_like(fbi_call *c, int i, fb_dtype dtype, const fb_tensor *like
 /* A view of `base` (VIEW rows). Offset in elements, absolute. */
 fb_status fbi_out_view(fbi_call *c, int i, fb_tensor *base, fb_shape sizes, fb_shape strides,
                        int64_t offset);
+/* Fresh, dense, its dimensions in memory in the order of those of `like`. */
+fb_status fbi_out_order(fbi_call *c, int i, fb_dtype dtype, fb_shape shape, const fb_tensor *like);
 /* Fresh, 4-D, physically channels-last, logical sizes n c h w. */
 fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape nchw);
 /* Error with the operator's name in front: "softmax: ...". */
@@ -147,6 +153,11 @@ fb_tensor *fbi_run1(const void *site, fbi_op op, const void *attrs, int n_in, fb
 /* in[0] op= in[1..]: writes into in[0], bumps its version, moves its history. */
 fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_in,
                           fb_tensor *const *in);
+/* Whether the device of ctx has a kernel for a FUSED row. */
+static inline bool fbi_has_kernel(const fb_context *ctx, fbi_op op)
+{
+    return ctx->kernels && ctx->kernels[op];
+}
 /* Kernel only, into given outputs: no recording, no inference. For optimizers and backward. */
 fb_status fbi_kernel_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *const *in,
                          int n_in, fb_tensor *const *out, int n_out, float beta);
@@ -219,11 +230,13 @@ void fbi_sample_bad(fbi_samples *s, const void *attrs, int n_in, const fbi_sampl
 #define FBI_PROTO_SAMPLE(name) void fbi_sample_##name(fbi_samples *);
 #define OP(name, ...) \
     FBI_PROTO_INFER(name) FBI_PROTO_BWD(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
-#define OP_SLOW(name, ...)       FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
-#define OP_NODIFF(name, ...)     FBI_PROTO_INFER(name) FBI_PROTO_SAMPLE(name)
-#define OP_INNER(name, ...)      FBI_PROTO_INFER(name)
-#define OP_INNER_DIFF(name, ...) FBI_PROTO_INFER(name) FBI_PROTO_OPS(name)
-#define OP_VIEW(name, ...)       FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
+#define OP_SLOW(name, ...)        FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
+#define OP_NODIFF(name, ...)      FBI_PROTO_INFER(name) FBI_PROTO_SAMPLE(name)
+#define OP_FUSED                  OP
+#define OP_FUSED_INNER(name, ...) FBI_PROTO_INFER(name)
+#define OP_INNER(name, ...)       FBI_PROTO_INFER(name)
+#define OP_INNER_DIFF(name, ...)  FBI_PROTO_INFER(name) FBI_PROTO_OPS(name)
+#define OP_VIEW(name, ...)        FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"

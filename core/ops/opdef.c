@@ -50,6 +50,7 @@ enum { SAVE_N = 0, SAVE_X = FBI_IN0, SAVE_Y = FBI_OUT0, SAVE_AB = FBI_IN0 | FBI_
 #define OP(name, in, out, attrs, saves, flags)        FBI_ROW_INFO(name, attrs)
 #define OP_SLOW(name, in, out, attrs, saves, flags)   FBI_ROW_INFO(name, attrs)
 #define OP_NODIFF(name, in, out, attrs, saves, flags) FBI_ROW_INFO(name, attrs)
+#define OP_FUSED                                      OP
 #define OP_VIEW(name, attrs)                          FBI_ROW_INFO(name, attrs)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
@@ -117,6 +118,8 @@ const fbi_opdef fbi_opdefs[FBI_OP_COUNT] = {
 #define OP_NODIFF(row, in, out, attrs_, saves_, flags_)                                     \
     [FBI_OP_##row] = {FBI_ROW_OF(row, in, out, saves_, flags_), .sample = fbi_sample_##row, \
                       FBI_ROW_NAMED(row)},
+#define OP_FUSED       OP
+#define OP_FUSED_INNER OP_INNER
 #define OP_INNER(row, in, out, attrs_, saves_, flags_) \
     [FBI_OP_##row] = {FBI_ROW_OF(row, in, out, saves_, (flags_) | FBI_INNER)},
 #define OP_INNER_DIFF(row, in, out, attrs_, saves_, flags_)                   \

@@ -26,6 +26,12 @@
 #ifndef OP_NODIFF
 #define OP_NODIFF(...)
 #endif
+#ifndef OP_FUSED
+#define OP_FUSED(...)
+#endif
+#ifndef OP_FUSED_INNER
+#define OP_FUSED_INNER(...)
+#endif
 #ifndef OP_INNER
 #define OP_INNER(...)
 #endif

@@ -8,6 +8,8 @@
 #undef OP
 #undef OP_SLOW
 #undef OP_NODIFF
+#undef OP_FUSED
+#undef OP_FUSED_INNER
 #undef OP_INNER
 #undef OP_INNER_DIFF
 #undef OP_VIEW

@@ -73,7 +73,8 @@ static inline void harness_for_each(fb_context *ctx, bool good, harness_each eac
     assert_non_null(s);
     for (int k = 0; k < FBI_OP_COUNT; k++) {
         const fbi_opdef *d = &fbi_opdefs[k];
-        if (!d->sample)
+        bool composed = !(d->flags & FBI_VIEW) && !fbi_has_kernel(ctx, d->op); /* by this device */
+        if (!d->sample || composed)
             continue;
         memset(s, 0, sizeof *s);
         s->op = d;

@@ -1,0 +1,113 @@
+/* attention and its backward: rows in blocks, so that no [T, S] matrix is in memory. A head is one
+ * thread's work: bits do not depend on the number of threads. Keys that causal masks hide from a
+ * whole block are skipped; the backward computes the weights again. */
+#include <math.h>
+#include <string.h>
+
+#include "core/base/vmath.h"
+#include "core/cpu/kernels_isa.h"
+#include "core/cpu/lanes_priv.h"
+#include "core/cpu/tiles_priv.h"
+
+enum { ROWS = 32 }; /* of a block */
+
+/* q [t, d], k [s, d], v [s, e]; and s, d, e rounded up to whole vectors. */
+typedef struct sizes {
+    int64_t heads, t, s, d, e, sp, dp, ep;
+    bool causal;
+} sizes;
+
+static sizes sizes_of(const fb_tensor *q, const fb_tensor *k, const fb_tensor *v, bool causal)
+{
+    int n = q->ndim;
+    sizes z = {.t = q->size[n - 2],
+               .s = k->size[n - 2],
+               .d = q->size[n - 1],
+               .e = v->size[n - 1],
+               .causal = causal};
+    int64_t lanes = 64 / (int64_t)fb_dtype_size((fb_dtype)q->dtype);
+    z.heads = q->numel / (z.t * z.d); /* nothing is empty */
+    z.sp = (z.s + lanes - 1) / lanes * lanes;
+    z.dp = (z.d + lanes - 1) / lanes * lanes;
+    z.ep = (z.e + lanes - 1) / lanes * lanes;
+    return z;
+}
+
+/* Elements to the first one of matrix `head`. */
+static int64_t start_of(const fb_tensor *t, int64_t head)
+{
+    int64_t at = 0;
+    for (int i = t->ndim - 3; i >= 0; i--) {
+        at += head % t->size[i] * t->stride[i];
+        head /= t->size[i];
+    }
+    return at;
+}
+
+/* Keys that rows up to `last` see. */
+static int64_t seen(const sizes *z, int64_t last)
+{
+    return z->causal && last + 1 < z->s ? last + 1 : z->s;
+}
+
+#define T     float
+#define M     fbi_m_f32
+#define EXP   fbi_expf
+#define LOG   fbi_logf
+#define FN(x) x##_f32
+#include "core/cpu/attend_t.h"
+#undef T
+#undef M
+#undef EXP
+#undef LOG
+#undef FN
+#define T     double
+#define M     fbi_m_f64
+#define EXP   exp
+#define LOG   log
+#define FN(x) x##_f64
+#include "core/cpu/attend_t.h"
+
+typedef void (*run)(const fbi_call *, const sizes *, int64_t from, int64_t to, void *work);
+
+/* Heads in one run a thread, each with `work` bytes of its own. */
+static fb_status over_heads(const fbi_call *c, const sizes *z, size_t bytes, run fn)
+{
+    int64_t products = z->heads * z->t * z->s;
+    int threads = products > FBI_PAR_MIN ? c->threads : 1;
+    int64_t per = (z->heads + threads - 1) / threads;
+    bytes = (bytes + 4095) & ~(size_t)4095;
+    fb_tensor *block = fbi_empty(c->ctx, FB_U8, FB_SHAPE((int64_t)bytes * threads)); /* kept warm */
+    if (!block)
+        return c->ctx->status;
+    char *work = fbi_ptr(block);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
+    for (int i = 0; i < threads; i++) {
+        int64_t from = i * per, to = from + per < z->heads ? from + per : z->heads;
+        if (from < to)
+            fn(c, z, from, to, work + (size_t)i * bytes);
+    }
+    fb_drop(block);
+    return FB_OK;
+}
+
+fb_status FBI_KERNEL(attention)(const fbi_call *c)
+{
+    const fbi_attrs_attention *a = c->attrs;
+    sizes z = sizes_of(c->in[0], c->in[1], c->in[2], a->causal);
+    size_t n = (size_t)(z.d * z.sp + ROWS * (z.sp + z.ep) + z.s * z.ep);
+    bool wide = c->in[0]->dtype == FB_F64;
+    return over_heads(c, &z, n * (wide ? sizeof(double) : sizeof(float)),
+                      wide ? forward_f64 : forward_f32);
+}
+
+fb_status FBI_KERNEL(attention_bwd)(const fbi_call *c)
+{
+    const fbi_attrs_attention_bwd *a = c->attrs;
+    sizes z = sizes_of(c->in[1], c->in[2], c->in[3], a->causal);
+    size_t n = (size_t)((z.d + z.e + 2 * ROWS) * z.sp + (ROWS + 2 * z.s + z.t) * z.dp +
+                        (z.s + z.t) * z.ep);
+    bool wide = c->in[0]->dtype == FB_F64;
+    return over_heads(c, &z, n * (wide ? sizeof(double) : sizeof(float)),
+                      wide ? backward_f64 : backward_f32);
+}
