@@ -16,17 +16,9 @@ fb_status fbi_infer_batch_norm(fbi_call *c)
     if (x->ndim != 2 && x->ndim != 4)
         return fbi_op_fail(c, FB_E_SHAPE, "input [N, C] or [N, C, H, W] wanted, not %s",
                            fbi_text(x));
-    for (int i = 1; i < 3; i++) {
-        const fb_tensor *p = c->in[i];
-        if (!p)
-            continue;
-        st = fbi_need_fitting(c, i);
-        if (st)
-            return st;
-        if (p->ndim != 1 || p->size[0] != x->size[1])
-            return fbi_op_fail(c, FB_E_SHAPE, "%s %s does not fit the channels of input %s",
-                               i == 1 ? "weight" : "bias", fbi_text(p), fbi_text(x));
-    }
+    st = fbi_norm_params(c, FB_SHAPE(x->size[1]), "channels");
+    if (st)
+        return st;
     if (x->numel == 0)
         return fbi_op_fail(c, FB_E_SHAPE, "no elements to normalise in input %s", fbi_text(x));
     st = x->ndim == 4 ? fbi_out_nhwc(c, 0, (fb_dtype)x->dtype, fb_shape_of(x))
@@ -53,17 +45,8 @@ fb_status fbi_bwd_batch_norm(fbi_bw *bw)
     const fbi_attrs_batch_norm *a = bw->attrs;
     if (!bw->grad[0] || bw->grad[1] || bw->grad[2])
         return fbi_bwd_ops_batch_norm(bw); /* somebody differentiates the statistics: rare */
-    fb_tensor *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1), *mean = fbi_bw_out(bw, 1);
-    fb_tensor *var = fbi_bw_out(bw, 2), *out[3];
-    if (!x || !mean || !var)
-        return bw->ctx->status;
     fbi_attrs_batch_norm_bwd p = {.eps = a->eps};
-    fb_tensor *in[5] = {bw->grad[0], x, w, mean, var};
-    fb_status st = fbi_run(bw->ctx, FBI_OP_batch_norm_bwd, &p, in, 5, out);
-    for (int i = 0; i < 3 && !st; i++)
-        if (fbi_bw_needs(bw, i))
-            st = fbi_bw_give(bw, i, out[i]);
-    return st;
+    return fbi_norm_bwd(bw, FBI_OP_batch_norm_bwd, &p);
 }
 
 static fb_tensor *per_channel(fb_tensor *t, int ndim)
@@ -72,11 +55,6 @@ static fb_tensor *per_channel(fb_tensor *t, int ndim)
     for (int i = 0; i < ndim; i++)
         s.d[i] = i == 1 ? fb_numel(t) : 1;
     return t ? fb_reshape(t, s) : NULL;
-}
-
-static fb_tensor *sum_or(fb_tensor *a, fb_tensor *b)
-{
-    return a ? fb_add(a, b) : b;
 }
 
 fb_status fbi_bwd_ops_batch_norm(fbi_bw *bw)
@@ -97,11 +75,11 @@ fb_status fbi_bwd_ops_batch_norm(fbi_bw *bw)
         dx = fbi_norm_dx(&p, w ? fb_mul(g, per_channel(w, x->ndim)) : g, dims);
     if (bw->grad[1] && fbi_bw_needs(bw, 0)) {
         fb_tensor *gm = fb_mul_scalar(per_channel(bw->grad[1], x->ndim), 1 / per);
-        dx = sum_or(dx, fb_expand(gm, fb_shape_of(x)));
+        dx = fbi_sum_or(dx, fb_expand(gm, fb_shape_of(x)));
     }
     if (bw->grad[2] && fbi_bw_needs(bw, 0)) {
         fb_tensor *gv = fb_mul_scalar(per_channel(bw->grad[2], x->ndim), 2 / per);
-        dx = sum_or(dx, fb_mul(p.centred, gv));
+        dx = fbi_sum_or(dx, fb_mul(p.centred, gv));
     }
     if (fbi_bw_needs(bw, 0) && (g || bw->grad[1] || bw->grad[2]))
         st = fbi_bw_give(bw, 0, fb_to(dx, narrow));

@@ -32,18 +32,9 @@ fb_status fbi_infer_layer_norm(fbi_call *c)
     if (a->dims < 1 || a->dims > x->ndim)
         return fbi_op_fail(c, FB_E_SHAPE, "%lld dimensions to normalise, input %s",
                            (long long)a->dims, fbi_text(x));
-    fb_shape t = tail(x, a->dims);
-    for (int i = 1; i < 3; i++) {
-        const fb_tensor *p = c->in[i];
-        if (!p)
-            continue;
-        st = fbi_need_fitting(c, i);
-        if (st)
-            return st;
-        if (!fb_shape_equal(fb_shape_of(p), t))
-            return fbi_op_fail(c, FB_E_SHAPE, "%s %s does not fit the end of input %s",
-                               i == 1 ? "weight" : "bias", fbi_text(p), fbi_text(x));
-    }
+    st = fbi_norm_params(c, tail(x, a->dims), "end");
+    if (st)
+        return st;
     st = fbi_out(c, 0, (fb_dtype)x->dtype, fb_shape_of(x));
     for (int i = 1; i < 3 && !st; i++)
         st = fbi_out(c, i, fbi_stat_dtype(x), head(x, a->dims));
@@ -67,17 +58,8 @@ fb_status fbi_bwd_layer_norm(fbi_bw *bw)
     const fbi_attrs_layer_norm *a = bw->attrs;
     if (!bw->grad[0] || bw->grad[1] || bw->grad[2])
         return fbi_bwd_ops_layer_norm(bw); /* somebody differentiates the statistics: rare */
-    fb_tensor *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1), *mean = fbi_bw_out(bw, 1);
-    fb_tensor *rstd = fbi_bw_out(bw, 2), *out[3];
-    if (!x || !mean || !rstd)
-        return bw->ctx->status;
     fbi_attrs_layer_norm_bwd p = {.dims = a->dims};
-    fb_tensor *in[5] = {bw->grad[0], x, w, mean, rstd};
-    fb_status st = fbi_run(bw->ctx, FBI_OP_layer_norm_bwd, &p, in, 5, out);
-    for (int i = 0; i < 3 && !st; i++)
-        if (fbi_bw_needs(bw, i))
-            st = fbi_bw_give(bw, i, out[i]);
-    return st;
+    return fbi_norm_bwd(bw, FBI_OP_layer_norm_bwd, &p);
 }
 
 static fb_tensor *per_row(fb_tensor *t, const fb_tensor *x)
@@ -86,11 +68,6 @@ static fb_tensor *per_row(fb_tensor *t, const fb_tensor *x)
     while (s.n < x->ndim)
         s.d[s.n++] = 1;
     return fb_reshape(t, s);
-}
-
-static fb_tensor *sum_or(fb_tensor *a, fb_tensor *b)
-{
-    return a ? fb_add(a, b) : b;
 }
 
 fb_status fbi_bwd_ops_layer_norm(fbi_bw *bw)
@@ -113,12 +90,12 @@ fb_status fbi_bwd_ops_layer_norm(fbi_bw *bw)
         dx = fbi_norm_dx(&p, w ? fb_mul(g, w) : g, dims);
     if (bw->grad[1] && fbi_bw_needs(bw, 0)) {
         fb_tensor *gm = fb_mul_scalar(per_row(bw->grad[1], x), 1 / per);
-        dx = sum_or(dx, fb_expand(gm, fb_shape_of(x)));
+        dx = fbi_sum_or(dx, fb_expand(gm, fb_shape_of(x)));
     }
     if (bw->grad[2] && fbi_bw_needs(bw, 0)) { /* d rstd / d x = -rstd^3 (x - mean) / n */
         fb_tensor *gr = fb_mul_scalar(per_row(bw->grad[2], x), -1 / per);
         fb_tensor *slope = fb_mul(p.centred, fb_pow_scalar(p.rstd, 3));
-        dx = sum_or(dx, fb_mul(slope, gr));
+        dx = fbi_sum_or(dx, fb_mul(slope, gr));
     }
     if (fbi_bw_needs(bw, 0) && (g || bw->grad[1] || bw->grad[2]))
         st = fbi_bw_give(bw, 0, fb_to(dx, narrow));

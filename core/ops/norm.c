@@ -1,4 +1,4 @@
-/* What the two norms share in their backward passes of operators. */
+/* See norm_priv.h. */
 #include "core/ops/norm_priv.h"
 
 #include <flambeau/core/ops/pointwise.h>
@@ -18,4 +18,37 @@ fb_tensor *fbi_norm_dx(const fbi_norm_parts *p, fb_tensor *ghat, fb_shape dims)
     fb_tensor *along = fb_mul(p->hat, fb_mean(fb_mul(ghat, p->hat), dims, true));
     fb_tensor *rest = fb_sub(fb_sub(ghat, fb_mean(ghat, dims, true)), along);
     return fb_mul(rest, p->rstd);
+}
+
+fb_tensor *fbi_sum_or(fb_tensor *a, fb_tensor *b)
+{
+    return a ? fb_add(a, b) : b;
+}
+
+fb_status fbi_norm_params(const fbi_call *c, fb_shape want, const char *what)
+{
+    for (int i = 1; i < 3; i++) {
+        const fb_tensor *p = c->in[i];
+        fb_status st = p ? fbi_need_fitting(c, i) : FB_OK;
+        if (st)
+            return st;
+        if (p && !fb_shape_equal(fb_shape_of(p), want))
+            return fbi_op_fail(c, FB_E_SHAPE, "%s %s does not fit the %s of input %s",
+                               i == 1 ? "weight" : "bias", fbi_text(p), what, fbi_text(c->in[0]));
+    }
+    return FB_OK;
+}
+
+fb_status fbi_norm_bwd(fbi_bw *bw, fbi_op op, const void *attrs)
+{
+    fb_tensor *in[5] = {bw->grad[0], fbi_bw_in(bw, 0), fbi_bw_in(bw, 1), fbi_bw_out(bw, 1),
+                        fbi_bw_out(bw, 2)};
+    fb_tensor *out[3];
+    if (!in[1] || !in[3] || !in[4])
+        return bw->ctx->status;
+    fb_status st = fbi_run(bw->ctx, op, attrs, in, 5, out);
+    for (int i = 0; i < 3 && !st; i++)
+        if (fbi_bw_needs(bw, i))
+            st = fbi_bw_give(bw, i, out[i]);
+    return st;
 }

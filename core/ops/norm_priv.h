@@ -1,4 +1,4 @@
-/* The backward formula that batch_norm and layer_norm share, in operators. */
+/* What batch_norm and layer_norm share: checks, the fast backward, its formula in operators. */
 #ifndef FLAMBEAU_CORE_OPS_NORM_PRIV_H
 #define FLAMBEAU_CORE_OPS_NORM_PRIV_H
 
@@ -11,6 +11,12 @@ typedef struct fbi_norm_parts {
 } fbi_norm_parts;
 
 bool fbi_norm_parts_of(fb_tensor *x, fb_shape dims, double eps, fbi_norm_parts *p);
+/* Weight in[1] and bias in[2], where given, have the sizes `want`: of the `what` of the input. */
+fb_status fbi_norm_params(const fbi_call *c, fb_shape want, const char *what);
+/* Both gradients, by the kernel `op` of g, x, weight and the outputs 1 and 2. */
+fb_status fbi_norm_bwd(fbi_bw *bw, fbi_op op, const void *attrs);
+/* a + b; b where a is NULL. */
+fb_tensor *fbi_sum_or(fb_tensor *a, fb_tensor *b);
 /* Gradient of x from the gradient of hat. */
 fb_tensor *fbi_norm_dx(const fbi_norm_parts *p, fb_tensor *ghat, fb_shape dims);
 
