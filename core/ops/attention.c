@@ -119,8 +119,7 @@ fb_tensor *fb_scaled_dot_product_attention(fb_tensor *q, fb_tensor *k, fb_tensor
     }
     if (!o->mask && o->dropout == 0 && fbi_attention_fits(q, k, v)) {
         fbi_attrs_attention whole = {.scale = a.scale, .causal = a.causal};
-        fb_tensor *out = FBI_RUN(attention, &whole, fbi_exact(q), fbi_exact(k), fbi_exact(v));
-        return out ? fb_to(out, dtype) : NULL;
+        return FBI_RUN(attention, &whole, q, k, v);
     }
     fb_tensor *scores = fb_matmul(fbi_exact(q), fb_transpose(fbi_exact(k), -2, -1));
     if (!scores)

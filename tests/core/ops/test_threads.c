@@ -54,6 +54,8 @@ static const large_call larges[] = {
     {FBI_OP_batch_norm, 0, {FB_SHAPE(16, 8, 20, 20), FB_SHAPE(8), FB_SHAPE(8)}},
     {FBI_OP_layer_norm, 0, {FB_SHAPE(700, 100), FB_SHAPE(100), FB_SHAPE(100)}},
     {FBI_OP_dropout, 0, {FB_SHAPE(300, 300)}},
+    {FBI_OP_attention, 0, {FB_SHAPE(8, 70, 32), FB_SHAPE(8, 70, 32), FB_SHAPE(8, 70, 32)}},
+    {FBI_OP_attention, 1, {FB_SHAPE(8, 70, 32), FB_SHAPE(8, 70, 32), FB_SHAPE(8, 70, 32)}},
     {FBI_OP_masked_softmax, 0, {FB_SHAPE(4, 150, 120), FB_SHAPE(4, 150, 120)}},
     {FBI_OP_masked_softmax, 1, {FB_SHAPE(4, 150, 120)}},
 };
