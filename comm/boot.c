@@ -138,7 +138,8 @@ static bool open_page(fb_world *world)
         world->page = room;
         world->messages = true;
         if (leads)
-            fbi_logline("world_open: /dev/shm has no room: ranks of a node talk by messages");
+            fbi_logline(
+                "world_open: ranks of this node can share no memory: they talk by messages");
     }
     if (!fbi_boot_agree(world, world->page != NULL))
         return false;

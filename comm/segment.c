@@ -1,40 +1,52 @@
 #include "comm/segment_priv.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+/* Where the leader's memory is to be found: its descriptor has no name, so that nothing is left
+ * behind whenever a rank dies. */
 typedef struct offer {
-    char name[48]; /* "": none */
-    int32_t leader, ok;
+    int64_t pid, device, inode; /* pid 0: none */
+    int32_t fd, leader, ok;
 } offer;
 
-/* A new, empty object of a size; nothing is reserved yet. @return descriptor or -1 */
-static int create(size_t bytes, char *name, size_t size)
+/* New, empty memory of a size; nothing is reserved yet. @return descriptor or -1 */
+static int create(size_t bytes, offer *mine)
 {
-    struct timespec now;
-    for (int attempt = 0; attempt < 100; attempt++) {
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        snprintf(name, size, "/flambeau-%ld-%lx-%d", (long)getpid(),
-                 (unsigned long)now.tv_nsec ^ (unsigned long)now.tv_sec << 30, attempt);
-        int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-        if (fd < 0 && errno == EEXIST)
-            continue;
-        if (fd < 0)
-            return -1;
-        if (ftruncate(fd, (off_t)bytes) == 0)
-            return fd;
+    struct stat info;
+    int fd = memfd_create("flambeau", MFD_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (ftruncate(fd, (off_t)bytes) || fstat(fd, &info)) {
         close(fd);
-        shm_unlink(name);
         return -1;
     }
+    mine->pid = getpid();
+    mine->fd = fd;
+    mine->device = (int64_t)info.st_dev;
+    mine->inode = (int64_t)info.st_ino;
+    return fd;
+}
+
+/* The leader's memory, by its descriptor. Where process numbers differ (containers) that may be
+ * another file, or none. @return descriptor or -1 */
+static int join(const offer *from)
+{
+    char path[64];
+    struct stat info;
+    snprintf(path, sizeof path, "/proc/%lld/fd/%d", (long long)from->pid, from->fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (!fstat(fd, &info) && (int64_t)info.st_dev == from->device &&
+        (int64_t)info.st_ino == from->inode)
+        return fd;
+    close(fd);
     return -1;
 }
 
@@ -60,17 +72,15 @@ bool fbi_segment_open(const fbi_exchange *exchange, int leader, size_t bytes, si
     if (!all)
         return false; /* the others find this rank missing, with its error */
     if (leader == exchange->rank)
-        fd = create(bytes, mine.name, sizeof mine.name);
+        fd = create(bytes, &mine);
     bool told = exchange->gather(exchange->self, &mine, sizeof mine, all);
-    if (told && leader >= 0 && all[leader].name[0]) {
+    if (told && leader >= 0 && all[leader].pid) {
         if (fd < 0)
-            fd = shm_open(all[leader].name, O_RDWR | O_CLOEXEC, 0600);
+            fd = join(&all[leader]);
         mine.ok = fd >= 0 && reserve_and_map(fd, bytes, part_at, part_bytes, out);
     } else {
         mine.ok = 0;
     }
-    char name[sizeof mine.name];
-    memcpy(name, mine.name, sizeof name);
     told = told && exchange->gather(exchange->self, &mine, sizeof mine, all);
     bool ok = told && mine.ok;
     for (int i = 0; ok && i < exchange->size; i++)
@@ -78,8 +88,6 @@ bool fbi_segment_open(const fbi_exchange *exchange, int leader, size_t bytes, si
             ok = false;
     if (fd >= 0)
         close(fd);
-    if (name[0] && leader == exchange->rank)
-        shm_unlink(name);
     if (!ok)
         fbi_segment_close(out);
     free(all);

@@ -1,5 +1,4 @@
-/* Memory that processes of one node share: shm_open, its pages reserved, its name removed at once.
- */
+/* Memory that processes of one node share: a memfd, reached through /proc, its pages reserved. */
 #ifndef FLAMBEAU_COMM_SEGMENT_PRIV_H
 #define FLAMBEAU_COMM_SEGMENT_PRIV_H
 
@@ -20,8 +19,9 @@ typedef struct fbi_segment {
 } fbi_segment;
 
 /* One segment of `bytes` for each group of participants with the same leader (a participant's
- * number); each member reserves its own part, so that its pages lie near it and a small /dev/shm is
- * found now and not by a SIGBUS later. Collective over the exchange; leader -1: take part only.
+ * number); each member reserves its own part, so that its pages lie near it and a lack of
+ * memory is found now and not by a SIGBUS later. Collective over the exchange; leader -1: take part
+ * only.
  * @return whether every member has it; false (no error): use messages */
 bool fbi_segment_open(const fbi_exchange *exchange, int leader, size_t bytes, size_t part_at,
                       size_t part_bytes, fbi_segment *out);

@@ -83,19 +83,14 @@ static void check_memory(int *missing)
         strtod(available, NULL) / (1 << 20));
     struct statvfs shm;
     if (statvfs("/dev/shm", &shm) || access("/dev/shm", W_OK)) {
-        say(missing, MISSING, "/dev/shm",
-            "not there or not writable: ranks of one node share memory by it; "
+        say(missing, NOTE, "/dev/shm",
+            "not there or not writable: Open MPI's messages within a node are slower; "
             "mount a tmpfs there");
         return;
     }
     double mib = (double)shm.f_bavail * (double)shm.f_frsize / (1 << 20);
-    if (mib < 256)
-        say(missing, NOTE, "/dev/shm",
-            "%.0f MiB free: large gradients between ranks of this node go by "
-            "messages, which is slower (containers: --shm-size=1g)",
-            mib);
-    else
-        say(missing, GOOD, "/dev/shm", "%.0f MiB free", mib);
+    say(missing, mib < 64 ? NOTE : GOOD, "/dev/shm", "%.0f MiB free%s", mib,
+        mib < 64 ? ": Open MPI may want more (containers: --shm-size=1g)" : "");
 }
 
 static void check_libraries(int *missing)
