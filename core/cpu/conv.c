@@ -1,4 +1,4 @@
-/* Convolutions: oneDNN's for F32 where it is linked in, else columns and a matrix product. */
+/* Convolutions: Winograd's and oneDNN's for F32, else columns and a matrix product. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,6 +6,7 @@
 #include "core/cpu/columns_priv.h"
 #include "core/cpu/gemm_priv.h"
 #include "core/cpu/nhwc_priv.h"
+#include "core/cpu/winograd_priv.h"
 
 #define T     float
 #define FN(x) x##_f32
@@ -88,6 +89,11 @@ static fb_status run(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p, v
             memset(weight, 0, (size_t)c->out[0]->numel * fb_dtype_size(p->dtype));
         return FB_OK;
     }
+    if (fbi_wino_takes(c, p))
+        return kind == FBI_CONV_WEIGHT
+                   ? fbi_wino_weight(c, p, src, dst, weight, c->beta != 0)
+                   : fbi_wino_images(c, kind, p, kind == FBI_CONV_FWD ? src : dst, weight, bias,
+                                     kind == FBI_CONV_FWD ? dst : src);
     if (p->dtype == FB_F32)
         st = fbi_dnn_conv(c, kind, p, src, weight, bias, dst, c->beta);
     if (st == FB_E_UNSUPPORTED)

@@ -34,6 +34,7 @@ static fb_context *blank_context(const fb_context_options *options)
     ctx->grad_on = true;
     ctx->seed = options->seed;
     ctx->flush_denormals = options->flush_denormals;
+    ctx->exact_conv = options->exact_conv;
     ctx->hooks.shards = ctx->hooks.n_leaves = 1;
     return ctx;
 }

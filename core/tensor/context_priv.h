@@ -117,6 +117,7 @@ struct fb_context {
     int64_t roots;  /* module roots numbered so far */
     bool is_worlds; /* closed by fb_world_close only */
     bool flush_denormals;
+    bool exact_conv; /* no Winograd */
     int64_t live_handles, live_nodes;
     char device_name[16]; /* "cpu", "cuda:0" */
 };
