@@ -5,26 +5,31 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint32_t fbi_f32_bits(float x)
+/* Kernels of a device say on which sides the functions are compiled. */
+#ifndef FBI_BOTH
+#define FBI_BOTH
+#endif
+
+static inline FBI_BOTH uint32_t fbi_f32_bits(float x)
 {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
     return u;
 }
 
-static inline float fbi_bits_f32(uint32_t u)
+static inline FBI_BOTH float fbi_bits_f32(uint32_t u)
 {
     float x;
     memcpy(&x, &u, sizeof x);
     return x;
 }
 
-static inline float fbi_bf16_to_f32(uint16_t h)
+static inline FBI_BOTH float fbi_bf16_to_f32(uint16_t h)
 {
     return fbi_bits_f32((uint32_t)h << 16);
 }
 
-static inline uint16_t fbi_f32_to_bf16(float x)
+static inline FBI_BOTH uint16_t fbi_f32_to_bf16(float x)
 {
     uint32_t u = fbi_f32_bits(x);
     uint32_t rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
@@ -34,7 +39,7 @@ static inline uint16_t fbi_f32_to_bf16(float x)
 
 /* After the FP16 library: normal numbers by a multiplication that rebiases the exponent, denormals
  * by a subtraction that normalises them. */
-static inline float fbi_f16_to_f32(uint16_t h)
+static inline FBI_BOTH float fbi_f16_to_f32(uint16_t h)
 {
     uint32_t w = (uint32_t)h << 16, twice = w + w;
     float normal = fbi_bits_f32((twice >> 4) + (0xE0u << 23)) * 0x1p-112f;
@@ -44,7 +49,7 @@ static inline float fbi_f16_to_f32(uint16_t h)
 }
 
 /* The addition rounds at the place where the half's mantissa ends. */
-static inline uint16_t fbi_f32_to_f16(float x)
+static inline FBI_BOTH uint16_t fbi_f32_to_f16(float x)
 {
     uint32_t w = fbi_f32_bits(x), twice = w + w;
     float base = fbi_bits_f32(w & 0x7FFFFFFFu) * 0x1p112f * 0x1p-110f; /* overflow becomes inf */

@@ -4,8 +4,14 @@
 
 #include <stdint.h>
 
+/* Kernels of a device say on which sides the functions are compiled. */
+#ifndef FBI_BOTH
+#define FBI_BOTH
+#endif
+
 /* Four random words of counter (block, stream) under key. */
-static inline void fbi_philox(uint64_t key, uint64_t stream, uint64_t block, uint32_t out[4])
+static inline FBI_BOTH void fbi_philox(uint64_t key, uint64_t stream, uint64_t block,
+                                       uint32_t out[4])
 {
     uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
     uint32_t c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
@@ -27,13 +33,13 @@ static inline void fbi_philox(uint64_t key, uint64_t stream, uint64_t block, uin
 }
 
 /* [0, 1) in steps of 2^-24. */
-static inline float fbi_u32_to_f32(uint32_t x)
+static inline FBI_BOTH float fbi_u32_to_f32(uint32_t x)
 {
     return (float)(int32_t)(x >> 8) * 0x1p-24f;
 }
 
 /* [0, 1) in steps of 2^-53. */
-static inline double fbi_u64_to_f64(uint64_t x)
+static inline FBI_BOTH double fbi_u64_to_f64(uint64_t x)
 {
     return (double)(int64_t)(x >> 11) * 0x1p-53;
 }

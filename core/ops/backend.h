@@ -20,6 +20,37 @@ typedef struct fbi_call {
     float beta;   /* 0: out = result; 1: out += result (rows with flag BETA only) */
 } fbi_call;
 
+/* Neighbouring parameters with equal numbers, updated in one pass, element by element. */
+enum { FBI_MAX_STATES = 3 };
+typedef enum fbi_update_kind {
+    FBI_UPDATE_SGD,
+    FBI_UPDATE_ADAM,
+    FBI_UPDATE_AVERAGE
+} fbi_update_kind;
+struct fbi_update {
+    fbi_update_kind kind;
+    fb_dtype dtype; /* F32 or F64 */
+    int threads;
+    int64_t n;
+    void *p;                 /* parameters, or the averages */
+    const void *g;           /* gradients, or what is averaged */
+    void *s[FBI_MAX_STATES]; /* SGD: momentum or NULL; ADAM: m, v, and the largest v or NULL */
+    double scale;            /* of the gradients */
+    double weight_decay;     /* added to the gradient */
+    double lr, momentum, dampening;  /* SGD */
+    bool nesterov, first;            /* SGD; first: there is no momentum yet */
+    double shrink, step_size;        /* ADAM; parameters are multiplied by shrink first */
+    double beta1, beta2, root2, eps; /* ADAM; root2: sqrt(1 - beta2^step) */
+    double decay;                    /* AVERAGE: p = decay p + (1 - decay) g */
+};
+
+/* n elements in a row. */
+struct fbi_flat_view {
+    fb_dtype dtype; /* F32 or F64 */
+    const void *data;
+    int64_t n;
+};
+
 /* What a plug-in may call of the core; it links nothing of ours. */
 typedef struct fbi_core_api {
     int abi;

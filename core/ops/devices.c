@@ -1,7 +1,10 @@
-/* Which backend serves a device name. */
+/* Which backend serves a device name: "cpu", or "NAME:INDEX" of the plug-in NAME. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "core/ops/backend.h"
+#include "core/ops/plugin_priv.h"
 
 static const fbi_core_api fbi_core = {
     .abi = FBI_BACKEND_ABI,
@@ -13,17 +16,76 @@ static const fbi_core_api fbi_core = {
     .next_stream = fbi_next_stream,
 };
 
+/* Plug-ins that a device name may ask for. */
+static const char *const plugins[] = {"cuda", "cudasim"};
+
+/* "cuda:1" -> the plug-in's name and 1. False: neither. */
+static bool parse(const char *device, const char **name, int *index)
+{
+    size_t n = strcspn(device, ":");
+    *index = 0;
+    if (device[n] == ':') {
+        const char *digits = device + n + 1;
+        if (!*digits || strspn(digits, "0123456789") != strlen(digits) || strlen(digits) > 4)
+            return false;
+        *index = atoi(digits);
+    }
+    for (size_t i = 0; i < sizeof plugins / sizeof plugins[0]; i++)
+        if (strlen(plugins[i]) == n && !strncmp(plugins[i], device, n)) {
+            *name = plugins[i];
+            return true;
+        }
+    return false;
+}
+
+int fbi_device_count(const char *name, char *why, size_t size)
+{
+    const fbi_plugin *p = fbi_plugin_open(name, why, size);
+    return p ? p->count(why, size) : 0;
+}
+
+/* The device for those who do not ask for one: FLAMBEAU_DEVICE, or a card whose driver is loaded.
+ * Without a driver the plug-in, which brings large libraries, is not even opened. */
+static const char *default_device(void)
+{
+    const char *asked = getenv("FLAMBEAU_DEVICE");
+    char why[512];
+    if (asked && *asked)
+        return asked;
+    bool driver = access("/proc/driver/nvidia/version", F_OK) == 0 ||
+                  access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0;
+    return driver && fbi_device_count("cuda", why, sizeof why) > 0 ? "cuda:0" : "cpu";
+}
+
+static fb_status open_plugin(fb_context *ctx, const char *device, const char *name, int index,
+                             const fb_context_options *options)
+{
+    char why[512];
+    const fbi_plugin *p = fbi_plugin_open(name, why, sizeof why);
+    int n = p ? p->count(why, sizeof why) : 0;
+    if (n == 0)
+        return fbi_fail(ctx, FB_E_DEVICE, "context: device \"%s\": %s; or use \"cpu\"", device,
+                        why);
+    if (index >= n)
+        return fbi_fail(ctx, FB_E_DEVICE,
+                        "context: device \"%s\": there %s %d: \"%s:0\"%s; ranks of one machine "
+                        "need a card each",
+                        device, n > 1 ? "are" : "is", n, name, n > 1 ? " and up" : "");
+    ctx->backend = p->backend;
+    snprintf(ctx->device_name, sizeof ctx->device_name, "%s:%d", name, index);
+    return ctx->backend->open(ctx, index, options, &fbi_core);
+}
+
 fb_status fbi_device_open(fb_context *ctx, const fb_context_options *options)
 {
-    const char *name = options && options->device ? options->device : "cpu";
-    if (!strcmp(name, "cpu")) {
+    const char *device = options && options->device ? options->device : default_device(), *name;
+    int index;
+    if (!strcmp(device, "cpu")) {
         ctx->backend = &fbi_backend_cpu;
         return ctx->backend->open(ctx, 0, options, &fbi_core);
     }
-    if (!strncmp(name, "cuda", 4) && (name[4] == 0 || name[4] == ':'))
-        return fbi_fail(ctx, FB_E_UNSUPPORTED,
-                        "context: device \"%s\": this build has no CUDA backend; use \"cpu\"",
-                        name);
-    return fbi_fail(ctx, FB_E_DEVICE, "context: unknown device \"%s\"; this build knows \"cpu\"",
-                    name);
+    if (parse(device, &name, &index))
+        return open_plugin(ctx, device, name, index, options);
+    return fbi_fail(ctx, FB_E_DEVICE,
+                    "context: unknown device \"%s\"; known are \"cpu\" and \"cuda:0\"", device);
 }

@@ -8,20 +8,20 @@ static int n_states(const fb_optimizer *opt)
     return opt->adam.amsgrad ? 3 : 2;
 }
 
-static void update(const fb_optimizer *opt, const fbi_run *r)
+static fb_status update(const fb_optimizer *opt, const fbi_run *r)
 {
     const fb_adam_options *o = &opt->adam;
     bool decoupled = opt->method == &fbi_adamw;
     double t = (double)r->step;
-    fbi_adam_numbers k = {.shrink = decoupled ? 1 - r->lr * r->weight_decay : 1,
-                          .weight_decay = decoupled ? 0 : r->weight_decay,
-                          .step_size = r->lr / (1 - pow(o->beta1, t)),
-                          .beta1 = o->beta1,
-                          .beta2 = o->beta2,
-                          .root2 = sqrt(1 - pow(o->beta2, t)),
-                          .eps = o->eps,
-                          .scale = r->scale};
-    fbi_update_adam(r, &k);
+    fbi_update u = fbi_update_of(r, FBI_UPDATE_ADAM);
+    u.shrink = decoupled ? 1 - r->lr * r->weight_decay : 1;
+    u.weight_decay = decoupled ? 0 : r->weight_decay;
+    u.step_size = r->lr / (1 - pow(o->beta1, t));
+    u.beta1 = o->beta1;
+    u.beta2 = o->beta2;
+    u.root2 = sqrt(1 - pow(o->beta2, t));
+    u.eps = o->eps;
+    return fbi_update_flat(opt->ctx, &u);
 }
 
 const fbi_method fbi_adam = {.name = "adam",

@@ -49,20 +49,6 @@ fb_ema *fb_ema_open(fb_module *m, double decay)
     return st ? NULL : ema;
 }
 
-static void average_f32(float *a, const float *x, int64_t n, float d, int threads)
-{
-#pragma omp parallel for simd num_threads(threads) if (n > 32768)
-    for (int64_t i = 0; i < n; i++)
-        a[i] = d * a[i] + (1 - d) * x[i];
-}
-
-static void average_f64(double *a, const double *x, int64_t n, double d, int threads)
-{
-#pragma omp parallel for simd num_threads(threads) if (n > 32768)
-    for (int64_t i = 0; i < n; i++)
-        a[i] = d * a[i] + (1 - d) * x[i];
-}
-
 static fb_status follow(fb_ema *ema, fb_field_kind kind, fb_tensor *a, fb_tensor *x)
 {
     fb_context *ctx = ema->ctx;
@@ -71,14 +57,17 @@ static fb_status follow(fb_ema *ema, fb_field_kind kind, fb_tensor *a, fb_tensor
         return x->numel ? ctx->backend->copy(ctx, fbi_ptr(a), fbi_ptr(x),
                                              (size_t)x->numel * fb_dtype_size(x->dtype))
                         : FB_OK;
-    if (x->dtype == FB_F32)
-        average_f32(fbi_ptr(a), fbi_ptr(x), x->numel, (float)ema->decay, ctx->threads);
-    else if (x->dtype == FB_F64)
-        average_f64(fbi_ptr(a), fbi_ptr(x), x->numel, ema->decay, ctx->threads);
-    else
+    if (x->dtype != FB_F32 && x->dtype != FB_F64)
         return fbi_fail(ctx, FB_E_DTYPE, "fb_ema_update: %s is %s; F32 and F64 are averaged",
                         x->leaf->name, fb_dtype_name(x->dtype));
-    return FB_OK;
+    fbi_update u = {.kind = FBI_UPDATE_AVERAGE,
+                    .dtype = (fb_dtype)x->dtype,
+                    .threads = ctx->threads,
+                    .n = x->numel,
+                    .p = fbi_ptr(a),
+                    .g = fbi_ptr(x),
+                    .decay = ema->decay};
+    return fbi_update_flat(ctx, &u);
 }
 
 static fb_status follow_all(fb_ema *ema, fb_field_kind kind)
@@ -107,9 +96,6 @@ fb_status fb_ema_update(fb_ema *ema)
         return ctx->status;
     if (ctx->in_step && !ctx->batch.last)
         return FB_OK;
-    if (!ctx->backend->host_memory)
-        return fbi_fail(ctx, FB_E_UNSUPPORTED, "fb_ema_update: no kernels for %s",
-                        fb_context_device(ctx));
     fb_status st = fb_nn_materialize(ema->from);
     if (!st)
         st = follow_all(ema, FB_FIELD_PARAM);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "core/optim/optimizer_priv.h"
+#include "core/tensor/device_priv.h"
 
 double fbi_pairwise(const double *v, int64_t n)
 {
@@ -30,8 +31,13 @@ BLOCK(block_f64, double)
 double fbi_sum_squares(const fb_tensor *t, int threads)
 {
     int64_t n = t->numel, blocks = (n + FBI_NORM_BLOCK - 1) / FBI_NORM_BLOCK;
+    double sum = 0;
     if (blocks == 0)
         return 0;
+    if (!t->ctx->backend->host_memory) {
+        fbi_flat_view v = {(fb_dtype)t->dtype, fbi_ptr(t), n};
+        return t->ctx->backend->sums_of_squares(t->ctx, &v, 1, &sum) ? NAN : sum;
+    }
     double *part = malloc((size_t)blocks * sizeof *part);
     if (!part)
         return NAN;
@@ -44,7 +50,7 @@ double fbi_sum_squares(const fb_tensor *t, int threads)
         part[b] =
             f32 ? block_f32((const float *)x + at, len) : block_f64((const double *)x + at, len);
     }
-    double sum = fbi_pairwise(part, blocks);
+    sum = fbi_pairwise(part, blocks);
     free(part);
     return sum;
 }

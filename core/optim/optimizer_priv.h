@@ -3,9 +3,10 @@
 #define FLAMBEAU_CORE_OPTIM_OPTIMIZER_PRIV_H
 
 #include "core/nn/nn_priv.h"
+#include "core/ops/backend.h"
 #include "core/optim/optim_priv.h"
 
-enum { FBI_MAX_STATES = 3, FBI_NORM_BLOCK = 4096 };
+enum { FBI_NORM_BLOCK = 4096 };
 
 typedef struct fbi_entry {
     char *name;
@@ -43,7 +44,7 @@ typedef struct fbi_method {
     const char *name;
     const char *state_names[FBI_MAX_STATES];
     int (*n_states)(const fb_optimizer *);
-    void (*update)(const fb_optimizer *, const fbi_run *);
+    fb_status (*update)(const fb_optimizer *, const fbi_run *);
 } fbi_method;
 
 extern const fbi_method fbi_sgd, fbi_adam, fbi_adamw;
@@ -90,17 +91,9 @@ static inline bool fbi_entry_live(const fbi_entry *e)
 double fbi_pairwise(const double *v, int64_t n);
 
 /* --- update.c: the loops --- */
-typedef struct fbi_sgd_numbers {
-    double lr, weight_decay, momentum, dampening, scale;
-    bool nesterov, first;
-} fbi_sgd_numbers;
-typedef struct fbi_adam_numbers {
-    double shrink;       /* parameters are multiplied by this first: decoupled decay */
-    double weight_decay; /* added to the gradient */
-    double step_size, beta1, beta2, root2; /* root2: sqrt(1 - beta2^step) */
-    double eps, scale;
-} fbi_adam_numbers;
-void fbi_update_sgd(const fbi_run *r, const fbi_sgd_numbers *k);
-void fbi_update_adam(const fbi_run *r, const fbi_adam_numbers *k);
+/* What every method's update of a run has in common. */
+fbi_update fbi_update_of(const fbi_run *r, fbi_update_kind kind);
+/* On the device that holds the memory. */
+fb_status fbi_update_flat(fb_context *ctx, const fbi_update *u);
 
 #endif

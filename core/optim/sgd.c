@@ -6,15 +6,16 @@ static int n_states(const fb_optimizer *opt)
     return opt->sgd.momentum > FB_ZERO ? 1 : 0;
 }
 
-static void update(const fb_optimizer *opt, const fbi_run *r)
+static fb_status update(const fb_optimizer *opt, const fbi_run *r)
 {
-    fbi_update_sgd(r, &(fbi_sgd_numbers){.lr = r->lr,
-                                         .weight_decay = r->weight_decay,
-                                         .momentum = opt->sgd.momentum,
-                                         .dampening = opt->sgd.dampening,
-                                         .scale = r->scale,
-                                         .nesterov = opt->sgd.nesterov,
-                                         .first = r->step == 1});
+    fbi_update u = fbi_update_of(r, FBI_UPDATE_SGD);
+    u.lr = r->lr;
+    u.weight_decay = r->weight_decay;
+    u.momentum = opt->sgd.momentum;
+    u.dampening = opt->sgd.dampening;
+    u.nesterov = opt->sgd.nesterov;
+    u.first = r->step == 1;
+    return fbi_update_flat(opt->ctx, &u);
 }
 
 const fbi_method fbi_sgd = {

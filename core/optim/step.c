@@ -221,9 +221,6 @@ fb_status fb_optim_step(fb_optimizer *opt)
         return ctx->status;
     if (ctx->in_step && !ctx->batch.last)
         return FB_OK;
-    if (!ctx->backend->host_memory)
-        return fbi_fail(ctx, FB_E_UNSUPPORTED, "fb_optim_step: no kernels for %s",
-                        fb_context_device(ctx));
     bool apply = true;
     double norm2 = 0;
     fb_status st = fbi_optim_expand(opt);
@@ -244,5 +241,5 @@ fb_status fb_optim_step(fb_optimizer *opt)
         opt->steps++;
     }
     spend(opt);
-    return FB_OK;
+    return ctx->status; /* of a device that failed */
 }

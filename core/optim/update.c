@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "core/optim/optimizer_priv.h"
+#include "core/tensor/device_priv.h"
 
 enum { MIN_PARALLEL = 32768 }; /* elements below which one thread is faster */
 
@@ -17,18 +18,28 @@ enum { MIN_PARALLEL = 32768 }; /* elements below which one thread is faster */
 #define MAX(a, b) fmax(a, b)
 #include "core/optim/update_body_priv.h"
 
-void fbi_update_sgd(const fbi_run *r, const fbi_sgd_numbers *k)
+fbi_update fbi_update_of(const fbi_run *r, fbi_update_kind kind)
 {
-    if (r->dtype == FB_F32)
-        sgd_f32(r, k);
-    else
-        sgd_f64(r, k);
+    fbi_update u = {.kind = kind,
+                    .dtype = r->dtype,
+                    .threads = r->threads,
+                    .n = r->n,
+                    .p = r->p,
+                    .g = r->g,
+                    .scale = r->scale};
+    for (int k = 0; k < FBI_MAX_STATES; k++)
+        u.s[k] = r->s[k];
+    return u;
 }
 
-void fbi_update_adam(const fbi_run *r, const fbi_adam_numbers *k)
+fb_status fbi_update_flat(fb_context *ctx, const fbi_update *u)
 {
-    if (r->dtype == FB_F32)
-        adam_f32(r, k);
-    else
-        adam_f64(r, k);
+    static void (*const loops[][2])(const fbi_update *) = {
+        [FBI_UPDATE_SGD] = {sgd_f32, sgd_f64},
+        [FBI_UPDATE_ADAM] = {adam_f32, adam_f64},
+        [FBI_UPDATE_AVERAGE] = {average_f32, average_f64}};
+    if (!ctx->backend->host_memory)
+        return ctx->backend->update(ctx, u);
+    loops[u->kind][u->dtype == FB_F64](u);
+    return FB_OK;
 }

@@ -79,6 +79,12 @@ void fbi_alloc_free(fb_context *ctx)
     ctx->alloc = NULL;
 }
 
+/* Bytes that the system is asked for. */
+static size_t taken(const fb_context *ctx, size_t bytes, int klass)
+{
+    return ctx->backend->exact_memory ? (bytes ? bytes : 1) : class_bytes(klass);
+}
+
 /* From the system; once more after giving back what lies unused. */
 static void *fresh(fb_context *ctx, size_t bytes)
 {
@@ -112,7 +118,7 @@ void *fbi_block_get(fb_context *ctx, size_t bytes, uint8_t *klass)
     bool refused = a->fail_at > 0 && --a->fail_at == 0;
     void *p = NULL;
     if (k < CLASSES && !refused)
-        p = a->free[k].n > 0 ? a->free[k].blocks[--a->free[k].n] : fresh(ctx, class_bytes(k));
+        p = a->free[k].n > 0 ? a->free[k].blocks[--a->free[k].n] : fresh(ctx, taken(ctx, bytes, k));
     if (!p) {
         no_memory(ctx, bytes);
         return NULL;
@@ -132,6 +138,11 @@ void fbi_block_put(fb_context *ctx, void *data, size_t bytes, uint8_t klass)
     free_list *f = &a->free[klass];
     a->stats.in_use -= bytes;
     a->stats.blocks--;
+    if (ctx->backend->exact_memory) {
+        ctx->backend->free(ctx, data, bytes);
+        a->stats.reserved -= taken(ctx, bytes, klass);
+        return;
+    }
     if (f->n == f->cap) {
         uint32_t cap = f->cap ? f->cap * 2 : 8;
         void **p = realloc(f->blocks, cap * sizeof *p);

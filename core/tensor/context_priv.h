@@ -3,7 +3,12 @@
 #define FLAMBEAU_CORE_TENSOR_CONTEXT_PRIV_H
 
 #include <stdarg.h>
+#ifdef __cplusplus /* kernels of a device */
+#include <atomic>
+using std::atomic_int;
+#else
 #include <stdatomic.h>
+#endif
 
 #include "core/tensor/tensor_priv.h"
 

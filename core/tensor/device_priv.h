@@ -4,9 +4,11 @@
 
 #include "core/tensor/context_priv.h"
 
-enum { FBI_BACKEND_ABI = 1 };
+enum { FBI_BACKEND_ABI = 2 };
 
 typedef struct fbi_core_api fbi_core_api;
+typedef struct fbi_update fbi_update;
+typedef struct fbi_flat_view fbi_flat_view;
 
 /* A device. Functions return a status and leave the text with `fail`. */
 struct fbi_backend {
@@ -29,10 +31,17 @@ struct fbi_backend {
     void *(*event_record)(fb_context *ctx);
     void (*event_wait)(fb_context *ctx, void *event);
     void (*pack_free)(fb_context *ctx, fbi_pack *packs);
+    /* Loops over flat memory (core/ops/backend.h); NULL with host_memory: the callers have them. */
+    fb_status (*update)(fb_context *ctx, const fbi_update *u);
+    fb_status (*sums_of_squares)(fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums);
     bool host_memory; /* pointers may be read by the host */
+    /* Every block has the size asked for and goes back at once: a simulator checks both. */
+    bool exact_memory;
 };
 
 /* Choose the backend of options->device and open it on ctx (core/ops/devices.c). */
 fb_status fbi_device_open(fb_context *ctx, const fb_context_options *options);
+/* Devices that the backend of this name sees; 0: none, and `why` says so. Opens nothing. */
+int fbi_device_count(const char *name, char *why, size_t size);
 
 #endif

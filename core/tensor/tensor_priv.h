@@ -4,6 +4,8 @@
 
 #include <flambeau/core/tensor/tensor.h>
 
+#include <assert.h>
+
 typedef struct fbi_node fbi_node;
 typedef struct fbi_leaf fbi_leaf;
 typedef struct fbi_pack fbi_pack;
@@ -49,8 +51,8 @@ struct fb_tensor {
     int64_t size[FB_MAX_DIMS], stride[FB_MAX_DIMS];
 };
 
-_Static_assert(sizeof(struct fb_tensor) == 192, "a handle is three cache lines");
-_Static_assert(sizeof(fbi_storage) == 64, "a storage is one cache line");
+static_assert(sizeof(struct fb_tensor) == 192, "a handle is three cache lines");
+static_assert(sizeof(fbi_storage) == 64, "a storage is one cache line");
 
 /* First element. Not cached: a parameter's storage may be pointed elsewhere. */
 static inline void *fbi_ptr(const fb_tensor *t)

@@ -9,6 +9,7 @@ foreach(room core comm parallel io launch)
           PATTERN "*_priv.h" EXCLUDE
           PATTERN "*_t.h" EXCLUDE
           PATTERN "core/cpu" EXCLUDE
+          PATTERN "core/cuda" EXCLUDE
           PATTERN "launch/cmake" EXCLUDE
           PATTERN "launch/flambeau.h" EXCLUDE
           PATTERN "core/ops/backend.h" EXCLUDE

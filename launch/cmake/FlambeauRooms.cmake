@@ -5,7 +5,7 @@ set(flambeau_objects "")
 function(flambeau_compile target room)
   target_include_directories(${target} PRIVATE ${flambeau_include} ${PROJECT_SOURCE_DIR}
                              ${flambeau_other_includes})
-  target_compile_definitions(${target} PRIVATE FB_BUILD)
+  target_compile_definitions(${target} PRIVATE FB_BUILD "FBI_LIBDIR=\"${CMAKE_INSTALL_LIBDIR}\"")
   target_compile_options(${target} PRIVATE ${flambeau_warnings} ${flambeau_openmp_flags})
   if(room MATCHES "^(comm|launch)")
     target_include_directories(${target} SYSTEM PRIVATE ${flambeau_mpi_includes})

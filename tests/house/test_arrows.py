@@ -11,6 +11,7 @@ MAY = {
     "core/autograd": CORE[:2],
     "core/ops": CORE[:3],
     "core/cpu": ["core/base", "core/tensor", "core/ops"],
+    "core/cuda": ["core/base", "core/tensor", "core/ops"],
     "core/nn": CORE[:4],
     "core/optim": CORE[:5],
     "comm": CORE,
@@ -31,7 +32,7 @@ FOREIGN = {
     r"(oneapi/dnnl/)?dnnl\w*\.h": ["core/cpu"],
     r"zlib\.h": ["launch", "io"],
     r"jansson\.h": ["io", "launch"],
-    r"(cuda|cudnn|nccl|cublas)\w*\.h": [],
+    r"(cuda|cudnn|nccl|cublas)\w*\.h": ["core/cuda"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
@@ -39,7 +40,7 @@ broken = []
 public = set(public_headers())
 for path in files():
     room = room_of(path)
-    if room not in ROOMS or not path.endswith((".c", ".h", ".def")):
+    if room not in ROOMS or not path.endswith((".c", ".cu", ".h", ".def")):
         continue
     for mark, target in INCLUDE.findall(read(path)):
         if mark == "<" and target.startswith("flambeau/") and target != "flambeau/flambeau.h":

@@ -23,7 +23,7 @@ accepted() { # text, options
     configure "${@:2}" || { cat "$work/raw"; exit 1; }
     says "$1"
 }
-refused "the CUDA plug-in is not in this version" -DFLAMBEAU_CUDA=ON
+refused "no toolkit found; configure with" -DFLAMBEAU_CUDA=ON -DFLAMBEAU_NVCC=
 refused "use AUTO, ON or OFF" -DFLAMBEAU_CUDA=perhaps
 accepted "CUDA no toolkit found" -DFLAMBEAU_CUDA=AUTO -DFLAMBEAU_NVCC= # as where there is none
 accepted "CUDA off" -DFLAMBEAU_CUDA=OFF

@@ -9,8 +9,8 @@ BUILD = os.environ.get("FLAMBEAU_BUILD") or os.path.join(SOURCE, "build")
 
 TOP = ["CMakeLists.txt", "core", "comm", "parallel", "io", "launch", "tests", "examples",
        "README.md", "LICENSE", ".ci", ".clang-format", ".gitignore"]
-ROOMS = ["core/base", "core/tensor", "core/autograd", "core/ops", "core/cpu", "core/nn",
-         "core/optim", "comm", "parallel", "io", "launch"]
+ROOMS = ["core/base", "core/tensor", "core/autograd", "core/ops", "core/cpu", "core/cuda",
+         "core/nn", "core/optim", "comm", "parallel", "io", "launch"]
 # Private although their names end neither in _priv.h nor in _t.h (a body included several times):
 # vmath.h and half.h are shared with device code, the others are the seam and the row macros.
 PRIVATE = ["core/ops/backend.h", "core/ops/ops_begin.h", "core/ops/ops_end.h", "core/base/vmath.h",

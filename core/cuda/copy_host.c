@@ -1,0 +1,81 @@
+/* Copies between host and device, in the order of the compute stream, and waiting for it. */
+#include <string.h>
+
+#include "core/cuda/cuda_priv.h"
+
+fb_status fbi_cuda_stages_open(fb_context *ctx, fbi_cuda *d)
+{
+    for (int i = 0; i < FBI_CUDA_STAGES; i++) {
+        FBI_CUDA_TRY(ctx,
+                     cudaHostAlloc(&d->stages[i].host, FBI_CUDA_STAGE_BYTES, cudaHostAllocDefault));
+        FBI_CUDA_TRY(ctx, cudaEventCreateWithFlags(&d->stages[i].free, cudaEventDisableTiming));
+    }
+    return FB_OK;
+}
+
+void fbi_cuda_stages_close(fbi_cuda *d)
+{
+    for (int i = 0; i < FBI_CUDA_STAGES; i++) {
+        if (d->stages[i].free)
+            (void)cudaEventDestroy(d->stages[i].free);
+        if (d->stages[i].host)
+            (void)cudaFreeHost(d->stages[i].host);
+    }
+}
+
+/* The caller's memory is free again on return; the copy itself is not waited for. */
+fb_status fbi_cuda_copy_in(fb_context *ctx, void *device, const void *host, size_t bytes)
+{
+    fbi_cuda *d = fbi_cuda_of(ctx);
+    for (size_t at = 0; at < bytes; at += FBI_CUDA_STAGE_BYTES) {
+        fbi_cuda_stage *s = &d->stages[d->next_stage];
+        size_t n = bytes - at < FBI_CUDA_STAGE_BYTES ? bytes - at : FBI_CUDA_STAGE_BYTES;
+        d->next_stage = (d->next_stage + 1) % FBI_CUDA_STAGES;
+        FBI_CUDA_TRY(ctx, cudaEventSynchronize(s->free));
+        memcpy(s->host, (const char *)host + at, n);
+        FBI_CUDA_TRY(ctx, cudaMemcpyAsync((char *)device + at, s->host, n, cudaMemcpyHostToDevice,
+                                          d->stream));
+        FBI_CUDA_TRY(ctx, cudaEventRecord(s->free, d->stream));
+    }
+    return FB_OK;
+}
+
+/* What a kernel noted since the last look. The stream is idle. */
+static fb_status check_indices(fb_context *ctx)
+{
+    fbi_cuda *d = fbi_cuda_of(ctx);
+    const fbi_opdef *last = d->unchecked;
+    if (!last)
+        return FB_OK;
+    d->unchecked = NULL;
+    fbi_cuda_bad b;
+    FBI_CUDA_TRY(ctx, cudaMemcpyAsync(&b, d->bad, sizeof b, cudaMemcpyDeviceToHost, d->stream));
+    FBI_CUDA_TRY(ctx, cudaStreamSynchronize(d->stream));
+    if (!b.set)
+        return FB_OK;
+    FBI_CUDA_TRY(ctx, cudaMemsetAsync(d->bad, 0, sizeof b, d->stream));
+    const char *name = (last - last->op + b.op)->name; /* rows lie in the order of their numbers */
+    if (b.op == FBI_OP_cross_entropy || b.op == FBI_OP_cross_entropy_bwd ||
+        b.op == FBI_OP_cross_entropy_coef)
+        return d->core->fail(
+            ctx, FB_E_ARG,
+            "%s: target %lld at index %lld is not in 0 .. %lld and not ignore_index %lld", name,
+            (long long)b.value, (long long)b.position, (long long)b.size - 1, (long long)b.ignore);
+    return d->core->fail(ctx, FB_E_ARG,
+                         "%s: index %lld at position %lld is out of range: the size is %lld", name,
+                         (long long)b.value, (long long)b.position, (long long)b.size);
+}
+
+fb_status fbi_cuda_sync(fb_context *ctx)
+{
+    FBI_CUDA_TRY(ctx, cudaStreamSynchronize(fbi_cuda_of(ctx)->stream));
+    return check_indices(ctx);
+}
+
+fb_status fbi_cuda_copy_out(fb_context *ctx, void *host, const void *device, size_t bytes)
+{
+    fbi_cuda *d = fbi_cuda_of(ctx);
+    if (bytes)
+        FBI_CUDA_TRY(ctx, cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, d->stream));
+    return fbi_cuda_sync(ctx);
+}

@@ -1,0 +1,48 @@
+/* Errors of the CUDA libraries: name, text, call, place, and what to do. */
+#include "core/cuda/cuda_priv.h"
+
+static const struct {
+    cudaError_t error;
+    const char *text;
+} advice[] = {
+    {cudaErrorMemoryAllocation, "use a smaller micro-batch, more ranks or fb_checkpoint_call"},
+    {cudaErrorNoDevice, "no card is visible: look at nvidia-smi and CUDA_VISIBLE_DEVICES"},
+    {cudaErrorInsufficientDriver,
+     "the driver is older than this build's CUDA: install a newer one"},
+    {cudaErrorSystemDriverMismatch,
+     "driver and libcuda differ: restart the machine or the container"},
+    {cudaErrorDevicesUnavailable, "the card is busy or in exclusive mode: another process has it"},
+    {cudaErrorNoKernelImageForDevice,
+     "this build has no kernels for the card: configure with its FLAMBEAU_CUDA_ARCHITECTURES"},
+    {cudaErrorIllegalAddress,
+     "a kernel touched memory that is not its own; the card's context is lost, start again"},
+    {cudaErrorLaunchFailure, "a kernel failed; the card's context is lost, start again"},
+    {cudaErrorECCUncorrectable, "the card's memory is damaged: take the machine out of service"},
+};
+
+const char *fbi_cuda_advice(cudaError_t e)
+{
+    for (size_t i = 0; i < sizeof advice / sizeof advice[0]; i++)
+        if (advice[i].error == e)
+            return advice[i].text;
+    return "";
+}
+
+fb_status fbi_cuda_failed(fb_context *ctx, cudaError_t e, const char *call, const char *file,
+                          int line)
+{
+    fb_status st = e == cudaErrorMemoryAllocation ? FB_E_NOMEM : FB_E_DEVICE;
+    const char *what = fbi_cuda_advice(e);
+    (void)cudaGetLastError(); /* the next launch must not report it again */
+    return fbi_cuda_of(ctx)->core->fail(ctx, st, "%s: %s (%s) of %s at %s:%d%s%s", ctx->device_name,
+                                        cudaGetErrorName(e), cudaGetErrorString(e), call, file,
+                                        line, *what ? ": " : "", what);
+}
+
+fb_status fbi_cuda_lt_failed(fb_context *ctx, cublasStatus_t e, const char *call, const char *file,
+                             int line)
+{
+    return fbi_cuda_of(ctx)->core->fail(ctx, FB_E_DEVICE, "%s: %s (%s) of %s at %s:%d",
+                                        ctx->device_name, cublasLtGetStatusName(e),
+                                        cublasLtGetStatusString(e), call, file, line);
+}

@@ -1,0 +1,60 @@
+/* The kernel table, from the rows. A row without its kernel does not link. Before each kernel its
+ * card becomes the thread's current one, and operands that it does not know become wide copies. */
+#include "core/cuda/widen_priv.h"
+
+#define FBI_PROTO(name) fb_status fbi_cuda_row_##name(const fbi_call *c);
+/* Pointwise kernels convert as they load and store. */
+#define FBI_RUN_DIRECT(name)                       \
+    FBI_PROTO(name)                                \
+    static fb_status run_##name(const fbi_call *c) \
+    {                                              \
+        fb_status st = fbi_cuda_use(c->ctx);       \
+        return st ? st : fbi_cuda_row_##name(c);   \
+    }
+#define FBI_RUN_WIDE(name)                                                         \
+    FBI_PROTO(name)                                                                \
+    static fb_status run_##name(const fbi_call *c)                                 \
+    {                                                                              \
+        fb_status st = fbi_cuda_use(c->ctx);                                       \
+        return st                       ? st                                       \
+               : fbi_cuda_wants_wide(c) ? fbi_cuda_widened(c, fbi_cuda_row_##name) \
+                                        : fbi_cuda_row_##name(c);                  \
+    }
+#define UNARY(name, ...) FBI_RUN_DIRECT(name) FBI_RUN_DIRECT(name##_bwd) FBI_RUN_DIRECT(name##_bwd2)
+#define UNARY_S(name, ...) \
+    FBI_RUN_DIRECT(name) FBI_RUN_DIRECT(name##_bwd) FBI_RUN_DIRECT(name##_bwd2)
+#define BINARY(name, ...)     \
+    FBI_RUN_DIRECT(name)      \
+    FBI_RUN_DIRECT(name##_ga) \
+    FBI_RUN_DIRECT(name##_gb) \
+    FBI_RUN_DIRECT(name##_gaa) FBI_RUN_DIRECT(name##_gab) FBI_RUN_DIRECT(name##_gbb)
+#define COMPARE(name, ...)       FBI_RUN_DIRECT(name)
+#define OP(name, ...)            FBI_RUN_WIDE(name)
+#define OP_SLOW(name, ...)       FBI_RUN_WIDE(name)
+#define OP_NODIFF(name, ...)     FBI_RUN_WIDE(name)
+#define OP_INNER(name, ...)      FBI_RUN_WIDE(name)
+#define OP_INNER_DIFF(name, ...) FBI_RUN_WIDE(name)
+#include "core/ops/ops_begin.h"
+#include "core/ops/ops.def"
+#include "core/ops/ops_end.h"
+
+#define FBI_ENTRY_OF(name) [FBI_OP_##name] = run_##name,
+
+const fbi_kernel fbi_cuda_kernels[FBI_OP_COUNT] = {
+#define UNARY(name, ...)   FBI_ENTRY_OF(name) FBI_ENTRY_OF(name##_bwd) FBI_ENTRY_OF(name##_bwd2)
+#define UNARY_S(name, ...) FBI_ENTRY_OF(name) FBI_ENTRY_OF(name##_bwd) FBI_ENTRY_OF(name##_bwd2)
+#define BINARY(name, ...)   \
+    FBI_ENTRY_OF(name)      \
+    FBI_ENTRY_OF(name##_ga) \
+    FBI_ENTRY_OF(name##_gb) \
+    FBI_ENTRY_OF(name##_gaa) FBI_ENTRY_OF(name##_gab) FBI_ENTRY_OF(name##_gbb)
+#define COMPARE(name, ...)       FBI_ENTRY_OF(name)
+#define OP(name, ...)            FBI_ENTRY_OF(name)
+#define OP_SLOW(name, ...)       FBI_ENTRY_OF(name)
+#define OP_NODIFF(name, ...)     FBI_ENTRY_OF(name)
+#define OP_INNER(name, ...)      FBI_ENTRY_OF(name)
+#define OP_INNER_DIFF(name, ...) FBI_ENTRY_OF(name)
+#include "core/ops/ops_begin.h"
+#include "core/ops/ops.def"
+#include "core/ops/ops_end.h"
+};

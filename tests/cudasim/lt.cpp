@@ -1,0 +1,297 @@
+/* cublasLtMatmul with batches and the bias epilogue, in the precision of its compute type. What the
+ * backend does not call answers CUBLAS_STATUS_NOT_SUPPORTED. */
+#include <cublasLt.h>
+#include <cmath>
+
+#include "tests/cudasim/convert.h"
+#include "tests/cudasim/sim.h"
+
+using namespace sim;
+typedef cublasStatus_t B;
+
+namespace
+{
+/* What the opaque structs hold. */
+struct Desc {
+    int comp, ta, tb, epi;
+    void *bias;
+};
+struct Layout {
+    int type, batch;
+    uint64_t rows, cols;
+    int64_t ld, stride;
+};
+struct Pref {
+    uint64_t ws;
+};
+static_assert(sizeof(Desc) <= sizeof(cublasLtMatmulDescOpaque_t) &&
+                  sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t) &&
+                  sizeof(Pref) <= sizeof(cublasLtMatmulPreferenceOpaque_t),
+              "the real structs have room");
+const uint64_t ALGO = 0x5eed5eed;
+const size_t WORKSPACE = 4096, SCRIBBLE = 65536;
+
+size_t esize(int t)
+{
+    return t == CUDA_R_64F ? 8 : t == CUDA_R_32F ? 4 : t == CUDA_R_16F || t == CUDA_R_16BF ? 2 : 0;
+}
+
+template <class F> void with_type(int t, F f)
+{
+    if (t == CUDA_R_64F)
+        f((double *)0);
+    else if (t == CUDA_R_32F)
+        f((float *)0);
+    else if (t == CUDA_R_16F)
+        f((__half *)0);
+    else
+        f((__nv_bfloat16 *)0);
+}
+
+size_t extent(const Layout &l)
+{
+    return ((size_t)(l.batch - 1) * (size_t)l.stride + (l.cols - 1) * (size_t)l.ld + l.rows) *
+           esize(l.type);
+}
+
+/* out[j * rows + i] = op(M)(i, j) of a column-major M. */
+template <class A>
+void load(std::vector<A> &out, const char *m, const Layout &l, bool transposed, long rows,
+          long cols)
+{
+    out.resize((size_t)(rows * cols));
+    with_type(l.type, [&](auto *x) {
+        typedef typename std::remove_pointer<decltype(x)>::type T;
+        const T *p = (const T *)m;
+        for (long j = 0; j < cols; j++)
+            for (long i = 0; i < rows; i++)
+                out[(size_t)(j * rows + i)] = up<A>(transposed ? p[j + i * l.ld] : p[i + j * l.ld]);
+    });
+}
+
+template <class A> A element(int type, const void *p, int64_t i)
+{
+    A v = 0;
+    with_type(type, [&](auto *x) {
+        v = up<A>(((const typename std::remove_pointer<decltype(x)>::type *)p)[i]);
+    });
+    return v;
+}
+
+/* beta == 0 does not read C: it may hold NaN. */
+template <class A>
+void multiply(const Desc &d, const char *a, const Layout &la, const char *b, const Layout &lb,
+              char *c, const Layout &lc, A alpha, A beta)
+{
+    long m = (long)lc.rows, n = (long)lc.cols, k = (long)(d.ta ? la.rows : la.cols);
+    std::vector<A> fa, fb, sum((size_t)m);
+    load(fa, a, la, d.ta, m, k);
+    load(fb, b, lb, d.tb, k, n);
+    with_type(lc.type, [&](auto *x) {
+        typedef typename std::remove_pointer<decltype(x)>::type T;
+        for (long j = 0; j < n; j++) {
+            std::fill(sum.begin(), sum.end(), A(0));
+            for (long p = 0; p < k; p++) {
+                A s = fb[(size_t)(j * k + p)];
+                const A *column = &fa[(size_t)(p * m)];
+                for (long i = 0; i < m; i++)
+                    sum[(size_t)i] += column[i] * s;
+            }
+            T *out = (T *)c + j * lc.ld;
+            for (long i = 0; i < m; i++) {
+                A v = alpha * sum[(size_t)i];
+                v += d.epi == CUBLASLT_EPILOGUE_BIAS ? element<A>(lc.type, d.bias, i) : A(0);
+                out[i] = down<T>(beta != A(0) ? v + beta * up<A>(out[i]) : v);
+            }
+        }
+    });
+}
+
+template <class T> B set(T &field, const void *v, size_t n)
+{
+    if (n < sizeof field)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(&field, v, sizeof field);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+B check(const Desc &d, const Layout &la, const Layout &lb, const Layout &lc, const Layout &ld)
+{
+    bool f64 = d.comp == CUBLAS_COMPUTE_64F;
+    if ((!f64 && d.comp != CUBLAS_COMPUTE_32F && d.comp != CUBLAS_COMPUTE_32F_FAST_TF32) ||
+        la.type != lb.type || f64 != (la.type == CUDA_R_64F) ||
+        (d.epi != CUBLASLT_EPILOGUE_DEFAULT && d.epi != CUBLASLT_EPILOGUE_BIAS) ||
+        (d.epi == CUBLASLT_EPILOGUE_BIAS && (f64 || ld.batch > 1)))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    for (auto *l : {&la, &lb, &lc, &ld}) {
+        if (!esize(l->type))
+            return CUBLAS_STATUS_NOT_SUPPORTED;
+        if (l->ld < (int64_t)l->rows || l->batch != ld.batch || !l->rows || !l->cols)
+            return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    uint64_t k = d.ta ? la.rows : la.cols;
+    bool fits = (d.ta ? la.cols : la.rows) == ld.rows && (d.tb ? lb.cols : lb.rows) == k &&
+                (d.tb ? lb.rows : lb.cols) == ld.cols && lc.rows == ld.rows && lc.cols == ld.cols;
+    return fits && (d.epi == CUBLASLT_EPILOGUE_DEFAULT || d.bias) ? CUBLAS_STATUS_SUCCESS
+                                                                  : CUBLAS_STATUS_INVALID_VALUE;
+}
+} /* namespace */
+
+extern "C" {
+B cublasLtCreate(cublasLtHandle_t *h)
+{
+    *h = (cublasLtHandle_t) new int(t_dev);
+    return CUBLAS_STATUS_SUCCESS;
+}
+B cublasLtDestroy(cublasLtHandle_t h)
+{
+    delete (int *)h;
+    return CUBLAS_STATUS_SUCCESS;
+}
+size_t cublasLtGetVersion(void)
+{
+    return CUBLAS_VERSION;
+}
+const char *cublasLtGetStatusName(B s)
+{
+    switch (s) {
+    case CUBLAS_STATUS_SUCCESS:
+        return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_NOT_INITIALIZED:
+        return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_INVALID_VALUE:
+        return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+        return "CUBLAS_STATUS_NOT_SUPPORTED";
+    default:
+        return "CUBLAS_STATUS_EXECUTION_FAILED";
+    }
+}
+const char *cublasLtGetStatusString(B s)
+{
+    return s ? "simulated failure" : "success";
+}
+/* Descriptors live in the caller's opaque structs, as the real library's Init functions do it. */
+B cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t o, size_t, cublasComputeType_t c,
+                                  cudaDataType_t)
+{
+    *(Desc *)o = Desc{c, 0, 0, CUBLASLT_EPILOGUE_DEFAULT, nullptr};
+    return CUBLAS_STATUS_SUCCESS;
+}
+B cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o, cublasLtMatmulDescAttributes_t a,
+                                 const void *v, size_t n)
+{
+    Desc &d = *(Desc *)o;
+    switch (a) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+        return set(d.ta, v, n);
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+        return set(d.tb, v, n);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+        return set(d.epi, v, n);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+        return set(d.bias, v, n);
+    default:
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+}
+B cublasLtMatrixLayoutInit_internal(cublasLtMatrixLayout_t o, size_t, cudaDataType t, uint64_t r,
+                                    uint64_t c, int64_t ld)
+{
+    *(Layout *)o = Layout{t, 1, r, c, ld, 0};
+    return CUBLAS_STATUS_SUCCESS;
+}
+B cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t o, cublasLtMatrixLayoutAttribute_t a,
+                                   const void *v, size_t n)
+{
+    Layout &l = *(Layout *)o;
+    switch (a) {
+    case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT:
+        return set(l.batch, v, n);
+    case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET:
+        return set(l.stride, v, n);
+    default:
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+}
+B cublasLtMatmulPreferenceInit_internal(cublasLtMatmulPreference_t o, size_t)
+{
+    *(Pref *)o = Pref{0};
+    return CUBLAS_STATUS_SUCCESS;
+}
+B cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t o,
+                                       cublasLtMatmulPreferenceAttributes_t a, const void *v,
+                                       size_t n)
+{
+    return a == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? set(((Pref *)o)->ws, v, n)
+                                                         : CUBLAS_STATUS_SUCCESS;
+}
+B cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
+                                 cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                 cublasLtMatrixLayout_t, cublasLtMatmulPreference_t p, int want,
+                                 cublasLtMatmulHeuristicResult_t *r, int *n)
+{
+    if (want < 1)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memset(r, 0, sizeof *r);
+    r->algo.data[0] = ALGO;
+    r->workspaceSize = ((Pref *)p)->ws >= WORKSPACE ? WORKSPACE : 0;
+    r->algo.data[1] = r->workspaceSize;
+    r->wavesCount = 1;
+    *n = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+B cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t o, const void *al, const void *a,
+                 cublasLtMatrixLayout_t oa, const void *b, cublasLtMatrixLayout_t ob,
+                 const void *be, const void *c, cublasLtMatrixLayout_t oc, void *dst,
+                 cublasLtMatrixLayout_t od, const cublasLtMatmulAlgo_t *algo, void *ws, size_t wsz,
+                 cudaStream_t hs)
+{
+    Lock lk(S().mu);
+    static const char *const me = "cublasLtMatmul";
+    if (!h)
+        return CUBLAS_STATUS_NOT_INITIALIZED;
+    if (!enter(me))
+        return CUBLAS_STATUS_EXECUTION_FAILED;
+    Desc d = *(Desc *)o;
+    Layout la = *(Layout *)oa, lb = *(Layout *)ob, ld = *(Layout *)od;
+    B bad = check(d, la, lb, *(Layout *)oc, ld);
+    if (bad)
+        return bad;
+    if (c != dst || (algo && (algo->data[0] != ALGO || wsz < algo->data[1])))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    CUstream_st *s = stream(me, hs);
+    if (!s)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    bool f64 = ld.type == CUDA_R_64F;
+    double alpha = f64 ? *(const double *)al : *(const float *)al;
+    double beta = f64 ? *(const double *)be : *(const float *)be;
+    Op op{};
+    op.api = me;
+    op.refs = {Ref{a, extent(la), 3, false}, Ref{b, extent(lb), 5, false},
+               Ref{dst, extent(ld), 10, true}};
+    if (d.epi == CUBLASLT_EPILOGUE_BIAS)
+        op.refs.push_back(Ref{d.bias, ld.rows * esize(ld.type), -1, false});
+    if (ws && wsz)
+        op.refs.push_back(Ref{ws, wsz, 12, true});
+    op.run = [=](Op &, Lock &) {
+        if (ws)
+            memset(ws, 0xff, std::min(wsz, SCRIBBLE)); /* whoever shares the workspace notices */
+        for (int q = 0; q < ld.batch; q++) {
+            auto at = [q](const void *p, const Layout &l) {
+                return (char *)p + (size_t)q * (size_t)l.stride * esize(l.type);
+            };
+            if (f64)
+                multiply<double>(d, at(a, la), la, at(b, lb), lb, at(dst, ld), ld, alpha, beta);
+            else
+                multiply<float>(d, at(a, la), la, at(b, lb), lb, at(dst, ld), ld, (float)alpha,
+                                (float)beta);
+        }
+        return DONE;
+    };
+    if (enqueue(s, std::move(op)))
+        return CUBLAS_STATUS_EXECUTION_FAILED;
+    pump(lk);
+    return CUBLAS_STATUS_SUCCESS;
+}
+}

@@ -1,0 +1,200 @@
+/* Internals shared by the simulator's parts. One process-wide lock guards everything;
+ * whoever waits runs the queues. */
+#ifndef TESTS_CUDASIM_SIM_H
+#define TESTS_CUDASIM_SIM_H
+#include <cuda_runtime.h>
+#include <condition_variable>
+#include <cstdarg>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/cudasim/cudasim.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SIM_ASAN 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SIM_ASAN 1
+#endif
+struct CUevent_st;
+namespace sim
+{
+void close_access();
+struct Lock : std::unique_lock<std::mutex> {
+    using std::unique_lock<std::mutex>::unique_lock;
+    ~Lock()
+    {
+        if (owns_lock())
+            close_access();
+    }
+};
+enum Kind { DEVICE, PINNED, MANAGED };
+enum Result { DONE, PROGRESS, BLOCKED };
+struct Alloc {
+    uintptr_t base;
+    size_t size;
+    int dev;
+    Kind kind;
+    void *raw;
+    size_t rawsize;
+    bool ready, dead, free_called, mapped;
+};
+struct Ref {
+    const void *p;
+    size_t bytes;
+    int arg;
+    bool write;
+}; /* bytes 0: only the start is known (kernel argument); arg CLAIM: not an access */
+enum { CLAIM = -2 };
+struct Dep {
+    CUstream_st *s;
+    uint64_t seq;
+}; /* satisfied when s->done >= seq */
+struct Ticket {
+    uint64_t next = 0, serving = 0;
+}; /* keeps the operations of one communicator in issue order */
+struct Op {
+    const char *api;
+    std::string what;
+    std::function<Result(Op &, Lock &)> run;
+    std::vector<Ref> refs;
+    std::vector<Dep> deps;
+    std::shared_ptr<Ticket> order;
+    std::shared_ptr<void> st; /* st: progress of this very instance, empty in graph nodes */
+    uint64_t seq = 0, gid = 0, ticket = 0;
+    bool checked = false;
+};
+struct Node {
+    Op op;
+    int slot;
+    std::vector<int> deps;
+};
+struct Capture {
+    std::vector<Node> nodes;
+    std::vector<CUstream_st *> slots;
+    std::vector<std::vector<int>> front;
+    cudaStreamCaptureMode mode;
+    bool invalid = false;
+};
+} /* namespace sim */
+struct CUstream_st {
+    int dev;
+    bool blocking;
+    int prio;
+    bool destroyed = false, busy = false, hidden = false;
+    uint64_t enq = 0, done = 0;
+    uint32_t rprio = 0;
+    std::deque<sim::Op> q;
+    std::shared_ptr<sim::Capture> cap;
+    int slot = -1;
+};
+struct CUevent_st {
+    CUstream_st *s = nullptr;
+    uint64_t seq = 0;
+    double t = -1;
+    bool timing = true;
+    std::shared_ptr<sim::Capture> cap;
+    std::vector<int> front;
+};
+struct CUgraph_st {
+    std::vector<sim::Node> nodes;
+    int nslots;
+};
+struct CUgraphExec_st {
+    std::vector<sim::Node> nodes;
+    std::vector<CUstream_st *> hidden;
+    sim::Dep last{};
+};
+namespace sim
+{
+struct State {
+    std::mutex mu;
+    std::condition_variable cv;
+    std::vector<std::unique_ptr<CUstream_st>> all;
+    std::vector<std::unique_ptr<CUevent_st>>
+        all_events; /* never freed: queued work refers to them */
+    std::vector<CUstream_st *> streams;
+    std::set<CUstream_st *> handles;
+    std::set<CUevent_st *> events;
+    std::vector<CUstream_st *> legacy;
+    std::map<uintptr_t, Alloc *> mem;
+    std::deque<Alloc *> quarantine;
+    size_t qbytes = 0;
+    std::vector<size_t> used;
+    size_t capacity;
+    std::set<std::pair<int, int>> peers;
+    std::map<const void *, int> smem_attr;
+    int ndev;
+    bool lazy, trace, races, protect = false, open = false, any_mapped = false;
+    size_t pending = 0;
+    std::set<std::string> told;
+    unsigned seed;
+    uint64_t rng, gid = 0;
+    long timeout_ms;
+    int findings = 0;
+    bool quiet = false;
+    std::string last;
+    cudaError_t sticky = cudaSuccess;
+    unsigned long kernels = 0;
+    double last_call = 0;
+    bool ticker = false;
+};
+State &S();
+extern thread_local int t_dev;
+uint32_t rnd();
+double now();
+void finding(const char *api, cudaError_t sticky, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+Alloc *find(const void *p, bool end_ok = false);
+bool enter(const char *api); /* false inside a cudaLaunchHostFunc callback */
+CUstream_st *stream(const char *api, cudaStream_t h);
+cudaError_t enqueue(CUstream_st *s, Op op);
+void pump(Lock &lk); /* after enqueue: eager mode, or too much is queued */
+bool run_one(Lock &lk);
+cudaError_t wait(Lock &lk, const char *api, const std::function<bool()> &done);
+cudaError_t check_access(const char *api, const char *what, const Ref &r, int dev, bool exec_time);
+void check_guard(const char *what, Alloc *a);
+void start_ticker();
+void catch_faults();
+void set_last(cudaError_t e);
+cudaError_t ret(cudaError_t e); /* notes an error for cudaGetLastError */
+void reseed(unsigned seed);
+CUstream_st *new_stream(int dev, bool blocking, int prio);
+void open_access();
+Alloc *new_alloc(size_t n, Kind k, int dev);
+void release(const char *api, Alloc *a);
+std::map<CUstream_st *, uint64_t> ancestors(CUstream_st *from, std::vector<Dep> todo = {});
+std::string label(const Op &o);
+bool capturing(int dev);
+std::vector<CUstream_st *> blocking_streams(int dev);
+cudaError_t submit(Lock &lk, CUstream_st *s, Op op);
+bool idle(int dev);
+cudaError_t drain(Lock &lk, const char *api, int dev);
+cudaError_t no_capture(const char *api, CUstream_st *s);
+extern thread_local cudaError_t t_last;
+extern thread_local bool t_hostfn; /* inside a cudaLaunchHostFunc callback */
+} /* namespace sim */
+
+/* First statement of a simulated call; then the stream that it names. */
+#define ENTER(api)                      \
+    State &st = S();                    \
+    Lock lk(st.mu);                     \
+    (void)st;                           \
+    static const char *const me = #api; \
+    (void)me;                           \
+    if (!enter(me))                     \
+    return ret(cudaErrorNotPermitted)
+#define STREAM(s, h)                \
+    CUstream_st *s = stream(me, h); \
+    if (!s)                         \
+    return ret(cudaErrorInvalidResourceHandle)
+#endif
