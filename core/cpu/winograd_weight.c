@@ -155,22 +155,33 @@ static void collect(const job *q, int64_t group, const store *s, int threads)
     }
 }
 
-static void run(const job *q, int threads, float *sums, float *stores)
+/* Groups are shared out to threads; the threads share the chunks of an only one. */
+static void collect_all(const job *q, int threads, float *sums, float *stores)
 {
-    int64_t pairs = q->wides * q->panels, v = q->panels * POINTS * v_point(q);
-    int64_t own = v + q->wides * POINTS * y_point(q), next = 0;
-    int outer = q->groups > 1 ? threads : 1, inner = q->groups > 1 ? 1 : threads;
-#pragma omp parallel for num_threads(outer) if (outer > 1) schedule(static, 1)
-    for (int t = 0; t < outer; t++)
+    int64_t v = q->panels * POINTS * v_point(q), own = v + q->wides * POINTS * y_point(q);
+    int64_t next = 0;
+    if (q->groups == 1) { /* not within a region, even of one thread: it would have no team */
+        collect(q, 0, &(store){stores, stores + v, sums}, threads);
+        return;
+    }
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
+    for (int t = 0; t < threads; t++)
         for (;;) {
             int64_t g;
 #pragma omp atomic capture
             g = next++;
             if (g >= q->groups)
                 break;
-            store s = {stores + t * own, stores + t * own + v, sums + g * pairs * SUM};
-            collect(q, g, &s, inner);
+            store s = {stores + t * own, stores + t * own + v,
+                       sums + g * q->wides * q->panels * SUM};
+            collect(q, g, &s, 1);
         }
+}
+
+static void run(const job *q, int threads, float *sums, float *stores)
+{
+    int64_t pairs = q->wides * q->panels;
+    collect_all(q, threads, sums, stores);
     if (q->at_once)
         return;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
