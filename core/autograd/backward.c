@@ -5,6 +5,11 @@
 
 #include "core/autograd/walk_priv.h"
 
+static bool ours_alone(const fb_tensor *t)
+{
+    return t->refs == 1 && t->storage->refs == 1 && fbi_dense(t);
+}
+
 /* Add g (owned) to a pending gradient. */
 static fb_status fbi_gather(fbi_pass *p, fb_tensor **slot, fb_tensor *g)
 {
@@ -13,9 +18,11 @@ static fb_status fbi_gather(fbi_pass *p, fb_tensor **slot, fb_tensor *g)
         return FB_OK;
     }
     fb_tensor *old = *slot;
-    if (!p->linked && old->refs == 1 && old->storage->refs == 1 && fbi_dense(old)) {
-        fb_status st = fbi_grad_add(p->ctx, old, g); /* ours alone */
-        fbi_tensor_unref(g);
+    if (!p->linked && (ours_alone(g) || ours_alone(old))) { /* g is the warmer one */
+        fb_tensor *sum = ours_alone(g) ? g : old, *other = sum == g ? old : g;
+        *slot = sum;
+        fb_status st = fbi_grad_add(p->ctx, sum, other);
+        fbi_tensor_unref(other);
         return st;
     }
     FB_SCOPE(p->ctx);

@@ -1,6 +1,7 @@
 /* Kernels that move elements: cast, contiguous, copy, where, narrow_pad. */
 #include <string.h>
 
+#include "core/base/stream_priv.h"
 #include "core/cpu/kernels_isa.h"
 #include "core/cpu/loop.h"
 
@@ -31,13 +32,30 @@ fb_status FBI_KERNEL(narrow_pad)(const fbi_call *c)
 {
     const fbi_attrs_narrow_pad *a = c->attrs;
     fb_tensor *o = c->out[0], part = *o;
-    if (o->numel)
-        memset(fbi_ptr(o), 0, (size_t)o->numel * fb_dtype_size((fb_dtype)o->dtype));
-    part.numel = c->in[0]->numel;
-    part.size[a->dim] = c->in[0]->size[a->dim];
+    const fb_tensor *x = c->in[0];
+    bool dense = fbi_contiguous(o) && fbi_contiguous(x);
+    int64_t inner = o->stride[a->dim] * (int64_t)fb_dtype_size((fb_dtype)o->dtype);
+    int64_t whole = inner * o->size[a->dim], len = dense ? inner * x->size[a->dim] : 0;
+    int64_t rows = whole ? o->numel * (int64_t)fb_dtype_size((fb_dtype)o->dtype) / whole : 0;
+    int64_t before = dense ? inner * a->start : whole, after = whole - before - len;
+    char *to = o->numel ? fbi_ptr(o) : NULL;
+    const char *from = x->numel ? fbi_ptr(x) : NULL;
+    int threads = o->numel > FBI_PAR_MIN ? c->threads : 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++) {
+            fbi_stream(to + i * whole, NULL, (size_t)before);
+            fbi_stream(to + i * whole + before, from + i * len, (size_t)len);
+            fbi_stream(to + i * whole + before + len, NULL, (size_t)after);
+        }
+        fbi_stream_end();
+    }
+    part.numel = x->numel;
+    part.size[a->dim] = x->size[a->dim];
     part.offset += a->start * o->stride[a->dim];
-    if (part.numel)
-        fbi_copy_strided(c->threads, &part, c->in[0]);
+    if (part.numel && !dense)
+        fbi_copy_strided(c->threads, &part, x);
     return FB_OK;
 }
 

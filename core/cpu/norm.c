@@ -199,14 +199,14 @@ fb_status FBI_KERNEL(layer_norm_bwd)(const fbi_call *c)
             st = c->ctx->status;
     int64_t rows = c->in[3]->numel, cols = rows ? x->numel / rows : c->out[1]->numel;
     int threads = threads_for(c, x);
+    if (!st) /* dx may take the place of g */
+        st = layer_params(c, data[0], data[1], data[3], data[4], rows, cols);
     if (!st && x->dtype == FB_F32)
         layer_dx_f32(data[0], data[1], rows, cols, w ? data[2] : NULL, data[3], data[4],
                      fbi_ptr(c->out[0]), threads);
     else if (!st)
         layer_dx_f64(data[0], data[1], rows, cols, w ? data[2] : NULL, data[3], data[4],
                      fbi_ptr(c->out[0]), threads);
-    if (!st)
-        st = layer_params(c, data[0], data[1], data[3], data[4], rows, cols);
     for (int i = 0; i < 5; i++)
         free(copy[i]);
     return st;

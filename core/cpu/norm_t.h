@@ -71,10 +71,17 @@ static void FN(layer_dx)(const T *g, const T *x, int64_t rows, int64_t cols, con
     for (int64_t i = 0; i < rows; i++) {
         const T *v = x + i * cols, *u = g + i * cols;
         double m = (double)mean[i], r = (double)rstd[i], s[LANES] = {0}, q[LANES] = {0};
-        for (int64_t j = 0; j < cols; j++) {
-            double gw = (double)u[j] * (w ? (double)w[j] : 1);
-            s[j % LANES] += gw;
-            q[j % LANES] += gw * (((double)v[j] - m) * r);
+        int64_t j0 = 0;
+        for (; j0 + LANES <= cols; j0 += LANES)
+            for (int l = 0; l < LANES; l++) {
+                double gw = (double)u[j0 + l] * (w ? (double)w[j0 + l] : 1);
+                s[l] += gw;
+                q[l] += gw * (((double)v[j0 + l] - m) * r);
+            }
+        for (int l = 0; j0 < cols; j0++, l++) {
+            double gw = (double)u[j0] * (w ? (double)w[j0] : 1);
+            s[l] += gw;
+            q[l] += gw * (((double)v[j0] - m) * r);
         }
         double a = FN(fold)(s) / (double)cols, b = FN(fold)(q) / (double)cols;
         for (int64_t j = 0; j < cols; j++) {

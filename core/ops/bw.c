@@ -1,5 +1,6 @@
 /* Backward of one node, as the walk of core/autograd sees it. */
 #include "core/autograd/pass_priv.h"
+#include "core/autograd/walk_priv.h"
 #include "core/ops/call_priv.h"
 
 typedef struct fbi_pass_bw {
@@ -75,6 +76,23 @@ fb_status fbi_bw_give(fbi_bw *bw, int i, fb_tensor *g)
     return FB_OK;
 }
 
+fb_tensor *fbi_bw_spare(const fbi_bw *bw)
+{
+    fb_tensor *g = bw->grad[0];
+    return g && g->refs == 1 && g->storage->refs == 1 && !(g->storage->flags & FBI_S_READ_ONLY)
+               ? g
+               : NULL;
+}
+
+fb_tensor *fbi_bw_pending(const fbi_bw *bw, int i)
+{
+    fbi_edge e = fbi_edges(bw->node)[i];
+    if (bw->linked || !e.to || fbi_is_leaf_node(e.to))
+        return NULL;
+    fb_tensor *t = fbi_grads(e.to)[e.out_index];
+    return t && t->refs == 1 && t->storage->refs == 1 && fbi_dense(t) ? t : NULL;
+}
+
 fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
                      fb_tensor *const *in)
 {
@@ -89,7 +107,8 @@ fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
         d->n_out == 1 ? fbi_pass_dst(((fbi_pass_bw *)bw)->pass, bw->node, i, &beta) : NULL;
     if (dst && beta != 0 && !(d->flags & FBI_BETA))
         dst = NULL;
-    fb_tensor *out[4] = {dst};
+    bool one_pass = (d->flags & FBI_POINTWISE) && bw->node->n_in == 1; /* g is read once */
+    fb_tensor *out[4] = {dst ? dst : one_pass ? fbi_bw_spare(bw) : NULL};
     fbi_call c = {.ctx = bw->ctx,
                   .op = d,
                   .attrs = attrs,
@@ -103,6 +122,7 @@ fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
         return st;
     bool direct = dst && out[0] == dst;
     c.beta = direct ? beta : 0;
+    c.inplace = out[0] == in[0];
     st = fbi_launch(&c);
     if (st)
         return st;

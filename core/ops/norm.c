@@ -1,4 +1,5 @@
 /* See norm_priv.h. */
+#include "core/ops/call_priv.h"
 #include "core/ops/norm_priv.h"
 
 #include <flambeau/core/ops/pointwise.h>
@@ -43,10 +44,20 @@ fb_status fbi_norm_bwd(fbi_bw *bw, fbi_op op, const void *attrs)
 {
     fb_tensor *in[5] = {bw->grad[0], fbi_bw_in(bw, 0), fbi_bw_in(bw, 1), fbi_bw_out(bw, 1),
                         fbi_bw_out(bw, 2)};
-    fb_tensor *out[3];
     if (!in[1] || !in[3] || !in[4])
         return bw->ctx->status;
-    fb_status st = fbi_run(bw->ctx, op, attrs, in, 5, out);
+    bool host = bw->ctx->backend->host_memory; /* its kernels write dx last */
+    fb_tensor *out[3] = {host ? fbi_bw_spare(bw) : NULL};
+    fbi_call c = {.ctx = bw->ctx,
+                  .op = &fbi_opdefs[op],
+                  .attrs = attrs,
+                  .in = in,
+                  .out = out,
+                  .n_in = 5,
+                  .n_out = 3,
+                  .threads = bw->ctx->threads};
+    fb_status st = c.op->infer(&c);
+    st = st ? st : fbi_launch(&c);
     for (int i = 0; i < 3 && !st; i++)
         if (fbi_bw_needs(bw, i))
             st = fbi_bw_give(bw, i, out[i]);

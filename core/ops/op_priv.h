@@ -189,6 +189,12 @@ fb_tensor *fbi_bw_out(fbi_bw *bw, int i);
 /* Deliver g (a handle of the scope of this node) as the gradient of input i. NULL with an error set
  * passes. */
 fb_status fbi_bw_give(fbi_bw *bw, int i, fb_tensor *g);
+/* The incoming gradient, if nobody else holds it: the last kernel that reads it may write its
+ * result there, into lines that this core's cache owns. */
+fb_tensor *fbi_bw_spare(const fbi_bw *bw);
+/* What has arrived of the gradient of input i from other nodes, to be added to in place; NULL if
+ * nothing has, or others hold it. */
+fb_tensor *fbi_bw_pending(const fbi_bw *bw, int i);
 /* Run `op` unrecorded and deliver its output as the gradient of input i, written straight into the
  * leaf's destination (beta 0 or 1) where the row of `op` can. For fast backwards. */
 fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,

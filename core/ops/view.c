@@ -2,6 +2,7 @@
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/view.h>
 
+#include "core/autograd/pass_priv.h"
 #include "core/ops/call_priv.h"
 
 /* Strides of `to` on t's storage, if no copy is needed. */
@@ -143,6 +144,13 @@ fb_status fbi_infer_narrow(fbi_call *c)
 fb_status fbi_bwd_ops_narrow(fbi_bw *bw)
 {
     const fbi_attrs_narrow *a = bw->attrs;
+    fb_tensor *whole = fbi_bw_pending(bw, 0);
+    if (whole) { /* other pieces have their gradients there: no second whole full of zeros */
+        fb_shape sizes = fb_shape_of(bw->grad[0]);
+        int64_t at = whole->offset + a->start * whole->stride[a->dim];
+        fb_tensor *piece = fbi_view(whole, sizes, fbi_strides_of(whole), at);
+        return piece ? fbi_grad_add(bw->ctx, piece, bw->grad[0]) : bw->ctx->status;
+    }
     fbi_attrs_narrow_pad pad = {.dim = a->dim, .start = a->start, .size = a->from, .len = a->len};
     return fbi_bw_give(bw, 0, FBI_RUN(narrow_pad, &pad, bw->grad[0]));
 }
