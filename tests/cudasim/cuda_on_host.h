@@ -219,8 +219,9 @@ CS_ATOMIC(atomicSub, o - v)
 CS_ATOMIC(atomicExch, v)
 CS_ATOMIC(atomicMax, o > v ? o : v)
 CS_ATOMIC(atomicMin, o < v ? o : v)
-CS_ATOMIC(atomicAnd, o &v) CS_ATOMIC(atomicOr, o | v) CS_ATOMIC(atomicXor, o ^ v)
-    CS_ATOMIC(atomicInc, o >= v ? 0 : o + 1) CS_ATOMIC(atomicDec, o == 0 || o > v ? v : o - 1)
+CS_ATOMIC(atomicAnd, o &v)
+CS_ATOMIC(atomicOr, o | v) CS_ATOMIC(atomicXor, o ^ v) CS_ATOMIC(atomicInc, o >= v ? 0 : o + 1)
+    CS_ATOMIC(atomicDec, o == 0 || o > v ? v : o - 1)
 #undef CS_ATOMIC
         template <class T>
         T
@@ -407,7 +408,7 @@ CS_MINMAX(unsigned long)
 CS_MINMAX(long long)
 CS_MINMAX(unsigned long long)
 #undef CS_MINMAX
-    inline float min(float a, float b)
+inline float min(float a, float b)
 {
     return std::fmin(a, b);
 }

@@ -126,12 +126,12 @@ E cudaPeekAtLastError(void)
     X(cudaErrorInvalidConfiguration, "invalid configuration argument")                             \
     X(cudaErrorInvalidDevice, "invalid device ordinal")                                            \
     X(cudaErrorInvalidResourceHandle, "invalid resource handle")                                   \
-        X(cudaErrorNotReady, "device not ready") X(cudaErrorIllegalAddress,                        \
-                                                   "an illegal memory access was encountered")     \
-            X(cudaErrorLaunchFailure, "unspecified launch failure")                                \
-                X(cudaErrorLaunchTimeout, "the launch timed out and was terminated")               \
-                    X(cudaErrorNotPermitted, "operation not permitted") X(                         \
-                        cudaErrorNoDevice, "no CUDA-capable device is detected")                   \
+    X(cudaErrorNotReady, "device not ready")                                                       \
+    X(cudaErrorIllegalAddress, "an illegal memory access was encountered")                         \
+        X(cudaErrorLaunchFailure, "unspecified launch failure")                                    \
+            X(cudaErrorLaunchTimeout, "the launch timed out and was terminated")                   \
+                X(cudaErrorNotPermitted, "operation not permitted")                                \
+                    X(cudaErrorNoDevice, "no CUDA-capable device is detected")                     \
                         X(cudaErrorNotSupported, "operation not supported") X(                     \
                             cudaErrorStreamCaptureUnsupported,                                     \
                             "operation not permitted when stream is capturing")                    \
