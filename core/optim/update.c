@@ -1,11 +1,16 @@
 /* The loops of the optimizers: one pass over parameter, gradient and state. Element by element, so
  * the bits do not depend on how the work is split. */
 #include <math.h>
+#include <string.h>
 
+#include "core/base/stream_priv.h"
 #include "core/optim/optimizer_priv.h"
 #include "core/tensor/device_priv.h"
 
-enum { MIN_PARALLEL = 32768 }; /* elements below which one thread is faster */
+enum {
+    MIN_PARALLEL = 32768, /* elements below which one thread is faster */
+    BLOCK = 1024          /* elements that are computed before they are written */
+};
 
 #define T         float
 #define NAME(n)   n##_f32
