@@ -123,7 +123,8 @@ static fb_status leaf_sum_hook(void *self, const double *values, int n, double *
 
 static bool open_context(fb_world *world, const fb_world_options *o, const common *c)
 {
-    fb_context_options options = {.device = o->device, .seed = c->seed};
+    /* Collectives work on host memory: a world takes no card that was not asked for. */
+    fb_context_options options = {.device = o->device ? o->device : "cpu", .seed = c->seed};
     options.threads = divide_cores(world, c->threads);
     bool capped = cap_instruction_set(world);
     world->ctx = fb_context_open(&options);

@@ -131,8 +131,13 @@ static void check_gpu(int *missing)
     else
         say(missing, NOTE, "GPU", "no NVIDIA driver is loaded%s",
             library ? " (libcuda.so.1 is there)" : "");
-    say(missing, NOTE, "CUDA", "%s%s; this version has no CUDA plug-in: everything runs on the CPU",
-        toolkit ? "toolkit at " : "no toolkit", toolkit ? path : "");
+    char why[512] = "";
+    int cards = fbi_device_count("cuda", why, sizeof why);
+    if (cards > 0)
+        say(missing, GOOD, "CUDA", "%d card%s", cards, cards > 1 ? "s" : "");
+    else
+        say(missing, NOTE, "CUDA", "%s%s; no card is used: %s",
+            toolkit ? "toolkit at " : "no toolkit", toolkit ? path : "", why);
     if (library)
         dlclose(library);
 }

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "core/nn/nn_priv.h"
+#include "core/ops/op_priv.h"
 #include "core/tensor/device_priv.h"
 
 typedef struct batch_norm {
@@ -35,12 +36,45 @@ static void blend(fb_tensor *running, const fb_tensor *batch, double momentum)
     fbi_bump(running);
 }
 
-static fb_status update_running(fb_module *m, const fb_tensor *mean, const fb_tensor *var)
+/* out = in * factor, by the device's kernel. */
+static fb_status scaled(fb_tensor *out, fb_tensor *in, double factor)
+{
+    fbi_attrs_scalars a = {factor, 0};
+    return fbi_kernel_run(out->ctx, FBI_OP_mul_scalar, &a, &in, 1, &out, 1, 0);
+}
+
+/* The same on a device; products and sum are rounded to F32. */
+static fb_status blend_on_device(fb_tensor *running, fb_tensor *batch, double momentum)
+{
+    FB_SCOPE(running->ctx);
+    fb_tensor *part = fbi_empty(running->ctx, (fb_dtype)running->dtype, fb_shape_of(running));
+    fb_status st = part ? scaled(part, batch, momentum) : running->ctx->status;
+    if (!st)
+        st = scaled(running, running, 1 - momentum);
+    fbi_bump(running);
+    return st ? st
+              : fbi_kernel_run(running->ctx, FBI_OP_add, NULL, (fb_tensor *[]){running, part}, 2,
+                               &running, 1, 0);
+}
+
+static fb_status update_on_device(batch_norm *b, fb_tensor *mean, fb_tensor *var)
+{
+    fb_tensor *count = b->num_batches_tracked;
+    fbi_attrs_scalars one = {1, 0};
+    fb_status st = blend_on_device(b->running_mean, mean, b->momentum);
+    if (!st)
+        st = blend_on_device(b->running_var, var, b->momentum);
+    if (!st)
+        st = fbi_kernel_run(count->ctx, FBI_OP_add_scalar, &one, &count, 1, &count, 1, 0);
+    fbi_bump(count);
+    return st;
+}
+
+static fb_status update_running(fb_module *m, fb_tensor *mean, fb_tensor *var)
 {
     batch_norm *b = m->self;
     if (!m->ctx->backend->host_memory)
-        return fbi_fail(m->ctx, FB_E_UNSUPPORTED, "%s: running statistics on %s", m->type->name,
-                        fb_context_device(m->ctx));
+        return update_on_device(b, mean, var);
     blend(b->running_mean, mean, b->momentum);
     blend(b->running_var, var, b->momentum);
     *(int64_t *)fbi_ptr(b->num_batches_tracked) += 1;
@@ -49,15 +83,18 @@ static fb_status update_running(fb_module *m, const fb_tensor *mean, const fb_te
 }
 
 /* The variance as an estimate for the population: n / (n - 1). */
-static void unbias(fb_tensor *var, int64_t n)
+static fb_status unbias(fb_tensor *var, int64_t n)
 {
     double factor = n > 1 ? (double)n / (double)(n - 1) : 1;
+    if (!var->ctx->backend->host_memory)
+        return scaled(var, var, factor);
     for (int64_t i = 0; i < var->numel; i++) {
         if (var->dtype == FB_F64)
             ((double *)fbi_ptr(var))[i] *= factor;
         else
             ((float *)fbi_ptr(var))[i] = (float)((double)((float *)fbi_ptr(var))[i] * factor);
     }
+    return FB_OK;
 }
 
 static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
@@ -89,9 +126,9 @@ static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
     if (!var || m->ctx->backend->copy(m->ctx, fbi_ptr(var), fbi_ptr(biased),
                                       (size_t)var->numel * fb_dtype_size((fb_dtype)var->dtype)))
         return NULL;
-    unbias(var, n);
-    fb_status st =
-        m->sink ? m->sink->give(m->sink->self, m, mean, var) : update_running(m, mean, var);
+    fb_status st = unbias(var, n);
+    if (!st)
+        st = m->sink ? m->sink->give(m->sink->self, m, mean, var) : update_running(m, mean, var);
     return st ? NULL : y;
 }
 

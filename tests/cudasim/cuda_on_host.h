@@ -207,6 +207,7 @@ template <class T> void __stcg(T *p, T v)
 {
     *p = v;
 }
+/* clang-format off */
 #define CS_ATOMIC(name, expr)                                             \
     template <class T> T name(T *p, typename std::common_type<T>::type v) \
     {                                                                     \
@@ -223,9 +224,9 @@ CS_ATOMIC(atomicAnd, o &v)
 CS_ATOMIC(atomicOr, o | v) CS_ATOMIC(atomicXor, o ^ v) CS_ATOMIC(atomicInc, o >= v ? 0 : o + 1)
     CS_ATOMIC(atomicDec, o == 0 || o > v ? v : o - 1)
 #undef CS_ATOMIC
-        template <class T>
-        T
-    atomicCAS(T *p, typename std::common_type<T>::type c, typename std::common_type<T>::type v)
+    /* clang-format on */
+    template <class T>
+    T atomicCAS(T *p, typename std::common_type<T>::type c, typename std::common_type<T>::type v)
 {
     T o = *p;
     if (o == c)

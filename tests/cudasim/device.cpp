@@ -119,6 +119,7 @@ E cudaPeekAtLastError(void)
 {
     return t_last ? t_last : S().sticky;
 }
+/* clang-format off */
 #define ERRS(X)                                                                                    \
     X(cudaSuccess, "no error")                                                                     \
     X(cudaErrorInvalidValue, "invalid argument")                                                   \
@@ -147,6 +148,7 @@ E cudaPeekAtLastError(void)
                                             X(cudaErrorCapturedEvent,                              \
                                               "operation not permitted on an event last recorded " \
                                               "in a capturing stream")
+/* clang-format on */
 const char *cudaGetErrorString(E e)
 {
 #define X(c, s) \
