@@ -183,8 +183,10 @@ FB_API fb_status fb_world_close(fb_world *world)
         return FB_E_ARG;
     fb_context *ctx = world->ctx;
     fb_status status = fb_status_of(ctx);
+    if (!status && world->stop_signalled)
+        status = FB_AGAIN;
     bool orderly = fbi_world_leave(world);
-    if (!orderly && !status)
+    if (!orderly && (!status || status == FB_AGAIN))
         status = FB_E_COMM;
     bool alive = orderly || world->guest || wait_until_printed(world);
     if (!alive) {

@@ -19,9 +19,17 @@ static void on_signal(int number)
         atomic_store(&terminated, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
 }
 
-bool fbi_signal_stop(void)
+uint8_t fbi_stop_wish(const fb_world *world)
 {
-    return atomic_load(&wanted) != 0;
+    if (atomic_load(&wanted))
+        return FBI_STOP_SIGNAL;
+    return world->stop_wanted ? FBI_STOP_OWN : FBI_STOP_NO;
+}
+
+void fbi_stop_join(fb_world *world, uint8_t wish)
+{
+    world->stop_agreed |= wish != FBI_STOP_NO;
+    world->stop_signalled |= wish == FBI_STOP_SIGNAL;
 }
 
 double fbi_signal_age(void)

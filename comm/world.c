@@ -279,22 +279,28 @@ FB_API void fb_world_stop(fb_world *world)
         world->stop_wanted = true;
 }
 
-FB_API bool fb_world_any(fb_world *world, bool flag)
+/* The largest value of any rank. Collective. */
+static uint8_t most(fb_world *world, const char *tag, uint8_t mine)
 {
-    if (!world)
-        return false;
-    FBI_ENTRY(world->ctx);
-    uint8_t mine = flag, most = 0;
+    uint8_t all = 0;
     fbi_task task = {.kind = FBI_KIND_ALL_REDUCE,
                      .op = FB_MAX,
                      .dtype = FB_U8,
                      .count = 1,
                      .src = {&mine},
                      .n_src = 1,
-                     .dst = &most,
+                     .dst = &all,
                      .site = world->ctx->site,
-                     .tag = "any"};
-    return fbi_work_run(world->all, &task) == FB_OK && most;
+                     .tag = tag};
+    return fbi_work_run(world->all, &task) == FB_OK ? all : 0;
+}
+
+FB_API bool fb_world_any(fb_world *world, bool flag)
+{
+    if (!world)
+        return false;
+    FBI_ENTRY(world->ctx);
+    return most(world, "any", flag) != 0;
 }
 
 FB_API fb_status fb_world_barrier(fb_world *world)
@@ -310,10 +316,7 @@ FB_API bool fb_world_running(fb_world *world)
     if (!world || !fb_ok(world->ctx))
         return false;
     FBI_ENTRY(world->ctx);
-    bool wanted = world->stop_wanted || fbi_signal_stop();
-    if (world->size == 1)
-        world->stop_agreed |= wanted;
-    else if (!world->attached && !world->stop_agreed)
-        world->stop_agreed = fb_world_any(world, wanted);
+    if (!world->attached && !world->stop_agreed)
+        fbi_stop_join(world, most(world, "any", fbi_stop_wish(world)));
     return !world->stop_agreed && fb_ok(world->ctx);
 }

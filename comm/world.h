@@ -78,7 +78,9 @@ FB_API fb_status fb_world_barrier(fb_world *world);
  * the job is dead, MPI cannot be left in order: the process then exits here with the status (not in
  * guest mode).
  *
- * @return status of the first error of this rank; FB_E_ARG for NULL
+ * @return status of the first error of this rank; FB_AGAIN, on every rank, if there is none but the
+ * ranks have agreed to stop because of a signal: as the exit code, 75, it tells launchers and batch
+ * systems to start the job again; FB_E_ARG for NULL
  */
 FB_API fb_status fb_world_close(fb_world *world);
 

@@ -42,7 +42,7 @@ struct fb_world {
     int shards;   /* of the world's group; 0: one for each rank */
     int attached; /* reducers whose commits carry the wish to stop */
     bool guest;   /* the program owns MPI; lines go to its log function or nowhere */
-    bool stop_wanted, stop_agreed;
+    bool stop_wanted, stop_agreed, stop_signalled; /* signalled: agreed since a signal came */
     bool notices;  /* some ranks cannot be read from the page: they send notices */
     bool signals;  /* our handlers are in place */
     bool messages; /* no shared memory between ranks: FLAMBEAU_COMM=messages, or none to be had */
@@ -111,7 +111,10 @@ double fbi_now(void);
 uint64_t fbi_process_start(int pid, char *state); /* 0: no such process */
 
 /* --- agreed stop (comm/stop.c) --- */
-bool fbi_signal_stop(void);  /* SIGTERM or SIGUSR1 came */
+/* What this rank wants, and what all of them have agreed on: the largest. */
+enum { FBI_STOP_NO, FBI_STOP_OWN, FBI_STOP_SIGNAL };
+uint8_t fbi_stop_wish(const fb_world *world);
+void fbi_stop_join(fb_world *world, uint8_t wish);
 double fbi_signal_age(void); /* seconds since SIGTERM; 0: none */
 void fbi_signals_install(void);
 void fbi_signals_restore(void);

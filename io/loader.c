@@ -161,12 +161,14 @@ fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_optio
     if (!l)
         fbi_fail(ctx, FB_E_NOMEM, "loader: no memory for batches of %lld samples of %s",
                  (long long)o.global_batch, ds->path);
+    else
+        l->group = group;
     return l;
 }
 
 bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
 {
-    if (!l || !fb_ok(l->ctx) || l->epoch >= n_epochs)
+    if (!l || !fb_ok(l->ctx) || l->epoch >= n_epochs || fbi_group_stopping(l->group))
         return false;
     FBI_ENTRY(l->ctx);
     if (l->ctx->hooks.poll && l->ctx->hooks.poll(l->ctx->hooks.self))

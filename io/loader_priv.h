@@ -41,6 +41,7 @@ int64_t fbi_plan_largest(const fbi_plan *plan);
 
 struct fb_loader {
     fb_context *ctx;
+    fb_group *group; /* or NULL */
     fb_dataset *ds;
     fbi_plan plan; /* of the thread */
     fbi_order order;

@@ -23,7 +23,8 @@ static const char usage[] =
     "  -t, --threads T     threads of a rank; default: the node's cores, divided\n"
     "      --hostfile FILE nodes, as mpirun reads them; default: this machine only\n"
     "      --dry-run       print the command and its environment, start nothing\n\n"
-    "The exit code is the program's; 128 + N if signal N ended it.\n";
+    "The exit code is the program's; 128 + N if signal N ended it. A program that was\n"
+    "asked to stop (SIGUSR1) ends with 75: start it again and it goes on.\n";
 
 struct job {
     int64_t ranks, shards, threads; /* 0: not given */

@@ -114,7 +114,7 @@ static void fill_own(const fbi_ddp *d, char *p)
                   .epoch = ctx->in_step ? ctx->batch.epoch : -1,
                   .step = ctx->in_step ? ctx->batch.step : -1,
                   .layout = d->layout,
-                  .stop = d->group->world->stop_wanted || fbi_signal_stop(),
+                  .stop = fbi_stop_wish(d->group->world),
                   .not_finite = !own_part_finite(d),
                   .counted = d->counted,
                   .plain = d->plain};
@@ -162,7 +162,7 @@ static void join(fbi_ddp *d, int r, char *all, verdict *v)
     char *from = all + (size_t)r * d->packet_bytes;
     packet theirs;
     memcpy(&theirs, from, sizeof theirs);
-    g->world->stop_agreed |= theirs.stop != 0;
+    fbi_stop_join(g->world, theirs.stop);
     v->not_finite |= theirs.not_finite;
     if (theirs.counted && v->counted < 0)
         v->counted = r;

@@ -29,6 +29,8 @@ FB_API const char *fb_status_name(fb_status status)
         return "FB_E_USER";
     case FB_E_STATE:
         return "FB_E_STATE";
+    case FB_AGAIN:
+        return "FB_AGAIN";
     }
     return "unknown status";
 }

@@ -22,7 +22,7 @@
 
 FB_BEGIN
 
-/** What went wrong. Values stay below 64, so that `return` from main works. */
+/** What went wrong. Values stay below 128, so that `return` from main works. */
 typedef enum fb_status {
     FB_OK = 0,
     FB_E_ARG,         /**< an argument makes no sense */
@@ -36,7 +36,8 @@ typedef enum fb_status {
     FB_E_STALE,       /**< a handle was used after its scope ended */
     FB_E_UNSUPPORTED, /**< this build or device cannot do it */
     FB_E_USER,        /**< reported by user code */
-    FB_E_STATE        /**< right call, wrong moment: e.g. attach after the first step */
+    FB_E_STATE,       /**< right call, wrong moment: e.g. attach after the first step */
+    FB_AGAIN = 75     /**< no error: a signal asked the job to stop, it can go on later */
 } fb_status;
 
 /** Name of a status, e.g. "FB_E_SHAPE". Never NULL. */

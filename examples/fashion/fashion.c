@@ -238,14 +238,14 @@ static void train(run *r)
     while (!finished(r) && fb_loader_epoch(r->train, epochs)) {
         train_epoch(r);
         save(r);
-        if (finished(r) || !fb_ok(r->ctx))
+        if (finished(r) || !fb_world_running(r->world))
             break;
         if (!r->o.print_bits && fb_loader_epoch_number(r->train) < epochs)
             say_accuracy(r, evaluate(r));
     }
     if (r->o.print_bits)
         say_digest(r);
-    else
+    else if (finished(r) || fb_world_running(r->world)) /* else: asked to stop, time is short */
         say_accuracy(r, evaluate(r));
 }
 

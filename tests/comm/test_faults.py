@@ -94,9 +94,9 @@ with tempfile.TemporaryDirectory() as folder:
         failures.append("same_error: is not said once for all ranks:\n" + out)
     check("circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0")
     check("wrong_parcel", (0, 1), r"recv #0 at .* wants F32 \[5\], rank 0 sent F32 \[4\]", ranks=2)
-    out = check("asked_to_stop", (), code=False)
-    if out.count("stopped after 8") != 3:
-        failures.append("asked_to_stop: ranks stop at different steps:\n" + out)
+    out, rc = run(program, "asked_to_stop", 3)
+    if rc != 75 or out.count("stopped after 8") != 3:
+        failures.append(f"asked_to_stop: exit code {rc}, or ranks stop at different steps:\n{out}")
 
 print("\n".join(failures) or "all ranks say what happened")
 sys.exit(len(failures) > 0)
