@@ -177,7 +177,7 @@ static void train_epoch(run *r)
         if (!b.at.last || ++r->step % 100)
             continue;
         double value = fb_meter_mean(r->mean);
-        if (fb_world_root(r->world))
+        if (fb_world_root(r->world) && fb_ok(r->ctx))
             printf("step %lld/%lld loss %.4f\n", (long long)r->step, (long long)r->o->steps, value);
     }
 }

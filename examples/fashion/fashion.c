@@ -145,7 +145,7 @@ static bool line_due(run *r, int64_t total, bool terminal)
 
 static void report(run *r, double loss)
 {
-    if (!fb_world_root(r->world))
+    if (!fb_world_root(r->world) || !fb_ok(r->ctx))
         return;
     if (r->o.print_bits) {
         printf("step %" PRId64 " loss %a\n", r->steps, loss);
