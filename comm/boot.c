@@ -85,9 +85,7 @@ static bool meet_peers(fb_world *world)
     world->peers = calloc((size_t)world->size, sizeof *world->peers);
     m->closing = calloc((size_t)world->size, 1);
     m->printed = calloc((size_t)world->size, sizeof *m->printed);
-    m->sent = calloc((size_t)world->size + 1, sizeof *m->sent);
-    m->asked = calloc((size_t)world->size, sizeof *m->asked);
-    if (!fbi_boot_agree(world, world->peers && m->closing && m->printed && m->sent && m->asked))
+    if (!fbi_boot_agree(world, world->peers && m->closing && m->printed))
         return false;
     MPI_Allgather(&me, (int)sizeof me, MPI_BYTE, world->peers, (int)sizeof me, MPI_BYTE, m->comm);
     number_nodes(world);
@@ -203,7 +201,5 @@ void fbi_boot_undo(fb_world *world, bool finalize)
     }
     free(m->closing);
     free(m->printed);
-    free(m->sent);
-    free(m->asked);
     free(m);
 }

@@ -188,7 +188,6 @@ FB_API fb_status fb_world_close(fb_world *world)
     bool orderly = fbi_world_leave(world);
     if (!orderly && (!status || status == FB_AGAIN))
         status = FB_E_COMM;
-    bool drained = orderly && fbi_control_drain(world);
     bool alive = orderly || world->guest || wait_until_printed(world);
     if (!alive) {
         fflush(NULL);
@@ -205,8 +204,6 @@ FB_API fb_status fb_world_close(fb_world *world)
     if (world->signals)
         fbi_signals_restore();
     fbi_control_close(world);
-    if (!drained) /* what comes late belongs to this world: its context must not serve another */
-        world->mpi->control = MPI_COMM_NULL;
     fbi_boot_undo(world, orderly);
     if (world->guest)
         fbi_log_quiet(false);

@@ -1,14 +1,12 @@
 /* Notices between nodes: a verdict, or that a rank is closing. A node reads its own page instead.
  */
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/group_priv.h"
 #include "comm/mpi_priv.h"
 
-enum { NOTICE_TAG = 1, DRAIN_S = 5 };
+enum { NOTICE_TAG = 1 };
 
 static void listen(fb_world *world)
 {
@@ -24,7 +22,7 @@ void fbi_control_open(fb_world *world)
         listen(world);
 }
 
-void fbi_control_send(fb_world *world, int to, int kind, uint64_t key, const char *text)
+void fbi_control_send(fb_world *world, int to, int kind, const char *text)
 {
     fbi_mpi *m = world->mpi;
     fbi_letter *letter = calloc(1, sizeof *letter);
@@ -33,12 +31,9 @@ void fbi_control_send(fb_world *world, int to, int kind, uint64_t key, const cha
     letter->notice.kind = kind;
     letter->notice.rank = world->rank;
     letter->notice.status = world->own->status;
-    letter->notice.for_node = world->page_shared;
-    letter->notice.key = key;
     snprintf(letter->notice.text, sizeof letter->notice.text, "%s", text);
     MPI_Isend(&letter->notice, (int)sizeof letter->notice, MPI_BYTE, to, NOTICE_TAG, m->control,
               &letter->request);
-    m->sent[to]++;
     letter->next = m->letters;
     m->letters = letter;
 }
@@ -47,7 +42,7 @@ void fbi_control_send_remote(fb_world *world, int kind, const char *text)
 {
     for (int r = 0; r < world->size && world->notices; r++)
         if (fbi_is_remote(world, r))
-            fbi_control_send(world, r, kind, 0, text);
+            fbi_control_send(world, r, kind, text);
 }
 
 void fbi_control_poison(fb_world *world, const char *text)
@@ -61,14 +56,14 @@ static void read_notice(fb_world *world)
     const fbi_notice *n = &m->inbox;
     if (n->rank < 0 || n->rank >= world->size)
         return;
-    if (n->kind == FBI_NOTICE_WAITING && fbi_call_is_missing(world, n->rank, n->key))
-        fbi_watch_say_left(world, n->text);
+    if (n->kind != FBI_NOTICE_POISON && n->status)
+        m->failure = *n;
     if (n->kind == FBI_NOTICE_POISON)
         fbi_world_poison_received(world, n->text);
     else if (n->kind == FBI_NOTICE_CLOSING && !m->closing[n->rank])
         m->closing[n->rank] = FBI_NOTICE_CLOSING;
     for (int r = 0; r < world->size; r++) { /* its node's first rank speaks for all of it */
-        bool same = n->for_node && world->peers[r].node == world->peers[n->rank].node;
+        bool same = world->page_shared && world->peers[r].node == world->peers[n->rank].node;
         if (n->kind == FBI_NOTICE_CLOSED && (same || r == n->rank))
             m->closing[r] = FBI_NOTICE_CLOSED;
         m->printed[r] |= n->kind == FBI_NOTICE_PRINTED && (same || r == n->rank);
@@ -82,32 +77,9 @@ void fbi_control_poll(fb_world *world)
     while (m->inbox_request != MPI_REQUEST_NULL && done) {
         if (MPI_Test(&m->inbox_request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || !done)
             return;
-        m->received++;
         read_notice(world);
         listen(world);
     }
-}
-
-bool fbi_control_drain(fb_world *world)
-{
-    fbi_mpi *m = world->mpi;
-    MPI_Request counting;
-    int *expected = m->sent + world->size, counted = 0;
-    if (!world->notices)
-        return true;
-    if (MPI_Ireduce_scatter_block(m->sent, expected, 1, MPI_INT, MPI_SUM, m->control, &counting))
-        return false;
-    for (double end = fbi_now() + DRAIN_S; fbi_now() < end;) {
-        fbi_control_poll(world);
-        if (!counted && MPI_Test(&counting, &counted, MPI_STATUS_IGNORE))
-            return false;
-        if (counted && m->received == *expected)
-            return true;
-        sched_yield();
-    }
-    if (!counted)
-        m->sent = NULL; /* MPI may still use it */
-    return false;
 }
 
 /* Whether all letters have left, after waiting for it a little. */

@@ -31,20 +31,6 @@ bool fbi_group_stopping(const fb_group *group)
     return group && group->world->stop_agreed;
 }
 
-bool fbi_call_is_missing(const fb_world *world, int waiter, uint64_t key)
-{
-    for (const fb_group *g = world->groups; g; g = g->next)
-        for (int r = 0; g->id == fbi_key_group(key) && r < g->size; r++) {
-            if (g->ranks[r] != waiter)
-                continue;
-            uint64_t made = fbi_key_class(key) == FBI_KEY_SEND   ? g->received[r]
-                            : fbi_key_class(key) == FBI_KEY_RECV ? g->sent[r]
-                                                                 : g->seq;
-            return made <= fbi_key_seq(key);
-        }
-    return false;
-}
-
 void fbi_group_free(fb_group *g)
 {
     if (!g)

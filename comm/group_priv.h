@@ -47,8 +47,6 @@ void fbi_staging_free(fbi_staging *staging);
 /* A group without channels of its own: comm/group.c */
 fb_group *fbi_group_bare(fb_world *world, int id, const int *ranks, int size, int shards);
 fb_context *fbi_group_context(const fb_group *group);
-/* Whether `waiter` waits in a call (its key) that this rank has not made. */
-bool fbi_call_is_missing(const fb_world *world, int waiter, uint64_t key);
 /* A stop was agreed at some step. Not collective. */
 bool fbi_group_stopping(const fb_group *group);
 

@@ -12,19 +12,10 @@
 typedef struct fbi_notice {
     int32_t kind; /* FBI_NOTICE_... */
     int32_t rank, status;
-    int32_t for_node; /* the sender shares a page with its node, and may speak for all of it */
-    uint64_t key;     /* of the call in which the sender waits */
     char text[FBI_MESSAGE_BYTES];
 } fbi_notice;
-/* A rank is closing; all ranks of its node are; all of them have said what ended the job; to a rank
- * that is closing: the sender waits for it. */
-enum {
-    FBI_NOTICE_POISON = 1,
-    FBI_NOTICE_CLOSING,
-    FBI_NOTICE_CLOSED,
-    FBI_NOTICE_PRINTED,
-    FBI_NOTICE_WAITING
-};
+/* A rank is closing; all ranks of its node are; all of them have said what ended the job. */
+enum { FBI_NOTICE_POISON = 1, FBI_NOTICE_CLOSING, FBI_NOTICE_CLOSED, FBI_NOTICE_PRINTED };
 
 /* A notice on its way; kept until the world closes. */
 typedef struct fbi_letter {
@@ -40,12 +31,11 @@ struct fbi_mpi {
     bool initialized; /* by us: we finalize */
     int tag_most;     /* largest tag that MPI allows */
     fbi_notice inbox;
+    fbi_notice failure; /* the last rank that ended with an error */
     MPI_Request inbox_request;
     fbi_letter *letters;
-    int *sent, received; /* notices: to each rank, from all; [size]: how many were sent to us */
-    uint8_t *closing;    /* [size]: last notice of a remote rank about its end */
-    bool *printed;       /* [size]: it has said what ended the job */
-    uint64_t *asked;     /* [size]: key of the call of which a closing rank was told */
+    uint8_t *closing; /* [size]: last notice of a remote rank about its end */
+    bool *printed;    /* [size]: it has said what ended the job */
 };
 
 /* --- set-up (comm/boot.c) --- */
@@ -65,12 +55,9 @@ void fbi_boot_broadcast(fb_world *world, void *data, size_t bytes);
 /* --- notices (comm/control.c) --- */
 void fbi_control_open(fb_world *world);
 void fbi_control_poison(fb_world *world, const char *text);
-void fbi_control_send(fb_world *world, int to, int kind, uint64_t key, const char *text);
+void fbi_control_send(fb_world *world, int to, int kind, const char *text);
 void fbi_control_send_remote(fb_world *world, int kind, const char *text);
 void fbi_control_poll(fb_world *world);
-/* After an orderly leaving: take in all notices that were sent, so that none is left for the next
- * world, which may get the same context of MPI. Every rank calls this. @return whether it worked */
-bool fbi_control_drain(fb_world *world);
 void fbi_control_close(fb_world *world);
 
 /* fb_world_open in all its forms (comm/world.c). */

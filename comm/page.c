@@ -25,14 +25,6 @@ const char *fbi_kind_name(int kind)
     return kind > 0 && kind < FBI_KIND_COUNT ? kind_names[kind] : kind_names[FBI_KIND_NONE];
 }
 
-uint64_t fbi_call_key(const fbi_signature *sig)
-{
-    uint64_t class = sig->kind == FBI_KIND_SEND   ? FBI_KEY_SEND
-                     : sig->kind == FBI_KIND_RECV ? FBI_KEY_RECV
-                                                  : FBI_KEY_COLLECTIVE;
-    return class << 62 | ((uint64_t)sig->group & 0x3fffff) << 40 | (sig->seq & 0xffffffffff);
-}
-
 const char *fbi_call_text(const fbi_signature *sig, char *buf, size_t size)
 {
     char group[32] = "", where[FBI_SITE_BYTES + 8] = "", tag[FBI_TAG_BYTES + 4] = "";

@@ -48,10 +48,8 @@ typedef enum fbi_rank_state {
 typedef struct fbi_page_rank {
     _Alignas(64) atomic_uint state;
     atomic_int waits_for; /* rank of the world, or -1 */
-    atomic_ullong
-        waits_in;        /* the call's key, 0 while not waiting: unlike `sig` never half-written */
-    atomic_uint calls;   /* collectives entered: unchanged means no progress */
-    atomic_uint printed; /* 1 after this rank has said what ended the job */
+    atomic_uint calls;    /* collectives entered: unchanged means no progress */
+    atomic_uint printed;  /* 1 after this rank has said what ended the job */
     int32_t status;
     fbi_signature sig;
     char text[1024];
@@ -66,22 +64,6 @@ typedef struct fbi_page {
 
 /* "all_reduce", ... */
 const char *fbi_kind_name(int kind);
-/* A call in one word: how it is numbered, group, number. Never 0, and never the same twice between
- * two ranks. */
-enum { FBI_KEY_COLLECTIVE = 1, FBI_KEY_SEND, FBI_KEY_RECV };
-uint64_t fbi_call_key(const fbi_signature *sig);
-static inline int fbi_key_class(uint64_t key)
-{
-    return (int)(key >> 62);
-}
-static inline int fbi_key_group(uint64_t key)
-{
-    return (int)(key >> 40 & 0x3fffff);
-}
-static inline uint64_t fbi_key_seq(uint64_t key)
-{
-    return key & 0xffffffffff;
-}
 /* "all_reduce #17 at train.c:88". */
 const char *fbi_call_text(const fbi_signature *sig, char *buf, size_t size);
 /* "F32 [1000]", "64 bytes", or "" where there is nothing to say. */

@@ -58,10 +58,8 @@ static void publish(fb_world *world, const fbi_waitable *what, int missing)
     if (what->sig != &world->own->sig)
         world->own->sig = *what->sig;
     atomic_store(&world->own->waits_for, missing);
-    if (what->closing)
-        return;
-    atomic_store(&world->own->waits_in, fbi_call_key(what->sig));
-    atomic_store(&world->own->state, FBI_RANK_WAITING);
+    if (!what->closing)
+        atomic_store(&world->own->state, FBI_RANK_WAITING);
 }
 
 static void rest(fb_world *world, const fbi_waitable *what, double waited, int missing)
@@ -103,7 +101,6 @@ static fb_status wait_long(fb_world *world, const fbi_waitable *what)
         }
         rest(world, what, now - watch.began, missing);
     }
-    atomic_store(&world->own->waits_in, 0);
     atomic_store(&world->own->waits_for, -1);
     if (!what->closing)
         atomic_store(&world->own->state, FBI_RANK_RUNNING);

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "comm/group_priv.h"
 #include "comm/mpi_priv.h"
+#include "comm/world_priv.h"
 #include "core/base/log_priv.h"
 
 double fbi_now(void)
@@ -61,65 +61,47 @@ static void last_call(const fb_world *world, int rank, char *buf, size_t size)
 }
 
 /* "rank 0 waits for it in all_reduce #17 at train.c:90 with F32 [1000]" */
-static const char *wait_text(int rank, const fbi_signature *sig, char *buf, size_t size)
+static void our_call(const fb_world *world, const fbi_waitable *what, char *buf, size_t size)
 {
     char call[160], brought[256];
-    snprintf(buf, size, "rank %d waits for it in %s with %s", rank,
-             fbi_call_text(sig, call, sizeof call), fbi_brought_text(sig, brought, sizeof brought));
-    return buf;
+    snprintf(buf, size, "rank %d waits for it in %s with %s", world->rank,
+             fbi_call_text(what->sig, call, sizeof call),
+             fbi_brought_text(what->sig, brought, sizeof brought));
 }
 
 static fb_status say_dead(fb_world *world, const fbi_waitable *what, int rank)
 {
     char last[256], ours[512];
     last_call(world, rank, last, sizeof last);
-    wait_text(world->rank, what->sig, ours, sizeof ours);
+    our_call(world, what, ours, sizeof ours);
     return fbi_world_poison(world,
                             "rank %d (%s, pid %d) is dead: killed, or it ended without "
                             "fb_world_close%s; %s",
                             rank, world->peers[rank].host, world->peers[rank].pid, last, ours);
 }
 
-fb_status fbi_watch_say_left(fb_world *world, const char *waiting)
+static fb_status say_closing(fb_world *world, const fbi_waitable *what, int rank)
 {
-    char who[96];
-    fbi_rank_text(world, world->rank, who, sizeof who);
-    if (atomic_load(&world->own->state) != FBI_RANK_CLOSING)
-        return FB_OK;
-    if (world->own->status)
-        return fbi_world_poison(world, "%s has ended with an error: %.600s; %s", who,
-                                world->own->text, waiting);
+    const fbi_page_rank *e = entry_of(world, rank);
+    char who[96], ours[512];
+    our_call(world, what, ours, sizeof ours);
+    fbi_rank_text(world, rank, who, sizeof who);
+    const char *error = e && e->status ? e->text : NULL;
+    if (!e && world->mpi->failure.kind && world->mpi->failure.rank == rank)
+        error = world->mpi->failure.text;
+    if (error)
+        return fbi_world_poison(world, "%s has ended with an error: %.600s; %s", who, error, ours);
     return fbi_world_poison(world,
                             "%s has ended its program (fb_world_close); %s: do all ranks make the "
                             "same calls?",
-                            who, waiting);
-}
-
-/* While this rank closes: does a rank of this node wait in a call that was never made here? Only
- * the one who closes can tell. Those who wait see no difference between a part that will not come
- * and one that is still on its way, behind the notice of the closing. */
-static fb_status look_at_waiters(fb_world *world)
-{
-    for (int r = 0; r < world->size; r++) {
-        const fbi_page_rank *e = r == world->rank ? NULL : entry_of(world, r);
-        uint64_t key = e ? atomic_load(&e->waits_in) : 0;
-        if (!key || !fbi_call_is_missing(world, r, key))
-            continue;
-        if (fbi_key_class(key) != FBI_KEY_COLLECTIVE && atomic_load(&e->waits_for) != world->rank)
-            continue;
-        char text[512];
-        fbi_signature sig = e->sig;
-        if (atomic_load(&e->waits_in) == key)
-            return fbi_watch_say_left(world, wait_text(r, &sig, text, sizeof text));
-    }
-    return FB_OK;
+                            who, ours);
 }
 
 static fb_status say_stopped(fb_world *world, const fbi_waitable *what, int rank, double seconds)
 {
     char last[256], ours[512];
     last_call(world, rank, last, sizeof last);
-    wait_text(world->rank, what->sig, ours, sizeof ours);
+    our_call(world, what, ours, sizeof ours);
     return fbi_world_poison(
         world,
         "rank %d (%s, pid %d) has been stopped for %.0f s (SIGSTOP)%s; %s: kill "
@@ -127,7 +109,7 @@ static fb_status say_stopped(fb_world *world, const fbi_waitable *what, int rank
         rank, world->peers[rank].host, world->peers[rank].pid, seconds, last, ours);
 }
 
-/* Every missing rank of this node: alive, not stopped? */
+/* Every missing rank of this node: alive, in the job, not stopped? */
 static fb_status look_at_processes(fb_world *world, fbi_watch *watch, const fbi_waitable *what,
                                    double passed)
 {
@@ -136,6 +118,10 @@ static fb_status look_at_processes(fb_world *world, fbi_watch *watch, const fbi_
         const fbi_peer *peer = &world->peers[r];
         if (peer->node != world->node || r == world->rank)
             continue;
+        const fbi_page_rank *e = entry_of(world, r);
+        bool closing = e && atomic_load(&e->state) == FBI_RANK_CLOSING;
+        if (closing && !what->closing)
+            return say_closing(world, what, r);
         if (!peer->watched)
             continue;
         char state = '?';
@@ -156,22 +142,17 @@ static fb_status look_at_processes(fb_world *world, fbi_watch *watch, const fbi_
     return FB_OK;
 }
 
-/* Ranks of other nodes: one that closes is told that we wait for it; and mpirun ends a job without
- * saying why. */
+/* Ranks of other nodes: what their notices said; and mpirun ends a job without saying why. */
 static fb_status look_at_notices(fb_world *world, const fbi_waitable *what)
 {
     for (int r = what->missing(what->self, 0); r >= 0; r = what->missing(what->self, r + 1)) {
         if (!fbi_is_remote(world, r))
             continue;
-        char who[96], ours[512];
-        uint64_t key = fbi_call_key(what->sig);
-        if (world->mpi->closing[r] && !what->closing && world->mpi->asked[r] != key) {
-            world->mpi->asked[r] = key;
-            fbi_control_send(world, r, FBI_NOTICE_WAITING, key,
-                             wait_text(world->rank, what->sig, ours, sizeof ours));
-        }
+        if (world->mpi->closing[r] && !what->closing)
+            return say_closing(world, what, r);
         if (fbi_signal_age() > 0.7) {
-            wait_text(world->rank, what->sig, ours, sizeof ours);
+            char who[96], ours[512];
+            our_call(world, what, ours, sizeof ours);
             return fbi_world_poison(world,
                                     "%s does not answer, and SIGTERM asks rank %d to end; %s",
                                     fbi_rank_text(world, r, who, sizeof who), world->rank, ours);
@@ -254,8 +235,6 @@ fb_status fbi_watch_look(fb_world *world, fbi_watch *watch, const fbi_waitable *
 {
     double now = fbi_now();
     fb_status status = look_at_processes(world, watch, what, now - watch->last);
-    if (!status && what->closing)
-        status = look_at_waiters(world);
     if (!status && world->notices)
         status = look_at_notices(world, what);
     if (!status)

@@ -107,8 +107,6 @@ typedef struct fbi_watch {
 } fbi_watch;
 /* Looks at the ranks that are waited for. FB_OK, or FB_E_COMM after poisoning. */
 fb_status fbi_watch_look(fb_world *world, fbi_watch *watch, const fbi_waitable *what);
-/* This rank, which closes, has not made the call in which another one waits, says `waiting`. */
-fb_status fbi_watch_say_left(fb_world *world, const char *waiting);
 double fbi_now(void);
 uint64_t fbi_process_start(int pid, char *state); /* 0: no such process */
 
