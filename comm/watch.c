@@ -6,8 +6,12 @@
 #include <time.h>
 
 #include "comm/mpi_priv.h"
+#include "comm/work_priv.h"
 #include "comm/world_priv.h"
 #include "core/base/log_priv.h"
+
+/* How long the last messages of a rank that closes may be on their way. */
+static const double late_s = 5;
 
 double fbi_now(void)
 {
@@ -109,6 +113,22 @@ static fb_status say_stopped(fb_world *world, const fbi_waitable *what, int rank
         rank, world->peers[rank].host, world->peers[rank].pid, seconds, last, ours);
 }
 
+/* Whether a rank that closes will not do its part any more. It may have done it between our two
+ * looks; and what it sent last may be behind the news of its closing, because MPI keeps no order
+ * between communicators, nor between messages and memory. */
+static bool has_gone(const fb_world *world, fbi_watch *watch, const fbi_waitable *what, int rank,
+                     bool failed)
+{
+    if (what->ready(what->self) || what->missing(what->self, rank) != rank)
+        return false;
+    if (failed || (!world->notices && !fbi_works_use_messages(world)))
+        return true;
+    double now = fbi_now();
+    if (watch->gone_since == 0)
+        watch->gone_since = now;
+    return now - watch->gone_since > late_s;
+}
+
 /* Every missing rank of this node: alive, in the job, not stopped? */
 static fb_status look_at_processes(fb_world *world, fbi_watch *watch, const fbi_waitable *what,
                                    double passed)
@@ -119,9 +139,11 @@ static fb_status look_at_processes(fb_world *world, fbi_watch *watch, const fbi_
         if (peer->node != world->node || r == world->rank)
             continue;
         const fbi_page_rank *e = entry_of(world, r);
-        bool closing = e && atomic_load(&e->state) == FBI_RANK_CLOSING;
-        if (closing && !what->closing)
-            return say_closing(world, what, r);
+        if (e && atomic_load(&e->state) == FBI_RANK_CLOSING && !what->closing) {
+            if (has_gone(world, watch, what, r, e->status))
+                return say_closing(world, what, r);
+            continue;
+        }
         if (!peer->watched)
             continue;
         char state = '?';
@@ -143,12 +165,13 @@ static fb_status look_at_processes(fb_world *world, fbi_watch *watch, const fbi_
 }
 
 /* Ranks of other nodes: what their notices said; and mpirun ends a job without saying why. */
-static fb_status look_at_notices(fb_world *world, const fbi_waitable *what)
+static fb_status look_at_notices(fb_world *world, fbi_watch *watch, const fbi_waitable *what)
 {
     for (int r = what->missing(what->self, 0); r >= 0; r = what->missing(what->self, r + 1)) {
         if (!fbi_is_remote(world, r))
             continue;
-        if (world->mpi->closing[r] && !what->closing)
+        bool failed = world->mpi->failure.kind && world->mpi->failure.rank == r;
+        if (world->mpi->closing[r] && !what->closing && has_gone(world, watch, what, r, failed))
             return say_closing(world, what, r);
         if (fbi_signal_age() > 0.7) {
             char who[96], ours[512];
@@ -236,7 +259,7 @@ fb_status fbi_watch_look(fb_world *world, fbi_watch *watch, const fbi_waitable *
     double now = fbi_now();
     fb_status status = look_at_processes(world, watch, what, now - watch->last);
     if (!status && world->notices)
-        status = look_at_notices(world, what);
+        status = look_at_notices(world, watch, what);
     if (!status)
         status = look_for_circles(world, watch, what, now);
     if (!status)

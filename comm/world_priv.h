@@ -101,6 +101,7 @@ void fbi_world_poke(fb_world *world);
 typedef struct fbi_watch {
     double began, last; /* seconds of the monotonic clock */
     double stopped;     /* seconds for which we have seen a rank stopped */
+    double gone_since;  /* when a rank that closes was first missed; 0: none is */
     double cycle_since;
     uint64_t cycle_key; /* of the ranks that wait for each other; 0: none */
     bool noted;

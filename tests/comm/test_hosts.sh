@@ -85,6 +85,7 @@ says() { # words that a line of each of the four ranks has; program, arguments
 }
 
 tests=$FLAMBEAU_BUILD/tests
+passes 4 "$tests/comm/mpi_collectives"
 passes 4 "$tests/parallel/mpi_commit"
 passes 3 "$tests/parallel/mpi_ddp"
 flags=()
