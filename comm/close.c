@@ -169,6 +169,7 @@ bool fbi_world_leave(fb_world *world)
     if (!world->poisoned) {
         atomic_store(&own->state, FBI_RANK_CLOSING);
         fbi_wait(world, &what);
+        fbi_world_check(world); /* the last one may close because it has poisoned the world */
     }
     if (own->status && !world->poisoned)
         print_own_error(world);
