@@ -58,6 +58,8 @@ static bool all_closing(void *self)
         l->announced = true;
         fbi_control_send_remote(world, FBI_NOTICE_CLOSING, world->own->text);
     }
+    if (world->notices && !l->node_told)
+        return false; /* others wait to be told, even if the last rank closes just now */
     return next_missing(l, 0) < 0;
 }
 
