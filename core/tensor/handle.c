@@ -66,21 +66,6 @@ fb_tensor *fbi_tensor_alias(fb_tensor *t)
     return a;
 }
 
-fb_tensor *fbi_tensor_to_scope(fb_tensor *t)
-{
-    if (!t)
-        return NULL;
-    if (t->slot != FBI_NO_SLOT) { /* a scope holds it already: one reference is enough */
-        fbi_tensor_unref(t);
-        return t;
-    }
-    t->flags = (uint8_t)(t->flags & ~FBI_T_BORROWED);
-    if (fbi_arena_push(t->ctx, t))
-        return t;
-    fbi_tensor_unref(t);
-    return NULL;
-}
-
 void fbi_stale(const fb_tensor *t, const char *op, const char *what)
 {
     char where[128];

@@ -108,15 +108,6 @@ bool fbi_dense(const fb_tensor *t)
     }
 }
 
-bool fbi_channels_last(const fb_tensor *t)
-{
-    if (t->ndim != 4)
-        return false;
-    int64_t c = t->size[1], h = t->size[2], w = t->size[3];
-    return t->stride[1] == 1 && t->stride[3] == c && t->stride[2] == w * c &&
-           t->stride[0] == h * w * c;
-}
-
 const char *fbi_shape_text(fb_context *ctx, fb_shape s)
 {
     char *buf = ctx->text[ctx->text_at++ % FBI_TEXT_RING];

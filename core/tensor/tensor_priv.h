@@ -81,8 +81,6 @@ void fbi_tensor_ref(fb_tensor *t);
 void fbi_tensor_unref(fb_tensor *t); /* NULL is fine */
 /* A new handle in the innermost scope on the same storage and view, without node and leaf. */
 fb_tensor *fbi_tensor_alias(fb_tensor *t);
-/* Put a handle that the caller owns into the innermost scope: the scope takes the reference. */
-fb_tensor *fbi_tensor_to_scope(fb_tensor *t);
 /* Checks that t is live and of an error-free context; else sets FB_E_STALE / FB_E_ARG naming `op`
  * and `what`. */
 bool fbi_tensor_check(fb_context *ctx, const fb_tensor *t, const char *op, const char *what);
@@ -92,8 +90,6 @@ fb_shape fbi_strides_of(const fb_tensor *t);
 bool fbi_contiguous(const fb_tensor *t);
 /* No gaps and no overlap, in any order of dimensions (e.g. channels-last). */
 bool fbi_dense(const fb_tensor *t);
-/* Channels-last: 4 dimensions whose strides are those of [n, h, w, c]. */
-bool fbi_channels_last(const fb_tensor *t);
 /* "[2, 3]" into a ring of buffers inside the context: for messages, valid for the next 7 calls. */
 const char *fbi_text(const fb_tensor *t);
 const char *fbi_shape_text(fb_context *ctx, fb_shape s);
