@@ -188,6 +188,8 @@ FB_API fb_status fb_world_close(fb_world *world)
     fb_status status = fb_status_of(ctx);
     if (!status && world->stop_signalled)
         status = FB_AGAIN;
+    if (!status && world->unsaved)
+        status = FB_E_IO; /* a warning has said so */
     bool orderly = fbi_world_leave(world);
     if (!orderly && (!status || status == FB_AGAIN))
         status = FB_E_COMM;

@@ -80,7 +80,8 @@ FB_API fb_status fb_world_barrier(fb_world *world);
  *
  * @return status of the first error of this rank; FB_AGAIN, on every rank, if there is none but the
  * ranks have agreed to stop because of a signal: as the exit code, 75, it tells launchers and batch
- * systems to start the job again; FB_E_ARG for NULL
+ * systems to start the job again; FB_E_IO, likewise, if the last checkpoint could not be saved;
+ * FB_E_ARG for NULL
  */
 FB_API fb_status fb_world_close(fb_world *world);
 

@@ -7,6 +7,7 @@
 #include <flambeau/comm/world.h>
 
 #include "comm/group_priv.h"
+#include "comm/world_priv.h"
 #include "core/base/log_priv.h"
 #include "core/tensor/context_priv.h"
 #include "io/checkpoint_priv.h"
@@ -78,8 +79,8 @@ static void cannot_make(const char *path)
                 path, strerror(errno));
 }
 
-/* What rank 0 does in a save; failures are warnings. */
-static void save_here(const char *dir, fb_state *state, int ranks, int keep)
+/* What rank 0 does in a save; failures are warnings. @return whether the state is saved */
+static bool save_here(const char *dir, fb_state *state, int ranks, int keep)
 {
     char path[FBI_CHECKPOINT_PATH], text[512] = "";
     int64_t step = number_of(dir, state);
@@ -89,25 +90,26 @@ static void save_here(const char *dir, fb_state *state, int ranks, int keep)
      * It stays until the new one exists. */
     bool same, whole = whole_checkpoint(path, state, &same);
     if (same)
-        return;
+        return true;
     if (!whole)
         fbi_checkpoint_remove(path);
     if (!make_folder(path) || !fbi_file_sync(dir)) {
         cannot_make(path);
-        return;
+        return false;
     }
     if (fbi_checkpoint_write(state, path, step, ranks, text, sizeof text)) {
         remove_old(dir, step, keep);
-        return;
+        return true;
     }
     if (!fb_ok(ctx))
-        return; /* reading a tensor failed: that error stands */
+        return false; /* reading a tensor failed: that error stands */
     fbi_logline(
         "warning: checkpoint %s was not saved: %s; earlier ones are untouched, training goes on, "
         "the next save tries again: free space or choose another folder",
         path, text);
     if (!whole)
         fbi_checkpoint_remove(path);
+    return false;
 }
 
 fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_state *state,
@@ -129,12 +131,14 @@ fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_state *st
     fb_status st = fbi_state_share(state, fb_world_group(world));
     if (st)
         return st;
+    int saved = 0;
     if (fb_world_root(world))
-        save_here(dir, state, fb_world_size(world), keep);
+        saved = save_here(dir, state, fb_world_size(world), keep);
     /* Nobody goes on before the save is done: a rank that ends early must not take rank 0 with it.
      */
-    int done = 1;
-    return fbi_group_broadcast(fb_world_group(world), "checkpoint", &done, sizeof done, 0);
+    st = fbi_group_broadcast(fb_world_group(world), "checkpoint", &saved, sizeof saved, 0);
+    world->unsaved = !saved;
+    return st;
 }
 
 fb_status fb_checkpoint_save(fb_world *world, const char *dir, fb_state *state)

@@ -18,7 +18,8 @@ typedef struct fb_checkpoint_options {
  * verifies. The newest two are kept. Collective; rank 0 writes.
  *
  * A save that fails (a full disk, a folder that is not there) is a warning on stderr, and FB_OK:
- * the run goes on, the earlier checkpoints stay.
+ * the run goes on, the earlier checkpoints stay. If the last save of a run fails, fb_world_close
+ * returns FB_E_IO.
  */
 FB_API fb_status fb_checkpoint_save(fb_world *world, const char *dir, fb_state *state);
 /** The same with options; NULL are all defaults. FB_E_ARG for a senseless `keep`. Collective. */

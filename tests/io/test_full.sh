@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # timeout: 240
 # A save that fails (disk full, broken disk) is a warning that names the file and the reason; the run
-# goes on to the same bits, earlier checkpoints stay whole, and a later save succeeds.
+# goes on to the same bits, earlier checkpoints stay whole, and a later save succeeds. If the last one
+# fails, the run ends with FB_E_IO.
 set -euo pipefail
 . "$(dirname "$0")/faults.sh"
 prepare
@@ -11,7 +12,9 @@ enospc=28 eio=5
 fails() { # settings of the shim; the checkpoint that must be newest afterwards; text of the error
     local what="$1 $2"
     rm -rf "$run"
-    disturbed 1 $1 || fail "$what: the run failed: $(cat "$folder/err.txt")"
+    local code=0 # step 6 is the last save
+    disturbed 1 $1 || code=$?
+    [ $((code == 0)) = $(($2 == 6)) ] || fail "$what: exit code $code: $(cat "$folder/err.txt")"
     [ "$(tail -n 1 "$folder/out.txt")" = "$digest" ] || fail "$what: other bits"
     grep -q "warning: checkpoint $run/step-.*$3" "$folder/err.txt" ||
         fail "$what: no warning that says so: $(cat "$folder/err.txt")"
@@ -39,10 +42,13 @@ mkdir "$small"
 if mount -t tmpfs -o size=12m none "$small" 2> "$folder/mount.txt"; then
     trap 'umount "$small"; rm -rf "$folder"' EXIT
     run=$small/run
-    fashion 1 > "$folder/out.txt" 2> "$folder/err.txt" || fail "full disk: $(cat "$folder/err.txt")"
+    code=0
+    fashion 1 > "$folder/out.txt" 2> "$folder/err.txt" || code=$?
     [ "$(tail -n 1 "$folder/out.txt")" = "$digest" ] || fail "full disk: other bits"
     grep -q "No space left on device" "$folder/err.txt" || fail "full disk: $(cat "$folder/err.txt")"
-    "$bin/flambeau" checkpoint verify "$run" || fail "full disk: no checkpoint is whole"
+    "$bin/flambeau" checkpoint verify "$run" > "$folder/out.txt" || fail "full disk: no checkpoint is whole"
+    last=$(grep -c "step-000000006 is whole" "$folder/out.txt" || true)
+    [ $((code == 0)) = "$last" ] || fail "full disk: exit code $code: $(cat "$folder/out.txt" "$folder/err.txt")"
     run=$folder/run
 else
     echo "not allowed to mount: without a really full disk"
