@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static const char usage[] =
@@ -194,30 +193,6 @@ static char **join(const struct command_line *line, char **program)
     return words;
 }
 
-/* Wait for the child; pass on the signals that we get. Its exit code. */
-static int wait_for(pid_t child, const sigset_t *signals)
-{
-    for (;;) {
-        siginfo_t info;
-        int number = sigwaitinfo(signals, &info);
-        if (number < 0)
-            continue;
-        if (number != SIGCHLD) {
-            /* What the terminal sends goes to mpirun as well: twice would mean "at once". */
-            if (info.si_code != SI_KERNEL)
-                kill(child, number);
-            continue;
-        }
-        int status;
-        if (waitpid(child, &status, WNOHANG) != child)
-            continue;
-        if (WIFEXITED(status))
-            return WEXITSTATUS(status);
-        if (WIFSIGNALED(status))
-            return 128 + WTERMSIG(status);
-    }
-}
-
 static int start(char **words)
 {
     static const int passed[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
@@ -242,7 +217,7 @@ static int start(char **words)
         fprintf(stderr, "run: cannot start %s: %s\n", words[0], strerror(errno));
         _exit(127);
     }
-    return wait_for(child, &signals);
+    return fbi_follow(child, &signals);
 }
 
 int fbi_cmd_run(int argc, char **argv)

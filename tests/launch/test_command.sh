@@ -51,6 +51,13 @@ expect 0 "4 7" "$flambeau" run -n 1 -V 4 -t 7 /bin/sh -c 'echo $FLAMBEAU_SHARDS 
 expect 75 "" "$flambeau" run -n 2 /bin/sh -c 'exit 75'
 expect 0 "" "$flambeau" run -n 1 /bin/true
 
+# run: an mpirun that does not end after its last rank has ended
+mkdir locked
+printf '#!/bin/sh\n/bin/sleep 1\nexec sleep 300\n' >locked/mpirun
+chmod +x locked/mpirun
+expect 1 "all ranks have ended, but mpirun has not for 10 s" env PATH="$PWD/locked:$PATH" \
+    "$flambeau" run -n 2 /bin/true
+
 # A signal to the launcher reaches the program, and the launcher waits for it.
 cat >traps.sh <<'TRAPS'
 trap 'echo told; exit 3' USR1
