@@ -15,6 +15,7 @@ enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3 };
 static void loader_free(void *object)
 {
     fb_loader *l = object;
+    fbi_upload_drop(l);
     fbi_prefetch_close(l);
     for (int f = 0; f < FB_MAX_FIELDS; f++)
         if (l->tensors[f])
@@ -120,6 +121,11 @@ static fb_status agree(fb_group *group, const fb_dataset *ds, const fb_loader_op
     return st;
 }
 
+static bool on_device(const fb_loader *l)
+{
+    return !l->ctx->backend->host_memory;
+}
+
 static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, bool shared)
 {
     fb_context *ctx = ds->ctx;
@@ -131,6 +137,8 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, bool sh
     l->shuffle = o->shuffle;
     l->seed = o->seed;
     l->n_slots = o->prefetch ? o->prefetch : DEFAULT_PREFETCH;
+    if (on_device(l))
+        l->n_slots++; /* one that the device reads */
     l->plan = (fbi_plan){.size = o->limit,
                          .batch = o->global_batch,
                          .micro = o->micro_batch,
@@ -181,6 +189,7 @@ bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
         return false;
     }
     if (!l->inside || !l->driving) {
+        fbi_upload_drop(l);
         fbi_prefetch_begin(l, l->epoch, l->position);
         l->inside = l->driving = true;
     }
@@ -193,6 +202,7 @@ void fb_loader_rewind(fb_loader *l)
         return;
     l->driving = false;
     l->inside = true;
+    fbi_upload_drop(l);
     fbi_prefetch_begin(l, l->epoch, 0);
 }
 
@@ -213,34 +223,36 @@ static fb_tensor *converted(fb_loader *l, const fb_dataset_field *field, fb_shap
                             const void *stored)
 {
     fb_tensor *t = fb_empty(l->ctx, FB_F32, shape);
-    if (!t)
-        return NULL;
-    if (l->ctx->backend->host_memory) {
+    if (t)
         fbi_dataset_convert(field, stored, shape.d[0], fb_data_mut(t));
-        return t;
-    }
-    size_t bytes = (size_t)fb_numel(t) * sizeof(float);
-    float *host = malloc(bytes);
-    if (!host) {
-        fbi_fail(l->ctx, FB_E_NOMEM, "loader: no memory for a batch of field %s", field->name);
-        return NULL;
-    }
-    fbi_dataset_convert(field, stored, shape.d[0], host);
-    fb_write(t, host, bytes);
-    free(host);
     return t;
 }
 
 /* A slot's field as a tensor of its own: the user may hold it beyond the next batch. */
-static fb_tensor *tensor_of(fb_loader *l, const fbi_slot *slot, int f, int64_t n)
+static fb_tensor *tensor_of(fb_loader *l, const fbi_slot *slot, int f)
 {
     const fb_dataset_field *field = &l->ds->fields[f];
     fb_shape sample = fbi_dataset_deliver_shape(field);
-    fb_shape shape = {.n = sample.n + 1, .d = {n}};
+    fb_shape shape = {.n = sample.n + 1, .d = {slot->unit.n ? slot->unit.n : 1}};
     memcpy(shape.d + 1, sample.d, (size_t)sample.n * sizeof sample.d[0]);
+    if (on_device(l))
+        return fbi_upload_tensor(l, f, shape);
     if (field->scale != 0)
         return converted(l, field, shape, slot->fields[f]);
     return fb_from(l->ctx, field->dtype, shape, slot->fields[f]);
+}
+
+/* The tensors of the next micro-batch. NULL: the epoch is through, or an error is set. */
+static const fbi_slot *next_slot(fb_loader *l)
+{
+    const char *before = fbi_doing_begin(l->ctx, "loader");
+    const fbi_slot *slot = on_device(l) ? fbi_upload_take(l) : fbi_prefetch_take(l, 0, true);
+    for (int f = 0; slot && f < l->ds->n_fields; f++) {
+        FB_SCOPE(l->ctx);
+        fb_set(&l->tensors[f], tensor_of(l, slot, f));
+    }
+    fbi_doing_end(l->ctx, before);
+    return slot;
 }
 
 bool fb_loader_next(fb_loader *l, fb_batch *batch)
@@ -255,21 +267,15 @@ bool fb_loader_next(fb_loader *l, fb_batch *batch)
                  "fb_loader_rewind first");
         return false;
     }
-    fbi_slot *slot = fbi_prefetch_take(l);
+    const fbi_slot *slot = next_slot(l);
     if (!slot) {
         if (l->status)
             fbi_fail(l->ctx, l->status, "%s", l->text);
-        else
+        else if (fb_ok(l->ctx))
             end_of_epoch(l);
         return false;
     }
     const fbi_unit *unit = &slot->unit;
-    int64_t n = unit->n ? unit->n : 1;
-    {
-        FB_SCOPE(l->ctx);
-        for (int f = 0; f < l->ds->n_fields; f++)
-            fb_set(&l->tensors[f], tensor_of(l, slot, f, n));
-    }
     l->n_indices = unit->n;
     memcpy(l->indices, slot->indices, (size_t)unit->n * sizeof *l->indices);
     batch->input = fb_loader_field(l, "input");
@@ -289,7 +295,10 @@ bool fb_loader_next(fb_loader *l, fb_batch *batch)
             l->step++;
         }
     }
-    fbi_prefetch_give_back(l);
+    if (on_device(l))
+        fbi_upload_next(l);
+    else
+        fbi_prefetch_give_back(l);
     return fb_ok(l->ctx);
 }
 

@@ -7,6 +7,7 @@
 
 #include <flambeau/io/loader.h>
 
+#include "core/tensor/tensor_priv.h"
 #include "io/dataset_priv.h"
 #include "io/order_priv.h"
 
@@ -19,12 +20,19 @@ typedef struct fbi_unit {
     bool first, last; /* of this rank in the step */
 } fbi_unit;
 
-/* A micro-batch in host memory, made by the thread. */
+/* A micro-batch in host memory, pinned if there is a device, made by the thread. */
 typedef struct fbi_slot {
     fbi_unit unit;
     int64_t *indices;
     void *fields[FB_MAX_FIELDS]; /* as stored */
 } fbi_slot;
+
+/* A micro-batch that a device's copy queue reads from its slot. */
+typedef struct fbi_upload {
+    fbi_slot *slot; /* NULL: none */
+    fbi_storage *fields[FB_MAX_FIELDS];
+    void *arrived, *copied; /* events: for its reader, and for who fills the slot again */
+} fbi_upload;
 
 /* Walks over the units of this rank in an epoch. */
 typedef struct fbi_plan {
@@ -52,6 +60,7 @@ struct fb_loader {
     fb_tensor *tensors[FB_MAX_FIELDS]; /* of the current batch */
     int64_t *indices;
     int64_t n_indices;
+    fbi_upload shown, ahead; /* on a device: the current batch, and the next on its way */
 
     /* between the threads; the lock guards what follows */
     pthread_t thread;
@@ -71,8 +80,21 @@ fb_status fbi_prefetch_open(fb_loader *l);
 void fbi_prefetch_close(fb_loader *l);
 /* Begin at a position of an epoch; what was read ahead is dropped. */
 void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position);
-/* The oldest full slot, waiting for it; NULL: the epoch is through, or l->status is set. */
-fbi_slot *fbi_prefetch_take(fb_loader *l);
+/* The oldest full slot, or the one so many behind it. `wait`: until the thread has filled it; NULL:
+ * the epoch is through, or l->status is set. */
+fbi_slot *fbi_prefetch_take(fb_loader *l, int behind, bool wait);
+/* The oldest one may be filled again. */
 void fbi_prefetch_give_back(fb_loader *l);
+
+/* To a device (io/upload.c). */
+/* The next micro-batch, which the compute queue may read; the one before is given back. NULL: as
+ * fbi_prefetch_take, or an error is set. */
+fbi_slot *fbi_upload_take(fb_loader *l);
+/* Field f of that micro-batch, once, as the loader delivers it; in scope. */
+fb_tensor *fbi_upload_tensor(fb_loader *l, int f, fb_shape shape);
+/* Let the one behind it set out, if the thread has it. */
+void fbi_upload_next(fb_loader *l);
+/* Let go of both, before the slots are filled otherwise or freed. */
+void fbi_upload_drop(fb_loader *l);
 
 #endif

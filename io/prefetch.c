@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/tensor/device_priv.h"
 #include "io/loader_priv.h"
 
 static fb_status fill(fb_loader *l, fbi_slot *slot, const fbi_order *order, char *text, size_t size)
@@ -60,6 +61,20 @@ static void *work(void *arg)
     return NULL;
 }
 
+/* Memory of a slot: where a device can read it, if there is one. */
+static void *slot_memory(fb_context *ctx, size_t bytes)
+{
+    return ctx->backend->host_alloc ? ctx->backend->host_alloc(ctx, bytes) : malloc(bytes);
+}
+
+static void free_slot_memory(fb_context *ctx, void *data)
+{
+    if (ctx->backend->host_free)
+        ctx->backend->host_free(ctx, data);
+    else
+        free(data);
+}
+
 fb_status fbi_prefetch_open(fb_loader *l)
 {
     size_t largest = (size_t)fbi_plan_largest(&l->plan);
@@ -71,7 +86,7 @@ fb_status fbi_prefetch_open(fb_loader *l)
         if (!l->slots[s].indices)
             return FB_E_NOMEM;
         for (int f = 0; f < l->ds->n_fields; f++) {
-            l->slots[s].fields[f] = malloc(largest * l->ds->bytes[f]);
+            l->slots[s].fields[f] = slot_memory(l->ctx, largest * l->ds->bytes[f]);
             if (!l->slots[s].fields[f])
                 return FB_E_NOMEM;
         }
@@ -98,7 +113,7 @@ void fbi_prefetch_close(fb_loader *l)
     for (int s = 0; l->slots && s < l->n_slots; s++) {
         free(l->slots[s].indices);
         for (int f = 0; f < FB_MAX_FIELDS; f++)
-            free(l->slots[s].fields[f]);
+            free_slot_memory(l->ctx, l->slots[s].fields[f]);
     }
     free(l->slots);
 }
@@ -117,12 +132,12 @@ void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
     pthread_mutex_unlock(&l->lock);
 }
 
-fbi_slot *fbi_prefetch_take(fb_loader *l)
+fbi_slot *fbi_prefetch_take(fb_loader *l, int behind, bool wait)
 {
     pthread_mutex_lock(&l->lock);
-    while (!l->full && l->running)
+    while (wait && l->full <= behind && l->running)
         pthread_cond_wait(&l->changed, &l->lock);
-    fbi_slot *slot = l->full ? &l->slots[l->head] : NULL;
+    fbi_slot *slot = l->full > behind ? &l->slots[(l->head + behind) % l->n_slots] : NULL;
     pthread_mutex_unlock(&l->lock);
     return slot;
 }

@@ -137,7 +137,9 @@ static fb_status fbi_visit_node(fbi_pass *p, fbi_node *n, fb_tensor **in_grad, f
             fb_enable_grad(ctx);
         else
             fb_no_grad(ctx);
+        const char *before = fbi_doing_begin(ctx, fbi_node_name(n));
         st = fbi_node_backward(p, n, grad, in_grad);
+        fbi_doing_end(ctx, before);
         fb_scope_end(&scope);
         fbi_hide(p, n, hidden, false);
     }
@@ -228,6 +230,7 @@ fb_status fbi_pass_run(fbi_pass *p, fb_tensors out, fb_tensor *const *seed, fbi_
 {
     fb_context *ctx = p->ctx;
     bool was = ctx->in_backward;
+    const char *before = fbi_doing_begin(ctx, "backward");
     ctx->in_backward = true;
     fb_status st = fbi_walk_collect(p, out);
     if (p->capture)
@@ -248,5 +251,6 @@ fb_status fbi_pass_run(fbi_pass *p, fb_tensors out, fb_tensor *const *seed, fbi_
         if (h->finished)
             st = h->finished(h->self);
     ctx->in_backward = was;
+    fbi_doing_end(ctx, before);
     return st ? st : ctx->status;
 }

@@ -98,17 +98,17 @@ static void cpu_close(fb_context *ctx)
     (void)ctx;
 }
 
-static void *cpu_alloc(fb_context *ctx, size_t bytes)
+static void *cpu_alloc(fb_context *ctx, fbi_queue queue, size_t bytes)
 {
-    (void)ctx;
+    (void)ctx, (void)queue;
     void *p = NULL;
     size_t align = bytes >= 4096 ? 256 : 64;
     return posix_memalign(&p, align, bytes ? bytes : 1) ? NULL : p;
 }
 
-static void cpu_free(fb_context *ctx, void *data, size_t bytes)
+static void cpu_free(fb_context *ctx, fbi_queue queue, void *data, size_t bytes)
 {
-    (void)ctx, (void)bytes;
+    (void)ctx, (void)queue, (void)bytes;
     free(data);
 }
 

@@ -21,7 +21,9 @@ static fb_status open_all(fb_context *ctx, fbi_cuda *d)
         return st;
     FBI_CUDA_TRY(ctx, cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, d->index));
     d->blocks = sms > 0 ? sms * 8 : 8;
-    FBI_CUDA_TRY(ctx, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
+    st = fbi_cuda_queues_open(ctx, d);
+    if (st)
+        return st;
     FBI_CUDA_TRY(ctx, cudaMallocAsync((void **)&d->bad, sizeof *d->bad, d->stream));
     FBI_CUDA_TRY(ctx, cudaMemsetAsync(d->bad, 0, sizeof *d->bad, d->stream));
     FBI_CUDA_TRY(ctx, cudaMallocAsync(&d->workspace, FBI_CUDA_WORKSPACE, d->stream));
@@ -43,9 +45,8 @@ static void close_all(fb_context *ctx)
         (void)cudaFreeAsync(d->workspace, d->stream);
     if (d->stream)
         (void)cudaStreamSynchronize(d->stream);
-    fbi_cuda_stages_close(d);
-    if (d->stream)
-        (void)cudaStreamDestroy(d->stream);
+    fbi_cuda_stages_close(ctx);
+    fbi_cuda_queues_close(d);
     free(d);
     ctx->device = NULL;
 }
@@ -64,18 +65,19 @@ static fb_status cuda_open(fb_context *ctx, int index, const fb_context_options 
     ctx->device = d;
     ctx->kernels = fbi_cuda_kernels;
     ctx->threads = 1;
+    ctx->trace = fbi_cuda_trace();
     fb_status st = open_all(ctx, d);
     if (st)
         close_all(ctx);
     return st;
 }
 
-static void *cuda_alloc(fb_context *ctx, size_t bytes)
+static void *cuda_alloc(fb_context *ctx, fbi_queue queue, size_t bytes)
 {
     void *p = NULL;
     if (fbi_cuda_use(ctx))
         return NULL;
-    cudaError_t e = cudaMallocAsync(&p, bytes ? bytes : 1, fbi_cuda_of(ctx)->stream);
+    cudaError_t e = cudaMallocAsync(&p, bytes ? bytes : 1, fbi_cuda_of(ctx)->queues[queue]);
     if (e == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError(); /* the allocator gives back what lies unused and asks again */
         return NULL;
@@ -85,10 +87,10 @@ static void *cuda_alloc(fb_context *ctx, size_t bytes)
     return e == cudaSuccess ? p : NULL;
 }
 
-static void cuda_free(fb_context *ctx, void *data, size_t bytes)
+static void cuda_free(fb_context *ctx, fbi_queue queue, void *data, size_t bytes)
 {
     (void)bytes;
-    cudaError_t e = cudaFreeAsync(data, fbi_cuda_of(ctx)->stream);
+    cudaError_t e = cudaFreeAsync(data, fbi_cuda_of(ctx)->queues[queue]);
     if (e != cudaSuccess)
         fbi_cuda_failed(ctx, e, "cudaFreeAsync", __FILE__, __LINE__);
 }
@@ -108,26 +110,9 @@ static fb_status cuda_fill_zero(fb_context *ctx, void *dst, size_t bytes)
     return FB_OK;
 }
 
-static void *cuda_event_record(fb_context *ctx)
-{
-    cudaEvent_t event = NULL;
-    cudaError_t e = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
-    if (e == cudaSuccess)
-        e = cudaEventRecord(event, fbi_cuda_of(ctx)->stream);
-    if (e != cudaSuccess)
-        fbi_cuda_failed(ctx, e, "cudaEventRecord", __FILE__, __LINE__);
-    return event;
-}
-
 static void cuda_event_wait(fb_context *ctx, void *event)
 {
-    if (!event)
-        return;
-    cudaError_t e = cudaStreamWaitEvent(fbi_cuda_of(ctx)->stream, (cudaEvent_t)event, 0);
-    if (e == cudaSuccess)
-        e = cudaEventDestroy((cudaEvent_t)event);
-    if (e != cudaSuccess)
-        fbi_cuda_failed(ctx, e, "cudaStreamWaitEvent", __FILE__, __LINE__);
+    fbi_cuda_event_drop(ctx, event); /* who marks and who waits is the compute queue */
 }
 
 static void cuda_pack_free(fb_context *ctx, fbi_pack *packs)
@@ -147,10 +132,17 @@ const fbi_backend fbi_cuda_backend = {
     .copy = cuda_copy,
     .fill_zero = cuda_fill_zero,
     .sync = fbi_cuda_sync,
-    .event_record = cuda_event_record,
+    .event_record = fbi_cuda_event_record,
     .event_wait = cuda_event_wait,
     .pack_free = cuda_pack_free,
     .update = fbi_cuda_update,
     .sums_of_squares = fbi_cuda_sums_of_squares,
     .exact_memory = FBI_CUDA_EXACT_MEMORY,
+    .event_record_on = fbi_cuda_event_record_on,
+    .wait = fbi_cuda_wait,
+    .event_drop = fbi_cuda_event_drop,
+    .host_alloc = fbi_cuda_host_alloc,
+    .host_free = fbi_cuda_host_free,
+    .copy_on = fbi_cuda_copy_on,
+    .memory = fbi_cuda_memory,
 };

@@ -6,20 +6,21 @@
 fb_status fbi_cuda_stages_open(fb_context *ctx, fbi_cuda *d)
 {
     for (int i = 0; i < FBI_CUDA_STAGES; i++) {
-        FBI_CUDA_TRY(ctx,
-                     cudaHostAlloc(&d->stages[i].host, FBI_CUDA_STAGE_BYTES, cudaHostAllocDefault));
+        d->stages[i].host = fbi_cuda_host_alloc(ctx, FBI_CUDA_STAGE_BYTES);
+        if (!d->stages[i].host)
+            return ctx->status ? ctx->status : FB_E_NOMEM;
         FBI_CUDA_TRY(ctx, cudaEventCreateWithFlags(&d->stages[i].free, cudaEventDisableTiming));
     }
     return FB_OK;
 }
 
-void fbi_cuda_stages_close(fbi_cuda *d)
+void fbi_cuda_stages_close(fb_context *ctx)
 {
+    fbi_cuda *d = fbi_cuda_of(ctx);
     for (int i = 0; i < FBI_CUDA_STAGES; i++) {
         if (d->stages[i].free)
             (void)cudaEventDestroy(d->stages[i].free);
-        if (d->stages[i].host)
-            (void)cudaFreeHost(d->stages[i].host);
+        fbi_cuda_host_free(ctx, d->stages[i].host);
     }
 }
 
@@ -31,7 +32,9 @@ fb_status fbi_cuda_copy_in(fb_context *ctx, void *device, const void *host, size
         fbi_cuda_stage *s = &d->stages[d->next_stage];
         size_t n = bytes - at < FBI_CUDA_STAGE_BYTES ? bytes - at : FBI_CUDA_STAGE_BYTES;
         d->next_stage = (d->next_stage + 1) % FBI_CUDA_STAGES;
-        FBI_CUDA_TRY(ctx, cudaEventSynchronize(s->free));
+        fb_status st = fbi_cuda_wait_here(ctx, FBI_WAIT_STAGE, s->free);
+        if (st)
+            return st;
         memcpy(s->host, (const char *)host + at, n);
         FBI_CUDA_TRY(ctx, cudaMemcpyAsync((char *)device + at, s->host, n, cudaMemcpyHostToDevice,
                                           d->stream));
@@ -68,8 +71,8 @@ static fb_status check_indices(fb_context *ctx)
 
 fb_status fbi_cuda_sync(fb_context *ctx)
 {
-    FBI_CUDA_TRY(ctx, cudaStreamSynchronize(fbi_cuda_of(ctx)->stream));
-    return check_indices(ctx);
+    fb_status st = fbi_cuda_queues_sync(ctx);
+    return st ? st : check_indices(ctx);
 }
 
 fb_status fbi_cuda_copy_out(fb_context *ctx, void *host, const void *device, size_t bytes)
@@ -77,5 +80,6 @@ fb_status fbi_cuda_copy_out(fb_context *ctx, void *host, const void *device, siz
     fbi_cuda *d = fbi_cuda_of(ctx);
     if (bytes)
         FBI_CUDA_TRY(ctx, cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, d->stream));
-    return fbi_cuda_sync(ctx);
+    FBI_CUDA_TRY(ctx, cudaStreamSynchronize(d->stream));
+    return check_indices(ctx);
 }

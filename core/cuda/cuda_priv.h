@@ -38,7 +38,12 @@ typedef struct fbi_cuda {
     const fbi_core_api *core;
     int index, blocks; /* blocks: of a grid that fills the card */
     bool blocking;     /* FLAMBEAU_CUDA_BLOCKING=1: wait after every kernel that checks indices */
-    cudaStream_t stream;
+    cudaStream_t queues[FBI_QUEUE_COUNT];
+    cudaStream_t stream; /* of them the compute queue */
+    cudaEvent_t *events; /* that nobody waits for */
+    int n_events, cap_events;
+    fbi_wait_id dropped; /* a wait that a test takes out; FBI_WAIT_COUNT: none */
+    size_t pinned;       /* bytes */
     fbi_cuda_stage stages[FBI_CUDA_STAGES];
     int next_stage;
     cublasLtHandle_t lt;
@@ -113,7 +118,27 @@ fb_status fbi_cuda_copy_out(fb_context *ctx, void *host, const void *device, siz
 /* Wait for everything, and report what kernels found. */
 fb_status fbi_cuda_sync(fb_context *ctx);
 fb_status fbi_cuda_stages_open(fb_context *ctx, fbi_cuda *d);
-void fbi_cuda_stages_close(fbi_cuda *d);
+void fbi_cuda_stages_close(fb_context *ctx);
+
+/* --- queues, events, pinned memory (queue.c); see fbi_backend --- */
+
+/* The only way to wait for an event, each place under its name (FBI_WAITS). */
+fb_status fbi_cuda_wait_here(fb_context *ctx, fbi_wait_id at, cudaEvent_t event);
+fb_status fbi_cuda_queues_open(fb_context *ctx, fbi_cuda *d);
+void fbi_cuda_queues_close(fbi_cuda *d);
+fb_status fbi_cuda_queues_sync(fb_context *ctx);
+void *fbi_cuda_event_record(fb_context *ctx);
+void *fbi_cuda_event_record_on(fb_context *ctx, fbi_queue queue);
+void fbi_cuda_event_drop(fb_context *ctx, void *event);
+fb_status fbi_cuda_wait(fb_context *ctx, fbi_wait_id at, void *event);
+void *fbi_cuda_host_alloc(fb_context *ctx, size_t bytes);
+void fbi_cuda_host_free(fb_context *ctx, void *data);
+fb_status fbi_cuda_copy_on(fb_context *ctx, fbi_queue queue, void *dst, const void *src,
+                           size_t bytes);
+void fbi_cuda_memory(fb_context *ctx, fbi_device_memory *m);
+
+/* Ranges for profilers; NULL: nobody wants them (nvtx.c, or nvtx_none.c). */
+const fbi_trace *fbi_cuda_trace(void);
 
 /* --- matrix products (gemm.c) --- */
 

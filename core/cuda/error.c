@@ -11,7 +11,10 @@ static const struct {
      "the driver is older than this build's CUDA: install a newer one"},
     {cudaErrorSystemDriverMismatch,
      "driver and libcuda differ: restart the machine or the container"},
-    {cudaErrorDevicesUnavailable, "the card is busy or in exclusive mode: another process has it"},
+    {cudaErrorDevicesUnavailable,
+     "the card is busy or in exclusive mode: nvidia-smi names the process that has it; wait for "
+     "it, "
+     "choose another card with CUDA_VISIBLE_DEVICES, or allow sharing with nvidia-smi -c DEFAULT"},
     {cudaErrorNoKernelImageForDevice,
      "this build has no kernels for the card: configure with its FLAMBEAU_CUDA_ARCHITECTURES"},
     {cudaErrorIllegalAddress,

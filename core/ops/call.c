@@ -116,9 +116,11 @@ static fb_status fbi_run_unified(fb_context *ctx, const fbi_opdef *d, const void
                   .n_in = (uint16_t)n_in,
                   .n_out = d->n_out,
                   .threads = ctx->threads};
+    const char *before = fbi_doing_begin(ctx, d->name);
     fb_status st = d->infer(&c);
     if (!st && !(d->flags & FBI_VIEW))
         st = fbi_launch(&c);
+    fbi_doing_end(ctx, before);
     if (!st) {
         fbi_hash(ctx, d->op, out[0]);
         if (fbi_recording(ctx, d, in, n_in))
@@ -239,7 +241,9 @@ fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_
                   .threads = ctx->threads};
     if (rec && (st = fbi_record(&c)))
         return st;
+    const char *before = fbi_doing_begin(ctx, d->name);
     st = fbi_launch(&c);
+    fbi_doing_end(ctx, before);
     fbi_bump(in[0]);
     if (rec)
         fbi_saved_own_refresh(in[0]);

@@ -211,16 +211,8 @@ static void spend(fb_optimizer *opt)
     }
 }
 
-fb_status fb_optim_step(fb_optimizer *opt)
+static fb_status step(fb_optimizer *opt)
 {
-    if (!opt)
-        return FB_E_ARG;
-    fb_context *ctx = opt->ctx;
-    FBI_ENTRY(ctx);
-    if (!fbi_enter(ctx))
-        return ctx->status;
-    if (ctx->in_step && !ctx->batch.last)
-        return FB_OK;
     bool apply = true;
     double norm2 = 0;
     fb_status st = fbi_optim_expand(opt);
@@ -241,5 +233,21 @@ fb_status fb_optim_step(fb_optimizer *opt)
         opt->steps++;
     }
     spend(opt);
-    return ctx->status; /* of a device that failed */
+    return opt->ctx->status; /* of a device that failed */
+}
+
+fb_status fb_optim_step(fb_optimizer *opt)
+{
+    if (!opt)
+        return FB_E_ARG;
+    fb_context *ctx = opt->ctx;
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return ctx->status;
+    if (ctx->in_step && !ctx->batch.last)
+        return FB_OK;
+    const char *before = fbi_doing_begin(ctx, "optim_step");
+    fb_status st = step(opt);
+    fbi_doing_end(ctx, before);
+    return st;
 }

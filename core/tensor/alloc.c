@@ -1,5 +1,6 @@
 #include "core/tensor/alloc_priv.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/tensor/device_priv.h"
@@ -8,15 +9,33 @@
  * bytes is unused. The last class is 1 TiB. */
 enum { CLASSES = 256, FIRST = 64, LINEAR = 8 };
 
+/* Queues that memory is given to: COMPUTE and COPY. */
+enum { HOMES = FBI_QUEUE_COPY + 1 };
+static const fbi_wait_id reuse_waits[HOMES] = {FBI_WAIT_REUSE_COMPUTE, FBI_WAIT_REUSE_COPY};
+
+/* What another queue still does with a block. */
+struct fbi_use {
+    struct fbi_use *next;
+    void *event;
+    fbi_queue queue;
+};
+
+typedef struct free_block {
+    void *data;
+    fbi_use *uses;
+} free_block;
+
 typedef struct free_list {
-    void **blocks;
+    free_block *blocks;
     uint32_t n, cap;
 } free_list;
 
 struct fbi_alloc {
-    free_list free[CLASSES];
+    free_list free[HOMES][CLASSES];
     fb_memory_stats stats;
+    fbi_use *spare;
     int64_t fail_at;
+    bool kept; /* although the backend has exact_memory, see fbi_alloc_exact */
 };
 
 static size_t class_bytes(int klass)
@@ -55,18 +74,71 @@ void fbi_alloc_fail_at(fb_context *ctx, int64_t n)
     ctx->alloc->fail_at = n;
 }
 
-static void trim(fb_context *ctx)
+void fbi_alloc_exact(fb_context *ctx, bool exact)
+{
+    ctx->alloc->kept = !exact;
+}
+
+static bool exact(const fb_context *ctx)
+{
+    return ctx->backend->exact_memory && !ctx->alloc->kept;
+}
+
+/* --- uses by other queues --- */
+
+fb_status fbi_uses_add(fb_context *ctx, fbi_queue home, fbi_use **uses, fbi_queue queue,
+                       void *event)
 {
     fbi_alloc *a = ctx->alloc;
-    for (int k = 0; k < CLASSES; k++) {
-        free_list *f = &a->free[k];
-        while (f->n > 0) {
-            ctx->backend->free(ctx, f->blocks[--f->n], class_bytes(k));
-            a->stats.reserved -= class_bytes(k);
-        }
-        free(f->blocks);
-        *f = (free_list){0};
+    for (fbi_use *u = *uses; u; u = u->next) {
+        if (u->queue != queue)
+            continue;
+        ctx->backend->event_drop(ctx, u->event); /* the later one of a queue passes later */
+        u->event = event;
+        return FB_OK;
     }
+    fbi_use *u = a->spare;
+    if (u)
+        a->spare = u->next;
+    else
+        u = malloc(sizeof *u);
+    if (!u) /* no room to remember it: wait at once */
+        return ctx->backend->wait(ctx, reuse_waits[home], event);
+    *u = (fbi_use){*uses, event, queue};
+    *uses = u;
+    return FB_OK;
+}
+
+void fbi_uses_settle(fb_context *ctx, fbi_queue home, fbi_use *uses)
+{
+    for (fbi_use *u = uses, *next; u; u = next) {
+        next = u->next;
+        ctx->backend->wait(ctx, reuse_waits[home], u->event); /* an error stays in the context */
+        u->next = ctx->alloc->spare;
+        ctx->alloc->spare = u;
+    }
+}
+
+/* --- blocks --- */
+
+/* Give a block back to the system, in the order of its queue. */
+static void give_back(fb_context *ctx, fbi_queue home, free_block b, size_t bytes)
+{
+    fbi_uses_settle(ctx, home, b.uses);
+    ctx->backend->free(ctx, home, b.data, bytes);
+    ctx->alloc->stats.reserved -= bytes;
+}
+
+static void trim(fb_context *ctx)
+{
+    for (int home = 0; home < HOMES; home++)
+        for (int k = 0; k < CLASSES; k++) {
+            free_list *f = &ctx->alloc->free[home][k];
+            while (f->n > 0)
+                give_back(ctx, (fbi_queue)home, f->blocks[--f->n], class_bytes(k));
+            free(f->blocks);
+            *f = (free_list){0};
+        }
 }
 
 void fbi_alloc_free(fb_context *ctx)
@@ -75,6 +147,10 @@ void fbi_alloc_free(fb_context *ctx)
         return;
     if (ctx->backend)
         trim(ctx);
+    for (fbi_use *u = ctx->alloc->spare, *next; u; u = next) {
+        next = u->next;
+        free(u);
+    }
     free(ctx->alloc);
     ctx->alloc = NULL;
 }
@@ -82,43 +158,82 @@ void fbi_alloc_free(fb_context *ctx)
 /* Bytes that the system is asked for. */
 static size_t taken(const fb_context *ctx, size_t bytes, int klass)
 {
-    return ctx->backend->exact_memory ? (bytes ? bytes : 1) : class_bytes(klass);
+    return exact(ctx) ? (bytes ? bytes : 1) : class_bytes(klass);
 }
 
 /* From the system; once more after giving back what lies unused. */
-static void *fresh(fb_context *ctx, size_t bytes)
+static void *fresh(fb_context *ctx, fbi_queue home, size_t bytes)
 {
     fbi_alloc *a = ctx->alloc;
     a->stats.system_allocations++;
-    void *p = ctx->backend->alloc(ctx, bytes);
+    void *p = ctx->backend->alloc(ctx, home, bytes);
     if (!p && a->stats.reserved > 0) {
         ctx->backend->sync(ctx); /* blocks may still be in the queue of a device */
         trim(ctx);
         a->stats.system_allocations++;
-        p = ctx->backend->alloc(ctx, bytes);
+        p = ctx->backend->alloc(ctx, home, bytes);
     }
     if (p)
         a->stats.reserved += bytes;
     return p;
 }
 
+/* "1.5 GiB", or bytes below a MiB: tests and people count those. */
+static const char *size_text(size_t bytes, char *text, size_t size)
+{
+    if (bytes >= (size_t)1 << 30)
+        snprintf(text, size, "%.2f GiB", (double)bytes / (1 << 30));
+    else if (bytes >= (size_t)1 << 20)
+        snprintf(text, size, "%.1f MiB", (double)bytes / (1 << 20));
+    else
+        snprintf(text, size, "%zu bytes", bytes);
+    return text;
+}
+
+/* "; 1.2 of 79.1 GiB of the card are free, 3.4 GiB are used by others" */
+static void card_text(fb_context *ctx, char *text, size_t size)
+{
+    fbi_device_memory m = {0};
+    char unused[32], total[32], others[32];
+    text[0] = '\0';
+    if (!ctx->backend->memory)
+        return;
+    ctx->backend->memory(ctx, &m);
+    size_t used = m.total - m.unused, mine = ctx->alloc->stats.reserved;
+    snprintf(text, size, ", %s of the card's %s free, %s used by other programs and libraries",
+             size_text(m.unused, unused, sizeof unused), size_text(m.total, total, sizeof total),
+             size_text(used > mine ? used - mine : 0, others, sizeof others));
+}
+
 static void no_memory(fb_context *ctx, size_t bytes)
 {
     const fb_memory_stats *s = &ctx->alloc->stats;
+    char card[160], wanted[32], used[32], peak[32], reserved[32], doing[96] = "";
+    if (ctx->doing)
+        snprintf(doing, sizeof doing, " by %s%s", ctx->doing,
+                 ctx->in_backward ? " in a backward" : "");
+    card_text(ctx, card, sizeof card);
     fbi_fail(ctx, FB_E_NOMEM,
-             "memory: %zu bytes wanted on %s: %zu in use, peak %zu, %zu reserved: use a smaller "
-             "micro-batch, more ranks or fb_checkpoint_call",
-             bytes, ctx->device_name, s->in_use, s->peak, s->reserved);
+             "memory: %s wanted%s on %s: %s in tensors, peak %s, %s taken from the system%s: use a "
+             "smaller micro-batch, more ranks or fb_checkpoint_call",
+             size_text(bytes, wanted, sizeof wanted), doing, ctx->device_name,
+             size_text(s->in_use, used, sizeof used), size_text(s->peak, peak, sizeof peak),
+             size_text(s->reserved, reserved, sizeof reserved), card);
 }
 
-void *fbi_block_get(fb_context *ctx, size_t bytes, uint8_t *klass)
+void *fbi_block_get(fb_context *ctx, fbi_queue home, size_t bytes, uint8_t *klass)
 {
     fbi_alloc *a = ctx->alloc;
     int k = class_of(bytes);
     bool refused = a->fail_at > 0 && --a->fail_at == 0;
     void *p = NULL;
-    if (k < CLASSES && !refused)
-        p = a->free[k].n > 0 ? a->free[k].blocks[--a->free[k].n] : fresh(ctx, taken(ctx, bytes, k));
+    if (k < CLASSES && !refused && a->free[home][k].n > 0) {
+        free_block b = a->free[home][k].blocks[--a->free[home][k].n];
+        fbi_uses_settle(ctx, home, b.uses);
+        p = b.data;
+    } else if (k < CLASSES && !refused) {
+        p = fresh(ctx, home, taken(ctx, bytes, k));
+    }
     if (!p) {
         no_memory(ctx, bytes);
         return NULL;
@@ -132,29 +247,29 @@ void *fbi_block_get(fb_context *ctx, size_t bytes, uint8_t *klass)
     return p;
 }
 
-void fbi_block_put(fb_context *ctx, void *data, size_t bytes, uint8_t klass)
+void fbi_block_put(fb_context *ctx, fbi_storage *s)
 {
     fbi_alloc *a = ctx->alloc;
-    free_list *f = &a->free[klass];
-    a->stats.in_use -= bytes;
+    fbi_queue home = (fbi_queue)s->queue;
+    free_block b = {s->data, s->uses};
+    free_list *f = &a->free[home][s->klass];
+    a->stats.in_use -= s->bytes;
     a->stats.blocks--;
-    if (ctx->backend->exact_memory) {
-        ctx->backend->free(ctx, data, bytes);
-        a->stats.reserved -= taken(ctx, bytes, klass);
+    if (exact(ctx)) {
+        give_back(ctx, home, b, taken(ctx, s->bytes, s->klass));
         return;
     }
     if (f->n == f->cap) {
         uint32_t cap = f->cap ? f->cap * 2 : 8;
-        void **p = realloc(f->blocks, cap * sizeof *p);
+        free_block *p = realloc(f->blocks, cap * sizeof *p);
         if (!p) { /* no room to remember it: the system gets it back */
-            ctx->backend->free(ctx, data, class_bytes(klass));
-            a->stats.reserved -= class_bytes(klass);
+            give_back(ctx, home, b, class_bytes(s->klass));
             return;
         }
         f->blocks = p;
         f->cap = cap;
     }
-    f->blocks[f->n++] = data;
+    f->blocks[f->n++] = b;
 }
 
 FB_API fb_status fb_memory_stats_of(fb_context *ctx, fb_memory_stats *stats)
@@ -165,6 +280,13 @@ FB_API fb_status fb_memory_stats_of(fb_context *ctx, fb_memory_stats *stats)
     if (!stats)
         return fbi_fail(ctx, FB_E_ARG, "memory_stats_of: stats is NULL");
     *stats = ctx->alloc->stats;
+    if (ctx->backend->memory) {
+        fbi_device_memory m = {0};
+        ctx->backend->memory(ctx, &m);
+        stats->device_free = m.unused;
+        stats->device_total = m.total;
+        stats->pinned = m.pinned;
+    }
     stats->handles = ctx->live_handles;
     stats->nodes = ctx->live_nodes;
     return FB_OK;

@@ -80,11 +80,13 @@ FB_API fb_status fb_manual_seed(fb_context *ctx, uint64_t seed);
 /** Memory of the context's device, in bytes and counts. */
 typedef struct fb_memory_stats {
     size_t in_use, peak;        /**< handed out to tensors now; most ever since the last reset */
-    size_t reserved;            /**< taken from the system */
+    size_t reserved;            /**< taken from the system: in_use and what is cached */
     int64_t blocks;             /**< live blocks */
     int64_t allocations;        /**< blocks handed out so far */
     int64_t system_allocations; /**< calls of the system's allocator: constant in a steady step */
     int64_t handles, nodes;     /**< live tensor handles and graph nodes */
+    size_t device_free, device_total; /**< of the whole card, for all programs; 0 on the CPU */
+    size_t pinned;                    /**< host memory pinned for copies; 0 on the CPU */
 } fb_memory_stats;
 
 /** Fill in the numbers of now. */

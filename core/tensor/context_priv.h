@@ -54,6 +54,12 @@ typedef struct fbi_context_hooks {
     int first_leaf, n_leaves; /* those of this rank */
 } fbi_context_hooks;
 
+/* A profiler's ear: called around operators, backward passes and steps of optimizers. */
+typedef struct fbi_trace {
+    void (*begin)(const char *name);
+    void (*end)(void);
+} fbi_trace;
+
 /* Called when a backward pass has delivered everything; list on the context. */
 typedef struct fbi_backward_hook {
     void (*begin)(void *self);         /* before the first node; may be NULL */
@@ -81,7 +87,9 @@ struct fb_context {
     const fbi_kernel
         *kernels; /* [FBI_OP_COUNT] of the device and ISA level; NULL: not on this device */
     const fbi_backend *backend;
-    void *device; /* the backend's own state */
+    void *device;           /* the backend's own state */
+    const fbi_trace *trace; /* NULL: nobody listens */
+    const char *doing;      /* name of the operator that runs; NULL: none */
     fbi_alloc *alloc;
     uint64_t seq, hash; /* nodes so far; rolling hash of the program, for agreement between ranks */
     const void *site;   /* call site of the outermost public call */
@@ -160,6 +168,22 @@ static inline void fbi_site_end(fbi_site_guard *g)
         fbi_site_begin((ctx), FBI_SITE)
 /* "train.c:88", "main+0x1f" or an address, resolved only when printed. */
 const char *fbi_site_text(const void *site, char *buf, size_t size);
+
+/* What the context is at, for messages and profilers. @return what it was at before, for the end */
+static inline const char *fbi_doing_begin(fb_context *ctx, const char *name)
+{
+    const char *before = ctx->doing;
+    ctx->doing = name;
+    if (__builtin_expect(ctx->trace != NULL, 0))
+        ctx->trace->begin(name);
+    return before;
+}
+static inline void fbi_doing_end(fb_context *ctx, const char *before)
+{
+    ctx->doing = before;
+    if (__builtin_expect(ctx->trace != NULL, 0))
+        ctx->trace->end();
+}
 
 /* --- registry (core/tensor/context.c) --- */
 fb_status fbi_context_adopt(fb_context *ctx, void *object, void (*close)(void *));

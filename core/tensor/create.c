@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/tensor/access_priv.h"
 #include "core/tensor/device_priv.h"
 
 /* Shape and dtype make sense and their bytes fit; else the error names op. */
@@ -73,6 +74,48 @@ FB_API fb_tensor *fb_from(fb_context *ctx, fb_dtype dtype, fb_shape shape, const
     if (st == FB_OK)
         return t;
     fbi_fail(ctx, st, "from: copying %zu bytes to %s failed", t->storage->bytes, ctx->device_name);
+    return NULL;
+}
+
+/* All elements of t, row-major, into fresh memory of another context. */
+static fb_status cross(fb_tensor *t, fb_tensor *copy)
+{
+    size_t bytes = copy->storage->bytes;
+    if (copy->ctx->backend->host_memory)
+        return fbi_copy_to_host(t, copy->storage->data);
+    if (t->ctx->backend->host_memory && fbi_contiguous(t))
+        return copy->ctx->backend->copy_in(copy->ctx, copy->storage->data, fbi_ptr(t), bytes);
+    void *host = malloc(bytes);
+    if (!host)
+        return FB_E_NOMEM;
+    fb_status st = fbi_copy_to_host(t, host);
+    if (!st)
+        st = copy->ctx->backend->copy_in(copy->ctx, copy->storage->data, host, bytes);
+    free(host);
+    return st;
+}
+
+FB_API fb_tensor *fb_to_device(fb_tensor *t, fb_context *to)
+{
+    fb_context *from = t ? t->ctx : NULL;
+    if (!to || from == to)
+        return to ? t : NULL;
+    FBI_ENTRY(to);
+    if (!fbi_enter(to))
+        return NULL;
+    fb_status st = FB_OK;
+    fb_tensor *copy = NULL;
+    if (!fbi_tensor_check(NULL, t, "to_device", "the tensor"))
+        st = from ? fb_status_of(from) : FB_E_ARG;
+    else
+        copy = fbi_empty(to, (fb_dtype)t->dtype, fb_shape_of(t));
+    if (copy && copy->numel > 0)
+        st = cross(t, copy);
+    if (!st)
+        return copy;
+    fbi_fail(from, st, "to_device: copying from %s failed", from ? from->device_name : "nowhere");
+    fbi_fail(to, st, "to_device: no values came from %s: %s", from ? from->device_name : "NULL",
+             fb_error_message(from));
     return NULL;
 }
 

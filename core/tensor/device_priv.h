@@ -3,12 +3,19 @@
 #define FLAMBEAU_CORE_TENSOR_DEVICE_PRIV_H
 
 #include "core/tensor/context_priv.h"
+#include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 2 };
+enum { FBI_BACKEND_ABI = 3 };
 
 typedef struct fbi_core_api fbi_core_api;
 typedef struct fbi_update fbi_update;
 typedef struct fbi_flat_view fbi_flat_view;
+
+/* Bytes of a device; what does not apply is 0. */
+typedef struct fbi_device_memory {
+    size_t unused, total; /* of the whole card, for all processes */
+    size_t pinned;        /* host memory that this context has pinned */
+} fbi_device_memory;
 
 /* A device. Functions return a status and leave the text with `fail`. */
 struct fbi_backend {
@@ -18,9 +25,10 @@ struct fbi_backend {
     fb_status (*open)(fb_context *ctx, int index, const fb_context_options *options,
                       const fbi_core_api *core);
     void (*close)(fb_context *ctx);
-    /* Raw memory for the caching allocator, 256-byte aligned; NULL when there is none. */
-    void *(*alloc)(fb_context *ctx, size_t bytes);
-    void (*free)(fb_context *ctx, void *data, size_t bytes);
+    /* Raw memory for the caching allocator, 256-byte aligned, in the order of a queue; NULL when
+     * there is none. */
+    void *(*alloc)(fb_context *ctx, fbi_queue queue, size_t bytes);
+    void (*free)(fb_context *ctx, fbi_queue queue, void *data, size_t bytes);
     /* Copies between host and device memory, in the order of the compute queue. */
     fb_status (*copy_in)(fb_context *ctx, void *device, const void *host, size_t bytes);
     fb_status (*copy_out)(fb_context *ctx, void *host, const void *device, size_t bytes);
@@ -37,11 +45,28 @@ struct fbi_backend {
     bool host_memory; /* pointers may be read by the host */
     /* Every block has the size asked for and goes back at once: a simulator checks both. */
     bool exact_memory;
+    /* What follows is NULL with host_memory: nothing there needs it. */
+    /* An event that has passed when all has that `queue` was asked for. NULL: error is set. */
+    void *(*event_record_on)(fb_context *ctx, fbi_queue queue);
+    /* Who waits at `at` (see FBI_WAITS) does nothing before the event has passed; it is gone. */
+    fb_status (*wait)(fb_context *ctx, fbi_wait_id at, void *event);
+    /* Nobody waits for it any more. */
+    void (*event_drop)(fb_context *ctx, void *event);
+    /* Host memory that the device reads and writes on its own. NULL: error is set. */
+    void *(*host_alloc)(fb_context *ctx, size_t bytes);
+    void (*host_free)(fb_context *ctx, void *data);
+    /* Between pinned and device memory, or within the device, in the order of a queue. */
+    fb_status (*copy_on)(fb_context *ctx, fbi_queue queue, void *dst, const void *src,
+                         size_t bytes);
+    void (*memory)(fb_context *ctx, fbi_device_memory *m);
 };
 
 /* Choose the backend of options->device and open it on ctx (core/ops/devices.c). */
 fb_status fbi_device_open(fb_context *ctx, const fb_context_options *options);
 /* Devices that the backend of this name sees; 0: none, and `why` says so. Opens nothing. */
 int fbi_device_count(const char *name, char *why, size_t size);
+/* Versions of the backend's libraries and its devices, a line each with '+' or '-' in front (see
+ * fbi_plugin). False: there is no such backend, and `text` says why. */
+bool fbi_device_describe(const char *name, char *text, size_t size);
 
 #endif

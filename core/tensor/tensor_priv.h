@@ -16,12 +16,15 @@ typedef struct fbi_storage {
     uint32_t version; /* bumped by every in-place change */
     void *data;
     size_t bytes;
-    uint8_t device, klass, flags, spare;   /* klass: the allocator's size class */
-    uint32_t stream;                       /* queue of the last use, for devices that have queues */
+    uint8_t klass, flags, queue, spare[5]; /* klass: the allocator's size class; queue: fbi_queue
+                                              that its memory was given to */
     void (*release)(struct fbi_storage *); /* NULL: give `data` back to the allocator */
     void *owner;                           /* for release */
-    fbi_pack *packs;          /* reordered copies made by a backend, keyed (kind, version) */
-    struct fbi_storage *next; /* free list */
+    fbi_pack *packs; /* reordered copies made by a backend, keyed (kind, version) */
+    union {
+        struct fbi_use *uses;     /* by other queues, see queue_priv.h */
+        struct fbi_storage *next; /* free list */
+    };
 } fbi_storage;
 
 enum { FBI_S_READ_ONLY = 1 };

@@ -5,6 +5,8 @@
  *   CUDASIM_SEED=n              0: natural order; default 1
  *   CUDASIM_DEVICES=n           default 2
  *   CUDASIM_MEM=bytes           of each device; default 1 GiB
+ *   CUDASIM_FAIL=call:e[:n],..  the n-th call (without n: each) of that function gives error e;
+ *                               "kernel" is the execution of one: nothing works after it
  *   CUDASIM_TIMEOUT_MS=n        no progress for so long is a finding; default 30000
  *   CUDASIM_TRACE=1             print what is executed
  *   CUDASIM_PROTECT=1           host code that touches device memory faults

@@ -9,11 +9,15 @@ typedef cudaError_t E;
 extern "C" {
 E cudaGetDeviceCount(int *n)
 {
+    if (E e = injected("cudaGetDeviceCount"))
+        return ret(e);
     *n = S().ndev;
     return S().ndev ? cudaSuccess : ret(cudaErrorNoDevice);
 }
 E cudaSetDevice(int d)
 {
+    if (E e = injected("cudaSetDevice"))
+        return ret(e);
     if (d < 0 || d >= S().ndev)
         return ret(cudaErrorInvalidDevice);
     t_dev = d;
@@ -126,6 +130,8 @@ E cudaPeekAtLastError(void)
     X(cudaErrorMemoryAllocation, "out of memory")                                                  \
     X(cudaErrorInvalidConfiguration, "invalid configuration argument")                             \
     X(cudaErrorInvalidDevice, "invalid device ordinal")                                            \
+    X(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version") \
+    X(cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable")            \
     X(cudaErrorInvalidResourceHandle, "invalid resource handle")                                   \
     X(cudaErrorNotReady, "device not ready")                                                       \
     X(cudaErrorIllegalAddress, "an illegal memory access was encountered")                         \

@@ -155,7 +155,8 @@ double now();
 void finding(const char *api, cudaError_t sticky, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 Alloc *find(const void *p, bool end_ok = false);
-bool enter(const char *api); /* false inside a cudaLaunchHostFunc callback */
+bool enter(const char *api);            /* false inside a cudaLaunchHostFunc callback */
+cudaError_t injected(const char *call); /* what CUDASIM_FAIL wants of it */
 CUstream_st *stream(const char *api, cudaStream_t h);
 cudaError_t enqueue(CUstream_st *s, Op op);
 void pump(Lock &lk); /* after enqueue: eager mode, or too much is queued */
@@ -185,13 +186,15 @@ extern thread_local bool t_hostfn; /* inside a cudaLaunchHostFunc callback */
 } /* namespace sim */
 
 /* First statement of a simulated call; then the stream that it names. */
-#define ENTER(api)                      \
-    State &st = S();                    \
-    Lock lk(st.mu);                     \
-    (void)st;                           \
-    static const char *const me = #api; \
-    (void)me;                           \
-    if (!enter(me))                     \
+#define ENTER(api)                         \
+    State &st = S();                       \
+    Lock lk(st.mu);                        \
+    (void)st;                              \
+    static const char *const me = #api;    \
+    (void)me;                              \
+    if (cudaError_t wanted = injected(me)) \
+        return ret(wanted);                \
+    if (!enter(me))                        \
     return ret(cudaErrorNotPermitted)
 #define STREAM(s, h)                \
     CUstream_st *s = stream(me, h); \
