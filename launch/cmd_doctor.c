@@ -119,27 +119,41 @@ static void check_libraries(int *missing)
         say(missing, GOOD, "oneDNN", "%s, built with %s", onednn, FBI_BUILD_DNN);
 }
 
-static void check_gpu(int *missing)
+static void check_driver(int *missing)
 {
-    char driver[256], path[PATH_MAX];
+    char driver[256];
     field_of("/proc/driver/nvidia/version", "NVRM version", driver, sizeof driver);
     void *library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    bool toolkit = fbi_find_program("nvcc", path, sizeof path) ||
-                   fbi_find_program("/usr/local/cuda/bin/nvcc", path, sizeof path);
     if (driver[0])
-        say(missing, NOTE, "GPU", "driver %s%s", driver, library ? "" : ", but no libcuda.so.1");
+        say(missing, library ? GOOD : NOTE, "driver", "%s%s", driver,
+            library ? "" : ", but no libcuda.so.1: start the container with --gpus all");
     else
-        say(missing, NOTE, "GPU", "no NVIDIA driver is loaded%s",
+        say(missing, NOTE, "driver", "no NVIDIA driver is loaded%s",
             library ? " (libcuda.so.1 is there)" : "");
-    char why[512] = "";
-    int cards = fbi_device_count("cuda", why, sizeof why);
-    if (cards > 0)
-        say(missing, GOOD, "CUDA", "%d card%s", cards, cards > 1 ? "s" : "");
-    else
-        say(missing, NOTE, "CUDA", "%s%s; no card is used: %s",
-            toolkit ? "toolkit at " : "no toolkit", toolkit ? path : "", why);
     if (library)
         dlclose(library);
+}
+
+static void check_toolkit(int *missing)
+{
+    char path[PATH_MAX];
+    if (fbi_find_program("nvcc", path, sizeof path) ||
+        fbi_find_program("/usr/local/cuda/bin/nvcc", path, sizeof path))
+        say(missing, GOOD, "toolkit", "%s", path);
+    else
+        say(missing, NOTE, "toolkit", "no nvcc: only building for cards needs it");
+}
+
+/* What the plug-in tells: '+' or '-' in front of each line. */
+static void check_cuda(int *missing)
+{
+    char text[8192], *rest = NULL;
+    if (!fbi_device_describe("cuda", text, sizeof text)) {
+        say(missing, NOTE, "CUDA", "no card is used: %s", text);
+        return;
+    }
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        say(missing, line[0] == '+' ? GOOD : NOTE, "CUDA", "%s", line + 1);
 }
 
 static bool is_installed(const char *package)
@@ -183,7 +197,9 @@ int fbi_cmd_doctor(int argc, char **argv)
     check_processor(&missing);
     check_memory(&missing);
     check_libraries(&missing);
-    check_gpu(&missing);
+    check_driver(&missing);
+    check_toolkit(&missing);
+    check_cuda(&missing);
     if (fbi_find_program("dpkg-query", path, sizeof path)) {
         check_packages(&missing, "to run", run_packages);
         check_packages(&missing, "to build", build_packages);

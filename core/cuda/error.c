@@ -15,6 +15,11 @@ static const struct {
      "the card is busy or in exclusive mode: nvidia-smi names the process that has it; wait for "
      "it, "
      "choose another card with CUDA_VISIBLE_DEVICES, or allow sharing with nvidia-smi -c DEFAULT"},
+    {cudaErrorSystemNotReady, "the driver is not ready: on machines with NVSwitch start "
+                              "nvidia-fabricmanager"},
+    {cudaErrorOperatingSystem,
+     "the driver's files /dev/nvidia* cannot be opened: look at their rights, or start the "
+     "container with --gpus all"},
     {cudaErrorNoKernelImageForDevice,
      "this build has no kernels for the card: configure with its FLAMBEAU_CUDA_ARCHITECTURES"},
     {cudaErrorIllegalAddress,

@@ -44,6 +44,14 @@ int fbi_device_count(const char *name, char *why, size_t size)
     return p ? p->count(why, size) : 0;
 }
 
+bool fbi_device_describe(const char *name, char *text, size_t size)
+{
+    const fbi_plugin *p = fbi_plugin_open(name, text, size);
+    if (p)
+        p->describe(text, size);
+    return p != NULL;
+}
+
 /* The device for those who do not ask for one: FLAMBEAU_DEVICE, or a card whose driver is loaded.
  * Without a driver the plug-in, which brings large libraries, is not even opened. */
 static const char *default_device(void)

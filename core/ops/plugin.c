@@ -57,12 +57,12 @@ static const char *difference(const fbi_stamp *p)
 {
     const fbi_stamp mine = FBI_STAMP_HERE;
     if (p->abi != mine.abi || p->version != mine.version)
-        return "is of another version";
+        return "is of another version than";
     if (p->ops != mine.ops || strcmp(p->rows, mine.rows) != 0)
-        return "has other operators";
+        return "has other operators than";
     return p->context != mine.context || p->tensor != mine.tensor || p->call != mine.call ||
                    p->backend != mine.backend
-               ? "was compiled with other structs"
+               ? "was compiled with other structs than"
                : NULL;
 }
 
@@ -73,14 +73,17 @@ const fbi_plugin *fbi_plugin_open(const char *name, char *why, size_t size)
         return NULL;
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!library) {
-        snprintf(why, size, "%s cannot be loaded: %s", path, dlerror());
+        snprintf(why, size,
+                 "%s cannot be loaded: %s: install what it names, or put its folder into "
+                 "LD_LIBRARY_PATH",
+                 path, dlerror());
         return NULL;
     }
     const fbi_plugin *p = dlsym(library, FBI_PLUGIN_SYMBOL);
-    const char *other = p ? difference(&p->stamp) : "is no plug-in";
+    const char *other = p ? difference(&p->stamp) : "is no plug-in for";
     dlclose(library); /* NODELETE: it stays */
     if (!other)
         return p;
-    snprintf(why, size, "%s %s than this library: build and install both together", path, other);
+    snprintf(why, size, "%s %s this library: build and install both together", path, other);
     return NULL;
 }

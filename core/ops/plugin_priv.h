@@ -47,7 +47,8 @@ typedef struct fbi_plugin {
     const fbi_backend *backend;
     /* Devices that can be used; 0: none, and `why` says so and what to do. */
     int (*count)(char *why, size_t size);
-    /* Versions of driver and libraries, and the devices, one a line, for `flambeau doctor`. */
+    /* Versions of driver and libraries, and the devices, for `flambeau doctor`: one a line, with
+     * '+' in front of what is well and '-' of what is not. */
     void (*describe)(char *text, size_t size);
 } fbi_plugin;
 

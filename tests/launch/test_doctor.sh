@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# flambeau doctor: what it says of driver, toolkit, CUDA's libraries and cards, of those that are missing
+# and of those of another version.
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+doctor() { # settings: they end up in out
+    env "$@" "$FLAMBEAU_BUILD/bin/flambeau" doctor >out 2>&1 || true
+}
+wants() { # mark, pattern
+    grep -qE -- "^$1 +$2" out || { echo "no \"$1 $2\" in:"; cat out; exit 1; }
+}
+fake() { # library, C code
+    echo "$2" >fake.c
+    mkdir -p fakes
+    "$FLAMBEAU_CC" -shared -fPIC -o "fakes/$1" fake.c
+}
+
+# Wherever this runs: something is said of each.
+doctor A=b
+grep -qE '^(ok|--) +driver ' out
+grep -qE '^(ok|--) +toolkit ' out
+grep -qE '^(ok|--) +CUDA ' out
+
+# Without a plug-in of this build, or with one that does not fit, a card is of no use, and it says why.
+if [ ! -e "$FLAMBEAU_BUILD/lib/libflambeau_cuda.so" ]; then
+    wants -- 'CUDA +no card is used: there is no libflambeau_cuda.so in .*this build has no such plug-in'
+fi
+fake libflambeau_cuda.so 'int nothing;'
+doctor FLAMBEAU_PLUGINS="$work/fakes"
+wants -- 'CUDA +no card is used: .*/fakes/libflambeau_cuda.so is no plug-in for this library: build and install'
+"$FLAMBEAU_CC" -shared -fPIC -o libcublasLt.so.99 -Wl,-soname,libcublasLt.so.99 fake.c
+"$FLAMBEAU_CC" -shared -fPIC -Wl,--no-as-needed -o fakes/libflambeau_cuda.so fake.c ./libcublasLt.so.99
+rm libcublasLt.so.99
+doctor FLAMBEAU_PLUGINS="$work/fakes"
+wants -- 'CUDA +no card is used: .* cannot be loaded: libcublasLt.so.99: .*LD_LIBRARY_PATH'
+rm fakes/*
+[ -e "$FLAMBEAU_BUILD/lib/libflambeau_cuda.so" ] || exit 0
+
+# Libraries that are opened when they are wanted.
+fake libcudnn.so.9 '#include <stddef.h>
+size_t cudnnGetVersion(void) { return 8907; }'
+fake libnccl.so.2 'int ncclGetVersion(int *v) { *v = 21605; return 0; }'
+doctor LD_LIBRARY_PATH="$work/fakes"
+wants -- 'CUDA +cuDNN is not used: .*/fakes/libcudnn.so.9 is version 8.9.7: install 9.0.0 or newer, but older than 10.0.0'
+wants -- 'CUDA +NCCL is not used: .*/fakes/libnccl.so.2 is version 2.16.5: install 2.18.0 or newer'
+fake libcudnn.so.9 '#include <stddef.h>
+size_t cudnnGetVersion(void) { return 91002; }'
+fake libnccl.so.2 'int ncclGetVersion(int *v) { *v = 22703; return 0; }'
+doctor LD_LIBRARY_PATH="$work/fakes"
+wants ok 'CUDA +cuDNN 9.10.2, 9.0.0 or newer is needed'
+wants ok 'CUDA +NCCL 2.27.3, 2.18.0 or newer is needed'
+fake libcudnn.so.9 'int nothing;'
+echo "no library" >fakes/libnccl.so.2
+doctor LD_LIBRARY_PATH="$work/fakes"
+wants -- 'CUDA +cuDNN is not used: libcudnn.so.9 does not tell its version'
+wants -- 'CUDA +NCCL is not used: .*libnccl.so.2: .*: install NCCL 2.18.0 or newer, .*or name its folder'
+
+# No driver.
+if [ -e /dev/nvidiactl ] || [ -e /proc/driver/nvidia/version ] || [ -e /dev/dxg ]; then
+    echo "there is a driver: what is said without one was not looked at"
+    exit 0
+fi
+doctor A=b
+wants -- 'driver +no NVIDIA driver is loaded'
+wants ok 'CUDA +built with CUDA [0-9]+\.[0-9], kernels for sm_'
+wants ok 'CUDA +cuBLASLt [0-9.]+, built with [0-9.]+$'
+wants -- 'CUDA +no card is used: no NVIDIA driver is loaded: install it'
+grep -q "everything needed to run is there" out
