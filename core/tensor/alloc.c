@@ -1,6 +1,5 @@
 #include "core/tensor/alloc_priv.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/tensor/device_priv.h"
@@ -178,49 +177,6 @@ static void *fresh(fb_context *ctx, fbi_queue home, size_t bytes)
     return p;
 }
 
-/* "1.5 GiB", or bytes below a MiB: tests and people count those. */
-static const char *size_text(size_t bytes, char *text, size_t size)
-{
-    if (bytes >= (size_t)1 << 30)
-        snprintf(text, size, "%.2f GiB", (double)bytes / (1 << 30));
-    else if (bytes >= (size_t)1 << 20)
-        snprintf(text, size, "%.1f MiB", (double)bytes / (1 << 20));
-    else
-        snprintf(text, size, "%zu bytes", bytes);
-    return text;
-}
-
-/* "; 1.2 of 79.1 GiB of the card are free, 3.4 GiB are used by others" */
-static void card_text(fb_context *ctx, char *text, size_t size)
-{
-    fbi_device_memory m = {0};
-    char unused[32], total[32], others[32];
-    text[0] = '\0';
-    if (!ctx->backend->memory)
-        return;
-    ctx->backend->memory(ctx, &m);
-    size_t used = m.total - m.unused, mine = ctx->alloc->stats.reserved;
-    snprintf(text, size, ", %s of the card's %s free, %s used by other programs and libraries",
-             size_text(m.unused, unused, sizeof unused), size_text(m.total, total, sizeof total),
-             size_text(used > mine ? used - mine : 0, others, sizeof others));
-}
-
-static void no_memory(fb_context *ctx, size_t bytes)
-{
-    const fb_memory_stats *s = &ctx->alloc->stats;
-    char card[160], wanted[32], used[32], peak[32], reserved[32], doing[96] = "";
-    if (ctx->doing)
-        snprintf(doing, sizeof doing, " by %s%s", ctx->doing,
-                 ctx->in_backward ? " in a backward" : "");
-    card_text(ctx, card, sizeof card);
-    fbi_fail(ctx, FB_E_NOMEM,
-             "memory: %s wanted%s on %s: %s in tensors, peak %s, %s taken from the system%s: use a "
-             "smaller micro-batch, more ranks or fb_checkpoint_call",
-             size_text(bytes, wanted, sizeof wanted), doing, ctx->device_name,
-             size_text(s->in_use, used, sizeof used), size_text(s->peak, peak, sizeof peak),
-             size_text(s->reserved, reserved, sizeof reserved), card);
-}
-
 void *fbi_block_get(fb_context *ctx, fbi_queue home, size_t bytes, uint8_t *klass)
 {
     fbi_alloc *a = ctx->alloc;
@@ -235,7 +191,7 @@ void *fbi_block_get(fb_context *ctx, fbi_queue home, size_t bytes, uint8_t *klas
         p = fresh(ctx, home, taken(ctx, bytes, k));
     }
     if (!p) {
-        no_memory(ctx, bytes);
+        fbi_out_of_memory(ctx, bytes, &a->stats);
         return NULL;
     }
     *klass = (uint8_t)k;

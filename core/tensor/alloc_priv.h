@@ -20,6 +20,8 @@ fb_status fbi_uses_add(fb_context *ctx, fbi_queue home, fbi_use **uses, fbi_queu
                        void *event);
 /* `home` waits for all of them; the list is gone. */
 void fbi_uses_settle(fb_context *ctx, fbi_queue home, fbi_use *uses);
+/* The error of a block that cannot be had: who wanted it, and who has the memory (report.c). */
+void fbi_out_of_memory(fb_context *ctx, size_t bytes, const fb_memory_stats *stats);
 /* Bytes that a block for `bytes` really takes; 0: more than there can be. */
 size_t fbi_block_bytes(size_t bytes);
 /* Whether blocks have the size asked for and go back at once (fbi_backend.exact_memory); false

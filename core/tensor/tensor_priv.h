@@ -16,7 +16,8 @@ typedef struct fbi_storage {
     uint32_t version; /* bumped by every in-place change */
     void *data;
     size_t bytes;
-    uint8_t klass, flags, queue, spare[5]; /* klass: the allocator's size class; queue: fbi_queue
+    bool counted;                          /* by a report that is being made */
+    uint8_t klass, flags, queue, spare[4]; /* klass: the allocator's size class; queue: fbi_queue
                                               that its memory was given to */
     void (*release)(struct fbi_storage *); /* NULL: give `data` back to the allocator */
     void *owner;                           /* for release */

@@ -118,7 +118,8 @@ static void running_out_of_memory_says_who_wanted_and_who_has_it(void **state)
 {
     (void)state;
     expect("trains", LIST("DEVICE=cudasim", "CUDASIM_MEM=40000000"),
-           LIST("1.0 MiB wanted by", "on cudasim:0", "in tensors", "taken from the system",
+           LIST("1.0 MiB wanted by", "on cudasim:0", "in tensors", "cached",
+                "modules, gradients and optimizers", "of open scopes",
                 "of the card's 38.1 MiB free", "used by other programs and libraries",
                 "use a smaller micro-batch"));
 }
