@@ -1,5 +1,7 @@
 /* Beside the compute queue: batches that come on their own, copies between contexts, statistics. */
 
+#include <dlfcn.h>
+
 #include <flambeau/flambeau.h>
 
 #include "core/tensor/queue_priv.h"
@@ -230,6 +232,34 @@ static void statistics_know_the_card_and_pinned_memory(void **state)
     check_close(ctx);
 }
 
+/* What the simulator still counts: allocations, streams, events. */
+static int left_on_the_card(void)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/libflambeau_cudasim.so", getenv("FLAMBEAU_PLUGINS"));
+    void *plugin = dlopen(path, RTLD_NOW | RTLD_NOLOAD), *symbol;
+    assert_non_null(plugin);
+    symbol = dlsym(plugin, "cudasim_live");
+    int (*live)(void) = NULL;
+    assert_non_null(symbol);
+    memcpy(&live, &symbol, sizeof symbol);
+    dlclose(plugin);
+    return live();
+}
+
+static void a_closed_context_leaves_nothing_on_the_card(void **state)
+{
+    (void)state;
+    fb_context *ctx = open_card();
+    fb_dtype dtype = FB_U8;
+    fb_loader *l = open_loader(ctx, &dtype);
+    fb_batch b;
+    assert_true(fb_loader_epoch(l, 1) && fb_loader_next(l, &b) && fb_loader_next(l, &b));
+    assert_true(left_on_the_card() > 0);
+    check_close(ctx);
+    assert_int_equal(left_on_the_card(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +270,7 @@ int main(void)
         cmocka_unit_test(values_go_to_another_device_and_back),
         cmocka_unit_test(a_copy_that_fails_is_an_error_of_both),
         cmocka_unit_test(statistics_know_the_card_and_pinned_memory),
+        cmocka_unit_test(a_closed_context_leaves_nothing_on_the_card),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
