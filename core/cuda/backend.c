@@ -62,6 +62,7 @@ static fb_status cuda_open(fb_context *ctx, int index, const fb_context_options 
     d->core = core;
     d->index = index;
     d->blocking = blocking && !strcmp(blocking, "1");
+    d->blocking_all = blocking && !strcmp(blocking, "all");
     ctx->device = d;
     ctx->kernels = fbi_cuda_kernels;
     ctx->threads = 1;

@@ -38,6 +38,7 @@ typedef struct fbi_cuda {
     const fbi_core_api *core;
     int index, blocks; /* blocks: of a grid that fills the card */
     bool blocking;     /* FLAMBEAU_CUDA_BLOCKING=1: wait after every kernel that checks indices */
+    bool blocking_all; /* =all: after every kernel */
     cudaStream_t queues[FBI_QUEUE_COUNT];
     cudaStream_t stream; /* of them the compute queue */
     cudaEvent_t *events; /* that nobody waits for */

@@ -36,15 +36,26 @@ const char *fbi_cuda_advice(cudaError_t e)
     return "";
 }
 
+/* A kernel's error is only seen by a later call. */
+static bool is_of_a_kernel(cudaError_t e)
+{
+    return e == cudaErrorIllegalAddress || e == cudaErrorLaunchFailure ||
+           e == cudaErrorMisalignedAddress || e == cudaErrorIllegalInstruction ||
+           e == cudaErrorAssert;
+}
+
 fb_status fbi_cuda_failed(fb_context *ctx, cudaError_t e, const char *call, const char *file,
                           int line)
 {
     fb_status st = e == cudaErrorMemoryAllocation ? FB_E_NOMEM : FB_E_DEVICE;
     const char *what = fbi_cuda_advice(e);
+    bool find = is_of_a_kernel(e) && !fbi_cuda_of(ctx)->blocking_all;
     (void)cudaGetLastError(); /* the next launch must not report it again */
-    return fbi_cuda_of(ctx)->core->fail(ctx, st, "%s: %s (%s) of %s at %s:%d%s%s", ctx->device_name,
-                                        cudaGetErrorName(e), cudaGetErrorString(e), call, file,
-                                        line, *what ? ": " : "", what);
+    return fbi_cuda_of(ctx)->core->fail(
+        ctx, st, "%s: %s%s%s (%s) of %s at %s:%d%s%s%s", ctx->device_name,
+        ctx->doing ? ctx->doing : "", ctx->doing ? ": " : "", cudaGetErrorName(e),
+        cudaGetErrorString(e), call, file, line, *what ? ": " : "", what,
+        find ? "; with FLAMBEAU_CUDA_BLOCKING=all the operator is named that it came from" : "");
 }
 
 fb_status fbi_cuda_lt_failed(fb_context *ctx, cublasStatus_t e, const char *call, const char *file,

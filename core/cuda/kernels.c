@@ -2,23 +2,29 @@
  * card becomes the thread's current one, and operands that it does not know become wide copies. */
 #include "core/cuda/widen_priv.h"
 
+/* What a kernel returned; FLAMBEAU_CUDA_BLOCKING=all waits for it, so that an error is its own. */
+static fb_status done(const fbi_call *c, fb_status st)
+{
+    return st || !fbi_cuda_of(c->ctx)->blocking_all ? st : fbi_cuda_sync(c->ctx);
+}
+
 #define FBI_PROTO(name) fb_status fbi_cuda_row_##name(const fbi_call *c);
 /* Pointwise kernels convert as they load and store. */
-#define FBI_RUN_DIRECT(name)                       \
-    FBI_PROTO(name)                                \
-    static fb_status run_##name(const fbi_call *c) \
-    {                                              \
-        fb_status st = fbi_cuda_use(c->ctx);       \
-        return st ? st : fbi_cuda_row_##name(c);   \
+#define FBI_RUN_DIRECT(name)                              \
+    FBI_PROTO(name)                                       \
+    static fb_status run_##name(const fbi_call *c)        \
+    {                                                     \
+        fb_status st = fbi_cuda_use(c->ctx);              \
+        return st ? st : done(c, fbi_cuda_row_##name(c)); \
     }
-#define FBI_RUN_WIDE(name)                                                         \
-    FBI_PROTO(name)                                                                \
-    static fb_status run_##name(const fbi_call *c)                                 \
-    {                                                                              \
-        fb_status st = fbi_cuda_use(c->ctx);                                       \
-        return st                       ? st                                       \
-               : fbi_cuda_wants_wide(c) ? fbi_cuda_widened(c, fbi_cuda_row_##name) \
-                                        : fbi_cuda_row_##name(c);                  \
+#define FBI_RUN_WIDE(name)                                                                  \
+    FBI_PROTO(name)                                                                         \
+    static fb_status run_##name(const fbi_call *c)                                          \
+    {                                                                                       \
+        fb_status st = fbi_cuda_use(c->ctx);                                                \
+        return st                       ? st                                                \
+               : fbi_cuda_wants_wide(c) ? done(c, fbi_cuda_widened(c, fbi_cuda_row_##name)) \
+                                        : done(c, fbi_cuda_row_##name(c));                  \
     }
 #define UNARY(name, ...) FBI_RUN_DIRECT(name) FBI_RUN_DIRECT(name##_bwd) FBI_RUN_DIRECT(name##_bwd2)
 #define UNARY_S(name, ...) \

@@ -264,5 +264,8 @@ fb_status fbi_kernel_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tenso
                   .threads = ctx->threads,
                   .beta = beta};
     c.inplace = n_in && n_out && in[0] == out[0];
-    return fbi_launch(&c);
+    const char *before = fbi_doing_begin(ctx, c.op->name);
+    fb_status st = fbi_launch(&c);
+    fbi_doing_end(ctx, before);
+    return st;
 }

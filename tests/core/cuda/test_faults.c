@@ -129,9 +129,18 @@ static void a_failing_kernel_is_told_and_the_rest_still_closes(void **state)
     (void)state;
     expect("trains", LIST("DEVICE=cudasim", "CUDASIM_FAIL=kernel:700:5"),
            LIST("cudaErrorIllegalAddress",
-                "a kernel touched memory that is not its own; the card's context is lost"));
+                "a kernel touched memory that is not its own; the card's context is lost",
+                "with FLAMBEAU_CUDA_BLOCKING=all the operator is named"));
     expect("trains", LIST("DEVICE=cudasim", "CUDASIM_FAIL=kernel:719:9"),
            LIST("cudaErrorLaunchFailure", "a kernel failed"));
+}
+
+static void the_operator_of_a_failing_kernel_can_be_found(void **state)
+{
+    (void)state;
+    expect("trains",
+           LIST("DEVICE=cudasim", "CUDASIM_FAIL=kernel:700:1", "FLAMBEAU_CUDA_BLOCKING=all"),
+           LIST("cudasim:0: fill: cudaErrorIllegalAddress"));
 }
 
 static void any_call_that_fails_is_told_with_its_place(void **state)
@@ -156,6 +165,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_busy_card_is_told),
         cmocka_unit_test(running_out_of_memory_says_who_wanted_and_who_has_it),
         cmocka_unit_test(a_failing_kernel_is_told_and_the_rest_still_closes),
+        cmocka_unit_test(the_operator_of_a_failing_kernel_can_be_found),
         cmocka_unit_test(any_call_that_fails_is_told_with_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
