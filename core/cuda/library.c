@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* size_t cudnnGetVersion(void) */
@@ -21,6 +22,7 @@ static int version_of_nccl(void (*function)(void))
 const fbi_cuda_library fbi_cuda_cudnn = {
     .what = "cuDNN",
     .file = "libcudnn.so.9",
+    .setting = "FLAMBEAU_CUDNN",
     .version_function = "cudnnGetVersion",
     .version_of = version_of_cudnn,
     .oldest = 90000,
@@ -31,6 +33,7 @@ const fbi_cuda_library fbi_cuda_cudnn = {
 const fbi_cuda_library fbi_cuda_nccl = {
     .what = "NCCL",
     .file = "libnccl.so.2",
+    .setting = "FLAMBEAU_NCCL",
     .version_function = "ncclGetVersion",
     .version_of = version_of_nccl,
     .oldest = 21800,
@@ -71,12 +74,17 @@ void *fbi_cuda_library_open(const fbi_cuda_library *l, int *version, char *why, 
 {
     char needed[80], found[32];
     range(l, needed, sizeof needed);
-    void *library = dlopen(l->file, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    const char *asked = getenv(l->setting), *file = asked && *asked ? asked : l->file;
+    if (!strcmp(file, "off")) {
+        snprintf(why, size, "%s is not used: %s=off; without it %s", l->what, l->setting,
+                 l->without);
+        return NULL;
+    }
+    void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!library) {
         snprintf(why, size,
-                 "%s is not used: %s: install %s %s, or name its folder in LD_LIBRARY_PATH; "
-                 "without it %s",
-                 l->what, dlerror(), l->what, needed, l->without);
+                 "%s is not used: %s: install %s %s, or name its %s in %s; without it %s", l->what,
+                 dlerror(), l->what, needed, l->file, l->setting, l->without);
         return NULL;
     }
     void *symbol = dlsym(library, l->version_function);

@@ -8,6 +8,7 @@
 
 typedef struct fbi_cuda_library {
     const char *what, *file;      /* "cuDNN", "libcudnn.so.9" */
+    const char *setting;          /* environment: another file, or "off" */
     const char *version_function; /* its address goes to version_of */
     int (*version_of)(void (*function)(void));
     int oldest, before;  /* versions that serve; before is 0: any newer one */

@@ -55,7 +55,10 @@ fake libcudnn.so.9 'int nothing;'
 echo "no library" >fakes/libnccl.so.2
 doctor LD_LIBRARY_PATH="$work/fakes"
 wants -- 'CUDA +cuDNN is not used: libcudnn.so.9 does not tell its version'
-wants -- 'CUDA +NCCL is not used: .*libnccl.so.2: .*: install NCCL 2.18.0 or newer, .*or name its folder'
+wants -- 'CUDA +NCCL is not used: .*libnccl.so.2: .*: install NCCL 2.18.0 or newer, .*or name its libnccl.so.2 in FLAMBEAU_NCCL;'
+doctor FLAMBEAU_CUDNN=off FLAMBEAU_NCCL="$work/absent.so"
+wants -- 'CUDA +cuDNN is not used: FLAMBEAU_CUDNN=off; without it convolutions'
+wants -- 'CUDA +NCCL is not used: .*/absent.so: cannot open'
 
 # No driver.
 if [ -e /dev/nvidiactl ] || [ -e /proc/driver/nvidia/version ] || [ -e /dev/dxg ]; then
