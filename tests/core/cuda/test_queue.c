@@ -4,7 +4,7 @@
 
 #include <flambeau/flambeau.h>
 
-#include "core/tensor/queue_priv.h"
+#include "core/tensor/alloc_priv.h"
 #include "io/loader_priv.h"
 #include "tests/check.h"
 
@@ -170,6 +170,37 @@ static void batches_do_not_pile_up(void **state)
     check_close(ctx);
 }
 
+/* As on a card, where blocks are kept: those of the copy queue come back to it. */
+static void a_steady_loop_over_batches_asks_the_card_for_nothing(void **state)
+{
+    (void)state;
+    fb_context *ctx = open_card();
+    fbi_alloc_exact(ctx, false);
+    fb_dtype dtype = FB_U8;
+    fb_loader *l = open_loader(ctx, &dtype);
+    fb_tensor *one = fb_ones(ctx, FB_F32, FB_SHAPE(1));
+    fb_memory_stats first = {0}, s;
+    fb_batch b;
+    for (int64_t epoch = 1; epoch <= 4; epoch++) {
+        assert_true(fb_loader_epoch(l, epoch));
+        do {
+            FB_SCOPE(ctx);
+            fbi_prefetch_take(l, 2, true); /* as far ahead as may be */
+            assert_non_null(fb_mul_scalar(fb_loader_next(l, &b) ? b.input : one, 2));
+        } while (b.input);
+        assert_int_equal(fb_memory_stats_of(ctx, &s), FB_OK);
+        if (epoch == 2)
+            first = s;
+    }
+    assert_int_equal(s.system_allocations, first.system_allocations);
+    assert_int_equal(s.reserved, first.reserved);
+    fb_loader_close(l);
+    fb_memory_trim(ctx);
+    assert_int_equal(fb_memory_stats_of(ctx, &s), FB_OK);
+    assert_int_equal(s.reserved, fbi_block_bytes(sizeof(float)));
+    check_close(ctx);
+}
+
 /* --- between contexts --- */
 
 static void values_go_to_another_device_and_back(void **state)
@@ -267,6 +298,7 @@ int main(void)
         cmocka_unit_test(the_next_batch_is_on_its_way_when_one_is_given),
         cmocka_unit_test(a_batch_may_be_held_and_the_loader_rewound_or_closed),
         cmocka_unit_test(batches_do_not_pile_up),
+        cmocka_unit_test(a_steady_loop_over_batches_asks_the_card_for_nothing),
         cmocka_unit_test(values_go_to_another_device_and_back),
         cmocka_unit_test(a_copy_that_fails_is_an_error_of_both),
         cmocka_unit_test(statistics_know_the_card_and_pinned_memory),
