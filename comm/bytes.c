@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "comm/work_priv.h"
+#include "core/tensor/device_priv.h"
 
 static fb_status gather(fb_group *g, const char *tag, const void *mine, size_t bytes, void *all,
                         bool even_off)
@@ -65,7 +66,8 @@ fb_status fbi_group_all_gather_bytes(fb_group *g, const char *tag, const void *m
     return status;
 }
 
-fb_status fbi_group_broadcast(fb_group *g, const char *tag, void *data, size_t bytes, int root)
+static fb_status broadcast(fb_group *g, const char *tag, void *data, size_t bytes, int root,
+                           bool on_device)
 {
     fbi_task task = {.kind = FBI_KIND_BROADCAST,
                      .dtype = FB_U8,
@@ -73,10 +75,23 @@ fb_status fbi_group_broadcast(fb_group *g, const char *tag, void *data, size_t b
                      .src = {data},
                      .n_src = 1,
                      .dst = data,
+                     .on_device = on_device,
                      .root = root,
                      .tag = tag,
                      .site = g->world->ctx->depth ? g->world->ctx->site : NULL};
     return fbi_work_run(g, &task);
+}
+
+fb_status fbi_group_broadcast(fb_group *g, const char *tag, void *data, size_t bytes, int root)
+{
+    return broadcast(g, tag, data, bytes, root, false);
+}
+
+fb_status fbi_group_broadcast_tensor(fb_group *g, const char *tag, fb_tensor *t, int root)
+{
+    size_t bytes = (size_t)t->numel * fb_dtype_size((fb_dtype)t->dtype);
+    fbi_bump(t);
+    return broadcast(g, tag, fbi_ptr(t), bytes, root, !t->ctx->backend->host_memory);
 }
 
 fb_status fbi_group_broadcast_bytes(fb_group *g, const char *tag, void **data, size_t *bytes,

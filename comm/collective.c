@@ -14,11 +14,6 @@ static bool usable(fb_group *group, fb_tensor *t, const char *name, bool in_plac
         return true; /* the start of the work tells the other ranks */
     if (!fbi_tensor_check(ctx, t, name, "t"))
         return false;
-    if (!ctx->backend->host_memory) {
-        fbi_fail(ctx, FB_E_UNSUPPORTED, "%s: t is on %s; only host tensors so far", name,
-                 fb_device_of(t));
-        return false;
-    }
     if (in_place && !fbi_contiguous(t)) {
         fbi_fail(ctx, FB_E_ARG, "%s: t is not contiguous: %s; use fb_contiguous", name,
                  fbi_text(t));
@@ -62,6 +57,7 @@ static fbi_task task_of(fb_group *group, fbi_kind kind, fb_tensor *t)
     task.count = t->numel;
     task.src[0] = task.dst = t->numel ? fbi_ptr(t) : NULL;
     task.n_src = 1;
+    task.on_device = !ctx->backend->host_memory;
     task.like = t;
     return task;
 }

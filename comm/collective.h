@@ -3,8 +3,9 @@
  * All of them are collective: every rank of the group calls the same function, in the same order,
  * with the same dtype and sizes. A disagreement, a rank that died and a rank that left are errors
  * on every other rank (FB_E_COMM) whose message says which rank, which call and what the others
- * wait for. Tensors are host tensors. Sums run along one binary tree over rank numbers: same bits
- * on every rank, whatever the transport. */
+ * wait for. Sums run along one binary tree over rank numbers: same bits on every rank, whatever the
+ * transport. Tensors of a device take their turn in its queue: a collective that has returned
+ * orders what follows, it need not have happened. */
 #ifndef FLAMBEAU_COMM_COLLECTIVE_H
 #define FLAMBEAU_COMM_COLLECTIVE_H
 

@@ -64,6 +64,8 @@ fb_status fbi_group_broadcast_bytes(fb_group *group, const char *tag, void **dat
                                     int root);
 /* Bytes that everyone has room for. */
 fb_status fbi_group_broadcast(fb_group *group, const char *tag, void *data, size_t bytes, int root);
+/* The elements of a contiguous tensor, wherever it is. */
+fb_status fbi_group_broadcast_tensor(fb_group *group, const char *tag, fb_tensor *t, int root);
 /* leaves[leaf * n + i] = values[leaf * n + i] of the rank that has the leaf. In place is fine. */
 fb_status fbi_group_leaf_gather(fb_group *group, const char *tag, const double *values, int n,
                                 double *leaves);

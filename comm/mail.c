@@ -137,12 +137,10 @@ void fbi_mail_begin(fb_work *w)
     if (m->eager && brings)
         bytes += (size_t)fbi_mail_payload(w);
     if (w->task.kind == FBI_KIND_SEND) {
-        g->sent[w->task.root]++;
         fbi_mail_send(w, w->task.root, 2, &m->mine, bytes);
         if (!m->eager)
             fbi_mail_send(w, w->task.root, 3, w->task.src[0], (size_t)w->task.count * w->size);
     } else if (w->task.kind == FBI_KIND_RECV) {
-        g->received[w->task.root]++;
         fbi_mail_receive(w, w->task.root, 2, &m->theirs[w->task.root], sizeof(fbi_envelope));
     } else {
         for (int r = 0; r < g->size; r++)

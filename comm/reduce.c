@@ -4,6 +4,12 @@
 
 #include "comm/tree_priv.h"
 #include "core/base/half.h"
+#include "core/ops/backend.h"
+
+static_assert((int)FB_SUM == FBI_COMBINE_SUM && (int)FB_PROD == FBI_COMBINE_PROD &&
+                  (int)FB_MIN == FBI_COMBINE_MIN && (int)FB_MAX == FBI_COMBINE_MAX &&
+                  (int)FBI_ADD == FBI_COMBINE_JOIN,
+              "a device joins as the host does");
 
 enum { BLOCK = 1024 }; /* elements: operands of a block stay in the first-level cache */
 
@@ -107,7 +113,7 @@ static void reduce_block(combine_fn fn, fb_dtype dtype, fb_dtype out_dtype, cons
     if (round)
         narrow(out_dtype, stack[0], out, n);
     else if (stack[0] != out)
-        memcpy(out, stack[0], (size_t)n * size);
+        memcpy(out, stack[0], (size_t)n * fb_dtype_size(out_dtype));
 }
 
 void fbi_reduce(fb_reduce_op op, fb_dtype dtype, fb_dtype out_dtype, const int16_t *program,
@@ -126,4 +132,14 @@ void fbi_reduce(fb_reduce_op op, fb_dtype dtype, fb_dtype out_dtype, const int16
         reduce_block(fn, dtype, out_dtype, program, length, src, at,
                      (char *)out + (size_t)at * size, block);
     }
+}
+
+fb_status fbi_combine(fb_context *ctx, fb_reduce_op op, fb_dtype dtype, fb_dtype out_dtype,
+                      const int16_t *program, int length, const void *const *src, void *out,
+                      int64_t n)
+{
+    if (!ctx->backend->host_memory)
+        return ctx->backend->combine(ctx, (int)op, dtype, out_dtype, program, length, src, out, n);
+    fbi_reduce(op, dtype, out_dtype, program, length, src, out, n);
+    return FB_OK;
 }

@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/device_priv.h"
 #include "comm/mail_priv.h"
 #include "comm/reduce_priv.h"
 #include "comm/shm_priv.h"
+#include "core/tensor/device_priv.h"
 
 enum { MESSAGE_WORKS = 32 }; /* of a group in flight at once; tags tell 64 apart */
 
@@ -160,14 +162,22 @@ static void unlink_work(fb_world *world, const fb_work *w)
 static void run_alone(fb_work *w)
 {
     const fbi_task *t = &w->task;
-    if (fbi_is_reduction((int)t->kind)) {
+    fb_context *ctx = w->group->world->ctx;
+    size_t bytes = (size_t)t->count * w->size;
+    bool reduces = fbi_is_reduction((int)t->kind);
+    w->done = true;
+    if (reduces)
         fbi_work_program(w, NULL);
+    if (reduces && t->on_device)
+        w->failed = fbi_combine(ctx, t->op, t->dtype, t->out_dtype, w->program, w->program_n,
+                                t->src, t->dst, t->count) != FB_OK;
+    else if (reduces)
         fbi_reduce(t->op, t->dtype, t->out_dtype, w->program, w->program_n, t->src, t->dst,
                    t->count);
-    } else if (t->dst && t->n_src && t->src[0] != t->dst && t->count) {
-        memcpy(t->dst, t->src[0], (size_t)t->count * w->size);
-    }
-    w->done = true;
+    else if (t->dst && t->n_src && t->src[0] != t->dst && bytes && t->on_device)
+        w->failed = ctx->backend->copy(ctx, t->dst, t->src[0], bytes) != FB_OK;
+    else if (t->dst && t->n_src && t->src[0] != t->dst && bytes)
+        memcpy(t->dst, t->src[0], bytes);
 }
 
 /* The oldest work of this group that must end before another one may begin. */
@@ -188,6 +198,8 @@ static bool work_ready(void *self)
 static int work_missing(void *self, int from)
 {
     const fb_work *w = self;
+    if (!w->begun)
+        return -1; /* its data have not come from the device */
     if (w->inner)
         return work_missing(w->inner, from);
     /* Ranks of a group may be in any order: find the lowest rank of the world that is missing. */
@@ -205,7 +217,7 @@ static atomic_uint *work_word(void *self, int rank, unsigned *value)
     const fb_work *w = self;
     if (w->inner)
         return work_word(w->inner, rank, value);
-    if (w->mail_used)
+    if (w->mail_used || !w->begun)
         return NULL;
     for (int r = 0; r < w->group->size; r++)
         if (w->group->ranks[r] == rank)
@@ -238,6 +250,7 @@ static void abandon(fb_work *w)
         give_back(w->inner);
         w->inner = NULL;
     }
+    fbi_device_abandon(w);
     fbi_mail_abandon(w);
     w->mail = NULL;
     w->held[0] = w->held[1] = NULL;
@@ -270,9 +283,10 @@ fb_work *fbi_work_start(fb_group *group, const fbi_task *task)
     w->out_size = task->kind == FBI_KIND_BYTES ? 1 : fb_dtype_size(w->task.out_dtype);
     bool pair = fbi_is_pair((int)task->kind);
     sign(w);
+    uint32_t *pairs =
+        task->kind == FBI_KIND_SEND ? group->sent : group->received; /* counted once it starts */
     if (pair)
-        w->sig.seq =
-            task->kind == FBI_KIND_SEND ? group->sent[task->root] : group->received[task->root];
+        w->sig.seq = pairs[task->root];
     else
         group->seq++;
     world->own->sig = w->sig;
@@ -296,11 +310,15 @@ fb_work *fbi_work_start(fb_group *group, const fbi_task *task)
     for (fb_work *old; !pair && (old = in_the_way(group));)
         if (wait_for(old))
             goto give_back;
+    if (task->on_device && !fbi_device_begin(w)) {
+        fbi_device_abandon(w);
+        fbi_world_tell(world, &w->sig);
+        goto give_back;
+    }
+    if (pair)
+        pairs[task->root]++;
     link_work(world, w);
-    if (group->shm && !pair)
-        fbi_shm_begin(w);
-    else
-        fbi_mail_begin(w);
+    fbi_work_advance(w);
     return w;
 
 give_back:
@@ -308,14 +326,29 @@ give_back:
     return NULL;
 }
 
+static void begin(fb_work *w)
+{
+    if (w->event && !fbi_device_arrived(w))
+        return;
+    w->begun = true;
+    if (w->group->shm && !fbi_is_pair((int)w->task.kind))
+        fbi_shm_begin(w);
+    else
+        fbi_mail_begin(w);
+}
+
 void fbi_work_advance(fb_work *w)
 {
     if (w->done)
         return;
-    if (w->mail_used)
+    if (!w->begun)
+        begin(w);
+    else if (w->mail_used)
         fbi_mail_advance(w);
     else
         fbi_shm_advance(w);
+    if (w->done && w->pinned)
+        fbi_device_end(w);
 }
 
 fb_status fbi_work_finish(fb_work *w)
@@ -352,4 +385,5 @@ void fbi_works_free(fb_world *world)
         free_record(w);
     }
     world->flying = world->spare = NULL;
+    fbi_device_free(world);
 }

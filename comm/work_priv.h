@@ -16,13 +16,15 @@ typedef struct fbi_task {
     int n_src;
     const fbi_layout *layout; /* NULL: one piece for each rank */
     void *dst;
+    bool on_device; /* src and dst are memory of the context's device, not of the host */
     const void *site;
     const char *tag;
     bool even_off;         /* to agree on an error that this rank has */
     const fb_tensor *like; /* its shape is shown in messages; NULL: [count] */
 } fbi_task;
 
-struct fbi_mail; /* state of a work that goes by messages (comm/mail_priv.h) */
+typedef struct fbi_pinned fbi_pinned; /* host memory of a work on a device (comm/device.c) */
+struct fbi_mail;                      /* state of a work that goes by messages (comm/mail_priv.h) */
 enum { FBI_STAGES = 4 };
 
 struct fb_work {
@@ -30,8 +32,14 @@ struct fb_work {
     fbi_task task;
     fbi_signature sig;
     size_t size, out_size; /* of an element */
-    bool done, failed;
+    bool begun, done, failed;
     fbi_storage *held[2]; /* storage that must outlive the work */
+
+    /* on a device */
+    fbi_pinned *pinned; /* NULL: src and dst are the caller's */
+    void *event;        /* the copies to it; NULL: they have happened */
+    void *device_dst;
+    size_t result_bytes;
 
     /* reductions */
     int16_t *program; /* of the layout, with this work's absences */

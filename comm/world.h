@@ -17,7 +17,8 @@ typedef struct fb_world_options {
                       rank's share of the node's cores */
     int shards;  /**< leaves of a step: same bits for every number of ranks up to it; 0:
                       FLAMBEAU_SHARDS (flambeau run --shards); else one leaf for each rank */
-    const char *device; /**< as in fb_context_options */
+    const char *device; /**< "cuda:1" as in fb_context_options; "cuda": each rank of a machine has a
+                             card of its own; NULL: FLAMBEAU_DEVICE; else that if there are cards */
     uint64_t seed;      /**< as in fb_context_options; rank 0's counts */
     fb_log_fn log;      /**< receives the lines that would go to stderr */
     void *log_user;

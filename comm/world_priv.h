@@ -36,8 +36,9 @@ struct fb_world {
     size_t page_bytes;
     bool page_shared;
     fbi_mpi *mpi;
-    fb_work *flying; /* works in flight, oldest first */
-    fb_work *spare;  /* records of finished works, to be used again */
+    fb_work *flying;           /* works in flight, oldest first */
+    fb_work *spare;            /* records of finished works, to be used again */
+    struct fbi_pinned *pinned; /* host memory of finished works on a device */
     int next_group;
     int shards;   /* of the world's group; 0: one for each rank */
     int attached; /* reducers whose commits carry the wish to stop */

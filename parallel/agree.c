@@ -6,6 +6,8 @@
 #include <xxhash.h>
 
 #include "core/base/log_priv.h"
+#include "core/tensor/access_priv.h"
+#include "core/tensor/device_priv.h"
 #include "parallel/ddp_priv.h"
 
 enum { TEXT = 192 };
@@ -21,6 +23,8 @@ typedef struct list {
     entry *e;
     fb_tensor **t;
     int n, cap;
+    void *room; /* for the elements of a tensor */
+    size_t room_bytes;
 } list;
 
 static bool grow(list *l)
@@ -44,6 +48,24 @@ static size_t bytes_of(const fb_tensor *t)
     return (size_t)fb_numel(t) * fb_dtype_size(fb_dtype_of(t));
 }
 
+/* Hash of the elements; the context's status tells whether they could be read. */
+static uint64_t hash_of(list *l, fb_tensor *t)
+{
+    size_t bytes = bytes_of(t);
+    if (!bytes)
+        return 0;
+    if (l->ctx->backend->host_memory)
+        return XXH3_64bits(fbi_ptr(t), bytes);
+    void *room = l->room_bytes < bytes ? realloc(l->room, bytes) : l->room;
+    if (!room) {
+        fbi_fail(l->ctx, FB_E_NOMEM, "ddp_attach: no memory for a copy of %zu bytes", bytes);
+        return 0;
+    }
+    l->room = room;
+    l->room_bytes = l->room_bytes < bytes ? bytes : l->room_bytes;
+    return fbi_copy_to_host(t, room) ? 0 : XXH3_64bits(room, bytes);
+}
+
 static fb_status add(const char *name, fb_tensor *t, void *user)
 {
     list *l = user;
@@ -58,10 +80,10 @@ static fb_status add(const char *name, fb_tensor *t, void *user)
     entry *e = &l->e[l->n];
     memset(e, 0, sizeof *e);
     e->shape = XXH3_64bits(text, (size_t)n);
-    e->values = bytes_of(t) ? XXH3_64bits(fbi_ptr(t), bytes_of(t)) : 0;
+    e->values = hash_of(l, t);
     snprintf(e->text, sizeof e->text, "%.191s", text);
     l->t[l->n++] = t;
-    return FB_OK;
+    return l->ctx->status;
 }
 
 static fb_status differs(fbi_ddp *d, int r, const char *theirs, const char *first)
@@ -108,10 +130,8 @@ static void note_values(const fbi_ddp *d, const entry *all, const size_t *at)
 static fb_status broadcast(fbi_ddp *d, const list *l)
 {
     fb_status st = FB_OK;
-    for (int i = 0; i < l->n && !st; i++) {
-        st = fbi_group_broadcast(d->group, "parameters", fbi_ptr(l->t[i]), bytes_of(l->t[i]), 0);
-        fbi_bump(l->t[i]);
-    }
+    for (int i = 0; i < l->n && !st; i++)
+        st = fbi_group_broadcast_tensor(d->group, "parameters", l->t[i], 0);
     return st;
 }
 
@@ -147,5 +167,6 @@ fb_status fbi_ddp_agree(fbi_ddp *d)
     free(at);
     free(l.e);
     free(l.t);
+    free(l.room);
     return st;
 }

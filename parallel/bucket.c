@@ -1,10 +1,9 @@
 /* Buckets: runs of whole parameters in a flat block, in the order in which backward finishes them.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "comm/reduce_priv.h"
-#include "core/base/half.h"
+#include "core/ops/op_priv.h"
 #include "parallel/ddp_priv.h"
 
 enum { DEFAULT_BUCKET = 1 << 20 };
@@ -42,7 +41,8 @@ static fb_status add_bucket(fbi_ddp *d, fbi_block *k, int first, int end)
         .n = after - begin,
         .first = first,
         .n_params = end - first,
-        .carry = {.dtype = f->dtype, .acc = adds ? FB_F32 : f->dtype, .n = after - begin}};
+        .carry = {
+            .ctx = d->ctx, .dtype = f->dtype, .acc = adds ? FB_F32 : f->dtype, .n = after - begin}};
     for (int i = first; i < end; i++)
         k->bucket_of[i] = d->n_buckets;
     d->n_buckets++;
@@ -104,55 +104,48 @@ void fbi_ddp_buckets_close(fbi_ddp *d)
     for (fbi_block *k = d->blocks, *next; k; k = next) {
         next = k->next;
         free(k->bucket_of);
-        free(k->kept);
+        fbi_storage_unref(d->ctx, k->kept);
         free(k);
     }
     free(d->used);
 }
 
-static char *gradients_of(const fbi_bucket *b)
+static void *gradients_of(const fbi_bucket *b)
 {
     return (char *)fbi_ptr(b->block->flat->grads) + (size_t)b->begin * b->block->size;
 }
 
-/* Parameters that backward did not reach count as zero; what lies there is of an earlier step. */
-static void clear_unused(const fbi_bucket *b)
+fb_status fbi_ddp_clear_unused(const fbi_block *k, void *data, int first, int n)
 {
-    const fbi_flat *f = b->block->flat;
-    for (int i = b->first; i < b->first + b->n_params; i++)
-        if (f->params[i].t->leaf->state != FBI_GRAD_LIVE)
-            memset((char *)fbi_ptr(f->grads) + (size_t)f->params[i].begin * b->block->size, 0,
-                   (size_t)f->params[i].n * b->block->size);
+    fb_context *ctx = k->ddp->ctx;
+    fb_status st = FB_OK;
+    for (int i = first; i < first + n && !st; i++) {
+        const fbi_flat_param *p = &k->flat->params[i];
+        if (p->t->leaf->state != FBI_GRAD_LIVE)
+            st = ctx->backend->fill_zero(ctx, (char *)data + (size_t)p->begin * k->size,
+                                         (size_t)p->n * k->size);
+    }
+    return st;
 }
 
 /* Leaves before `leaf` that did not come are absent. */
-static bool push_leaf(const fbi_ddp *d, fbi_bucket *b, int leaf, char *data, bool keep)
+static fb_status push_leaf(const fbi_ddp *d, fbi_bucket *b, int leaf, bool keep)
 {
-    bool ok = true;
-    for (int k = d->next; k < leaf && ok; k++)
-        ok = fbi_carry_push(&b->carry, k, NULL, false);
-    return ok && fbi_carry_push(&b->carry, leaf, data, keep);
-}
-
-static fb_status no_room(const fbi_ddp *d, const fbi_bucket *b)
-{
-    return fbi_fail(
-        d->ctx, FB_E_NOMEM,
-        "ddp: no memory for sums of %lld gradients; fewer shards for each rank need less",
-        (long long)b->n);
+    fb_status st =
+        fbi_ddp_clear_unused(b->block, fbi_ptr(b->block->flat->grads), b->first, b->n_params);
+    for (int k = d->next; k < leaf && !st; k++)
+        st = fbi_carry_push(&b->carry, k, NULL, false);
+    return st ? st : fbi_carry_push(&b->carry, leaf, d->absent ? NULL : gradients_of(b), keep);
 }
 
 fb_status fbi_ddp_push(fbi_ddp *d)
 {
-    for (int i = 0; i < d->n_buckets; i++) {
-        fbi_bucket *b = &d->buckets[i];
-        clear_unused(b);
-        if (!push_leaf(d, b, d->leaf, d->absent ? NULL : gradients_of(b), false))
-            return no_room(d, b);
-    }
+    fb_status st = FB_OK;
+    for (int i = 0; i < d->n_buckets && !st; i++)
+        st = push_leaf(d, &d->buckets[i], d->leaf, false);
     d->next = d->leaf + 1;
     d->open = false;
-    return FB_OK;
+    return st;
 }
 
 int fbi_ddp_trained(const fbi_bucket *b)
@@ -170,15 +163,11 @@ fb_status fbi_ddp_launch(fbi_ddp *d, fbi_bucket *b)
         return FB_OK;
     }
     int end = d->group->first_leaf + d->group->n_leaves, last = d->open ? d->leaf : d->next - 1;
-    bool ok = true;
-    if (d->open) {
-        clear_unused(b);
-        ok = push_leaf(d, b, d->leaf, d->absent ? NULL : gradients_of(b), true);
-    }
-    for (int k = last + 1; k < end && ok; k++)
-        ok = fbi_carry_push(&b->carry, k, NULL, false);
-    if (!ok)
-        return no_room(d, b);
+    fb_status st = d->open ? push_leaf(d, b, d->leaf, true) : FB_OK;
+    for (int k = last + 1; k < end && !st; k++)
+        st = fbi_carry_push(&b->carry, k, NULL, false);
+    if (st)
+        return st;
     fbi_task task = {.kind = FBI_KIND_GRADIENTS,
                      .op = FB_SUM,
                      .dtype = b->carry.acc,
@@ -204,35 +193,28 @@ bool fbi_ddp_live(const fbi_ddp *d)
 }
 
 /* Sums that were there before the step began, and were not zeroed or spent. */
-static void add_kept(fbi_ddp *d)
+static fb_status add_kept(fbi_ddp *d)
 {
     static const int16_t program[] = {0, 1, FBI_ADD};
-    for (fbi_block *k = d->blocks; k; k = k->next) {
-        char *grads = fbi_ptr(k->flat->grads);
-        fbi_reduce(FB_SUM, k->flat->dtype, k->flat->dtype, program, 3,
-                   (const void *const[]){k->kept, grads}, grads, k->flat->n);
+    fb_status st = FB_OK;
+    for (fbi_block *k = d->blocks; k && !st; k = k->next) {
+        void *grads = fbi_ptr(k->flat->grads);
+        st = fbi_combine(d->ctx, FB_SUM, k->flat->dtype, k->flat->dtype, program, 3,
+                         (const void *const[]){k->kept->data, grads}, grads, k->flat->n);
     }
     d->kept = false;
+    return st;
 }
 
 /* Without shares from a loader every leaf counts the same. */
-static void average(const fbi_ddp *d)
+static fb_status average(const fbi_ddp *d)
 {
-    float factor = 1.0f / (float)d->group->size;
-    for (const fbi_block *k = d->blocks; k; k = k->next) {
-        void *data = fbi_ptr(k->flat->grads);
-        for (int64_t i = 0; i < k->flat->n; i++)
-            if (k->flat->dtype == FB_F32)
-                ((float *)data)[i] *= factor;
-            else if (k->flat->dtype == FB_F64)
-                ((double *)data)[i] /= d->group->size;
-            else if (k->flat->dtype == FB_F16)
-                ((uint16_t *)data)[i] =
-                    fbi_f32_to_f16(fbi_f16_to_f32(((uint16_t *)data)[i]) * factor);
-            else
-                ((uint16_t *)data)[i] =
-                    fbi_f32_to_bf16(fbi_bf16_to_f32(((uint16_t *)data)[i]) * factor);
-    }
+    fbi_attrs_scalars factor = {1.0 / d->group->size, 0};
+    fb_status st = FB_OK;
+    for (const fbi_block *k = d->blocks; k && !st; k = k->next)
+        st = fbi_kernel_run(d->ctx, FBI_OP_mul_scalar, &factor, &k->flat->grads, 1, &k->flat->grads,
+                            1, 0);
+    return st;
 }
 
 void fbi_ddp_forget(fbi_ddp *d)
@@ -262,8 +244,8 @@ fb_status fbi_ddp_settle(fbi_ddp *d)
         for (int i = 0; i < k->flat->n_params; i++)
             k->flat->params[i].t->leaf->state = FBI_GRAD_LIVE;
     if (d->step < 0 && d->group->size > 1 && !d->counted && !st)
-        average(d);
+        st = average(d);
     if (d->kept && !st)
-        add_kept(d);
+        st = add_kept(d);
     return st;
 }

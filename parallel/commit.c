@@ -1,6 +1,5 @@
 /* The end of a step: every rank tells every other one where it is; nothing is applied unless all
  * are at the same place. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,7 +42,10 @@ fb_status fbi_ddp_commit_open(fbi_ddp *d)
     d->packets = calloc((size_t)d->group->size + 1, d->packet_bytes);
     d->counts = calloc((size_t)d->group->n_leaves + 1, sizeof *d->counts);
     d->leaf_counts = calloc((size_t)d->group->shards + 1, sizeof *d->leaf_counts);
-    if (!d->packets || !d->counts || !d->leaf_counts)
+    /* A view for each bucket and the statistics, or one for each parameter, which are no fewer. */
+    d->views = calloc((size_t)d->n_params + 1, sizeof *d->views);
+    d->squares = calloc((size_t)d->n_params + 1, sizeof *d->squares);
+    if (!d->packets || !d->counts || !d->leaf_counts || !d->views || !d->squares)
         return fbi_fail(d->ctx, FB_E_NOMEM, "ddp_attach: no memory");
     return FB_OK;
 }
@@ -53,30 +55,32 @@ void fbi_ddp_commit_close(fbi_ddp *d)
     free(d->packets);
     free(d->counts);
     free(d->leaf_counts);
+    free(d->views);
+    free(d->squares);
 }
 
 /* --- are they finite? --- */
 
-static bool is_finite(const fbi_ddp *d, const fbi_bucket *b, int64_t begin, int64_t end)
+static fbi_flat_view view_of(const fbi_block *k, int64_t begin, int64_t n)
 {
-    const char *data =
-        (const char *)fbi_ptr(b->block->flat->grads) + (size_t)(b->begin + begin) * b->block->size;
-    return fbi_all_finite(data, b->block->flat->dtype, end - begin, d->ctx->threads);
+    const char *grads = fbi_ptr(k->flat->grads);
+    return (fbi_flat_view){k->flat->dtype, grads + (size_t)begin * k->size, n};
 }
 
 /* The sums are the same on every rank: each looks at its part of them. */
-static bool own_part_finite(const fbi_ddp *d)
+static fb_status own_part_finite(const fbi_ddp *d, bool *finite)
 {
     const fb_group *g = d->group;
-    bool finite = true;
-    for (int i = 0; i < d->n_buckets && finite; i++) {
+    int64_t n = 0;
+    for (int i = 0; i < d->n_buckets; i++) {
         const fbi_bucket *b = &d->buckets[i];
+        int64_t begin = b->n * g->rank / g->size, end = b->n * (g->rank + 1) / g->size;
         if (fbi_ddp_trained(b))
-            finite = is_finite(d, b, b->n * g->rank / g->size, b->n * (g->rank + 1) / g->size);
+            d->views[n++] = view_of(b->block, b->begin + begin, end - begin);
     }
-    for (int64_t i = 0; i < d->norms.row && finite; i++)
-        finite = isfinite(d->norms.total[i]);
-    return finite;
+    if (d->norms.row)
+        d->views[n++] = (fbi_flat_view){FB_F64, d->norms.total->data, d->norms.row};
+    return fbi_all_finite(d->ctx, d->views, n, finite);
 }
 
 /* The blocks begin with what backward reaches first: trouble of the loss shows there. */
@@ -85,9 +89,11 @@ static const char *first_bad(const fbi_ddp *d)
     for (const fbi_block *k = d->blocks; k; k = k->next)
         for (int i = 0; i < k->flat->n_params; i++) {
             const fbi_flat_param *p = &k->flat->params[i];
-            const char *data = (const char *)fbi_ptr(k->flat->grads) + (size_t)p->begin * k->size;
-            if (p->t->leaf->state == FBI_GRAD_LIVE &&
-                !fbi_all_finite(data, k->flat->dtype, p->n, d->ctx->threads))
+            fbi_flat_view v = view_of(k, p->begin, p->n);
+            bool finite = true;
+            if (p->t->leaf->state == FBI_GRAD_LIVE)
+                fbi_all_finite(d->ctx, &v, 1, &finite);
+            if (!finite)
                 return p->name;
         }
     return NULL;
@@ -107,20 +113,23 @@ static void skip(fbi_ddp *d)
 
 /* --- the exchange --- */
 
-static void fill_own(const fbi_ddp *d, char *p)
+static fb_status fill_own(const fbi_ddp *d, char *p)
 {
     const fb_context *ctx = d->ctx;
+    bool finite = true;
+    fb_status st = own_part_finite(d, &finite);
     packet own = {.commits = d->stats.steps,
                   .epoch = ctx->in_step ? ctx->batch.epoch : -1,
                   .step = ctx->in_step ? ctx->batch.step : -1,
                   .layout = d->layout,
                   .stop = fbi_stop_wish(d->group->world),
-                  .not_finite = !own_part_finite(d),
+                  .not_finite = !finite,
                   .counted = d->counted,
                   .plain = d->plain};
     memcpy(p, &own, sizeof own);
     memcpy(counts_of(p), d->counts, (size_t)d->group->n_leaves * sizeof *d->counts);
     memcpy(used_of(d, p), d->used, (size_t)d->n_params);
+    return st;
 }
 
 static fb_status compare(const fbi_ddp *d, const packet *mine, int r, const packet *theirs)
@@ -182,8 +191,9 @@ static fb_status exchange(fbi_ddp *d, verdict *v)
     const fb_group *g = d->group;
     char *mine = d->packets, *all = d->packets + d->packet_bytes;
     *v = (verdict){.counted = -1, .plain = -1};
-    fill_own(d, mine);
-    fb_status st = fbi_group_gather(d->group, "commit", mine, d->packet_bytes, all);
+    fb_status st = fill_own(d, mine);
+    if (!st)
+        st = fbi_group_gather(d->group, "commit", mine, d->packet_bytes, all);
     packet own, theirs;
     memcpy(&own, mine, sizeof own);
     for (int r = 0; r < g->size && !st; r++) {
@@ -204,14 +214,18 @@ static fb_status exchange(fbi_ddp *d, verdict *v)
 }
 
 /* Squared norm of the summed gradients: the same on every rank, since the sums are. */
-static double norm2(const fbi_ddp *d)
+static fb_status norm2(const fbi_ddp *d, double *total)
 {
-    double total = 0;
+    int64_t n = 0;
+    *total = 0;
     for (const fbi_block *k = d->blocks; k; k = k->next)
         for (int i = 0; i < k->flat->n_params; i++)
             if (k->flat->params[i].t->leaf->state == FBI_GRAD_LIVE)
-                total += fbi_sum_squares(k->flat->params[i].t->leaf->grad, d->ctx->threads);
-    return total;
+                d->views[n++] = view_of(k, k->flat->params[i].begin, k->flat->params[i].n);
+    fb_status st = fbi_sums_of_squares(d->ctx, d->views, n, d->squares);
+    for (int64_t i = 0; i < n; i++)
+        *total += d->squares[i];
+    return st;
 }
 
 fb_status fbi_ddp_commit(void *self, fbi_commit *c)
@@ -231,11 +245,13 @@ fb_status fbi_ddp_commit(void *self, fbi_commit *c)
     if (v.not_finite)
         skip(d);
     else
-        fbi_ddp_norms_apply(d);
+        st = fbi_ddp_norms_apply(d);
     c->apply = !v.not_finite && v.count > 0;
     c->scale = v.count > 0 ? 1 / v.count : 1;
-    c->norm2 = c->want_norm ? norm2(d) : 0;
+    c->norm2 = 0;
+    if (c->want_norm && !st)
+        st = norm2(d, &c->norm2);
     d->stats.steps++;
     d->stats.seconds += fbi_now() - t0;
-    return FB_OK;
+    return st;
 }

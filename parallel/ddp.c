@@ -1,7 +1,6 @@
 /* Attaching a model to a group. */
 #include <stdlib.h>
 
-#include "core/tensor/device_priv.h"
 #include "parallel/ddp_priv.h"
 
 static void detach(fbi_ddp *d)
@@ -50,11 +49,6 @@ FB_API fb_status fb_ddp_attach(fb_group *group, fb_module *model, const fb_ddp_o
         return fb_status_of(ctx);
     if (!model)
         return fbi_fail(ctx, FB_E_ARG, "ddp_attach: model is NULL");
-    if (!ctx->backend->host_memory)
-        return fbi_fail(ctx, FB_E_UNSUPPORTED,
-                        "ddp_attach: the model is on %s; only models in host memory so far: "
-                        "use \"cpu\"",
-                        fb_context_device(ctx));
     fbi_ddp *d = calloc(1, sizeof *d);
     if (!d)
         return fbi_fail(ctx, FB_E_NOMEM, "ddp_attach: no memory");

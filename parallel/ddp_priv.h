@@ -11,26 +11,26 @@ typedef struct fbi_ddp fbi_ddp;
 
 /* --- parallel/carry.c: sums of complete subtrees of this rank's leaves --- */
 
-/* A complete subtree that waits for its sibling. Not present: all its leaves are absent. */
+/* A complete subtree that waits for its sibling. */
 typedef struct fbi_subtree {
     fbi_piece piece;
-    bool present;
-    char *data; /* `n` elements of the accumulation dtype */
+    void *data;       /* `n` elements of the accumulation dtype; NULL: all its leaves are absent */
+    fbi_storage *own; /* where they lie; NULL: in the caller's memory */
 } fbi_subtree;
 
 typedef struct fbi_carry {
+    fb_context *ctx;     /* buffers lie on its device */
     fb_dtype dtype, acc; /* of a leaf; of a sum: F32 for 16-bit leaves that are added here */
     int64_t n;
     fbi_subtree stack[FBI_MAX_PIECES];
-    char *room[FBI_MAX_PIECES + 1]; /* spare buffers */
+    fbi_storage *room[FBI_MAX_PIECES + 1]; /* spare buffers */
     int depth, spare;
-    const char *borrowed; /* data of the caller on the stack; NULL: none */
 } fbi_carry;
 
 void fbi_carry_close(fbi_carry *carry);
 /* Put leaf number `leaf` on the stack; data NULL: absent. `keep`: data may be used in place until
- * the stack is cleared, else it is copied. False: no memory. */
-bool fbi_carry_push(fbi_carry *carry, int leaf, char *data, bool keep);
+ * the stack is cleared, else it is copied. Not FB_OK: the error is set. */
+fb_status fbi_carry_push(fbi_carry *carry, int leaf, void *data, bool keep);
 /* Forget all subtrees. */
 void fbi_carry_clear(fbi_carry *carry);
 /* The subtrees as the sources of a sum along the group's tree. */
@@ -52,16 +52,19 @@ typedef struct fbi_bucket {
 typedef struct fbi_block {
     fbi_ddp *ddp;
     fbi_flat *flat;
-    size_t size;    /* of an element */
-    int first_used; /* number of its first parameter among all */
-    int *bucket_of; /* [n_params] index in ddp->buckets */
-    char *kept;     /* reduced gradients to which the next ones are added; NULL: none yet */
+    size_t size;       /* of an element */
+    int first_used;    /* number of its first parameter among all */
+    int *bucket_of;    /* [n_params] index in ddp->buckets */
+    fbi_storage *kept; /* reduced gradients to which the next ones are added; NULL: none yet */
     fbi_grad_sink sink;
     struct fbi_block *next;
 } fbi_block;
 
 fb_status fbi_ddp_buckets_open(fbi_ddp *d);
 void fbi_ddp_buckets_close(fbi_ddp *d);
+/* Gradients of parameters first .. first + n that backward did not reach count as zero; what lies
+ * in `data`, which is laid out as the block, is of an earlier step. */
+fb_status fbi_ddp_clear_unused(const fbi_block *k, void *data, int first, int n);
 /* Put the gradients in the blocks on the stacks as leaf d->leaf. */
 fb_status fbi_ddp_push(fbi_ddp *d);
 /* How many of its parameters are trained; 0: there is nothing to sum. */
@@ -90,10 +93,10 @@ typedef struct fbi_norm {
 typedef struct fbi_norms {
     fbi_norm *norm;
     int n;
-    int64_t row;    /* statistics of one leaf, and the weight of each layer */
-    double *values; /* [row] of the open leaf, times share */
-    double *count;  /* [n] the weights in it */
-    double *total;  /* [row] */
+    int64_t row;         /* statistics of one leaf, and the weight of each layer: doubles */
+    fbi_storage *values; /* [row] of the open leaf, times share */
+    double *count;       /* [n] the weights, which end the row: on the host */
+    fbi_storage *total;  /* [row] */
     fbi_carry carry;
     int leaf, next; /* open leaf, -1: none; the leaf that the stack waits for */
 } fbi_norms;
@@ -103,7 +106,7 @@ void fbi_ddp_norms_close(fbi_ddp *d);
 /* Sum over the leaves, into norms.total. */
 fb_status fbi_ddp_norms_sum(fbi_ddp *d);
 /* Update the running buffers from the sums. */
-void fbi_ddp_norms_apply(fbi_ddp *d);
+fb_status fbi_ddp_norms_apply(fbi_ddp *d);
 /* Forget what leaves of this step gave. */
 void fbi_ddp_norms_forget(fbi_ddp *d);
 
@@ -137,6 +140,8 @@ struct fbi_ddp {
 
     char *packets; /* room of the exchange at a step */
     size_t packet_bytes;
+    fbi_flat_view *views; /* room for what is looked at: [n_params + 1] */
+    double *squares;
 
     fbi_norms norms;
     fbi_reducer reducer;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/tensor/device_priv.h"
 #include "parallel/ddp_priv.h"
 
 int fbi_ddp_leaf(const fbi_ddp *d)
@@ -44,21 +45,19 @@ static bool leaf_fits(fbi_ddp *d, int leaf)
 static fb_status keep_sums(fbi_ddp *d)
 {
     bool live = fbi_ddp_live(d);
-    for (fbi_block *k = d->blocks; k && live; k = k->next) {
+    fb_status st = FB_OK;
+    for (fbi_block *k = d->blocks; k && live && !st; k = k->next) {
         size_t bytes = (size_t)k->flat->n * k->size;
         if (!k->kept)
-            k->kept = malloc(bytes + 1);
+            k->kept = fbi_storage_new(d->ctx, bytes);
         if (!k->kept)
-            return fbi_fail(d->ctx, FB_E_NOMEM, "ddp: no memory to keep %zu bytes of gradients",
-                            bytes);
-        memcpy(k->kept, fbi_ptr(k->flat->grads), bytes);
-        for (int i = 0; i < k->flat->n_params; i++)
-            if (k->flat->params[i].t->leaf->state != FBI_GRAD_LIVE)
-                memset(k->kept + (size_t)k->flat->params[i].begin * k->size, 0,
-                       (size_t)k->flat->params[i].n * k->size);
+            return d->ctx->status;
+        st = d->ctx->backend->copy(d->ctx, k->kept->data, fbi_ptr(k->flat->grads), bytes);
+        if (!st)
+            st = fbi_ddp_clear_unused(k, k->kept->data, 0, k->flat->n_params);
     }
-    d->kept = live;
-    return FB_OK;
+    d->kept = live && !st;
+    return st;
 }
 
 /* Nothing of older gradients is wanted any more. */

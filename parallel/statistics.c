@@ -4,50 +4,76 @@
 #include <string.h>
 
 #include "core/nn/module_priv.h"
+#include "core/ops/backend.h"
 #include "parallel/ddp_priv.h"
 
-static bool close_leaf(fbi_norms *s, int first_leaf)
+static fb_status close_leaf(fbi_ddp *d)
 {
-    int next = s->carry.depth ? s->next : first_leaf;
-    bool ok = true;
-    for (int k = next; k < s->leaf && ok; k++)
-        ok = fbi_carry_push(&s->carry, k, NULL, false);
-    ok = ok && fbi_carry_push(&s->carry, s->leaf, (char *)s->values, false);
+    fbi_norms *s = &d->norms;
+    int next = s->carry.depth ? s->next : d->group->first_leaf;
+    double *weights = (double *)s->values->data + s->row - s->n;
+    fb_status st =
+        d->ctx->backend->copy_in(d->ctx, weights, s->count, (size_t)s->n * sizeof *s->count);
+    for (int k = next; k < s->leaf && !st; k++)
+        st = fbi_carry_push(&s->carry, k, NULL, false);
+    if (!st)
+        st = fbi_carry_push(&s->carry, s->leaf, s->values->data, false);
     s->next = s->leaf + 1;
     s->leaf = -1;
-    return ok;
+    return st;
 }
 
-/* The row of the leaf that the context works on, begun if need be. NULL: error is set. */
-static double *row_of_leaf(fbi_ddp *d)
+/* Make the row that of the leaf which the context works on, beginning it if need be. */
+static fb_status open_leaf(fbi_ddp *d)
 {
     fbi_norms *s = &d->norms;
     int leaf = fbi_ddp_leaf(d);
-    bool ok = s->leaf < 0 || s->leaf == leaf || close_leaf(s, d->group->first_leaf);
-    if (ok && s->carry.depth && leaf < s->next) { /* of a step that was given up */
+    fb_status st = s->leaf < 0 || s->leaf == leaf ? FB_OK : close_leaf(d);
+    if (!st && s->carry.depth && leaf < s->next) { /* of a step that was given up */
         fbi_carry_clear(&s->carry);
         s->leaf = -1;
     }
-    if (ok && s->leaf < 0) {
-        s->leaf = leaf;
-        memset(s->values, 0, (size_t)s->row * sizeof *s->values);
-        memset(s->count, 0, (size_t)s->n * sizeof *s->count);
+    if (st || s->leaf >= 0)
+        return st;
+    s->leaf = leaf;
+    memset(s->count, 0, (size_t)s->n * sizeof *s->count);
+    return d->ctx->backend->fill_zero(d->ctx, s->values->data, (size_t)s->row * sizeof(double));
+}
+
+/* --- the loops, where the host has the memory; core/cuda/statistics.cu are the others --- */
+
+static void add_to_row(const fbi_statistics *s)
+{
+    for (int64_t i = 0; i < s->n; i++) {
+        s->row[i] += s->share * (double)s->mean[i];
+        s->row[s->n + i] += s->share * (double)s->var[i];
     }
-    if (!ok)
-        fbi_fail(d->ctx, FB_E_NOMEM, "ddp: no memory for batch statistics");
-    return ok ? s->values : NULL;
+}
+
+static void blend(const fbi_statistics *s)
+{
+    double momentum = s->momentum, total = *s->total;
+    if (!(total > 0))
+        return;
+    for (int64_t i = 0; i < s->n; i++) {
+        s->mean[i] = (float)((1 - momentum) * (double)s->mean[i] + momentum * s->row[i] / total);
+        s->var[i] =
+            (float)((1 - momentum) * (double)s->var[i] + momentum * s->row[s->n + i] / total);
+    }
+    if (s->count)
+        ++*s->count;
+}
+
+static fb_status run(fb_context *ctx, const fbi_statistics *s)
+{
+    if (!ctx->backend->host_memory)
+        return ctx->backend->statistics(ctx, s);
+    (s->total ? blend : add_to_row)(s);
+    return FB_OK;
 }
 
 /* A layer that is called several times for one leaf counts with the mean of its calls;
  * micro-batches of a leaf count by their shares. */
-static void add_to_row(double *row, int64_t n, const float *mean, const float *var, double share)
-{
-    for (int64_t i = 0; i < n; i++) {
-        row[i] += share * (double)mean[i];
-        row[n + i] += share * (double)var[i];
-    }
-}
-
 static fb_status give(void *self, fb_module *layer, fb_tensor *mean, fb_tensor *var)
 {
     (void)layer;
@@ -58,13 +84,16 @@ static fb_status give(void *self, fb_module *layer, fb_tensor *mean, fb_tensor *
     if (fb_dtype_of(mean) != FB_F32 || !fbi_contiguous(mean) || !fbi_contiguous(var))
         return fbi_fail(d->ctx, FB_E_DTYPE, "ddp: batch statistics must be F32, got %s",
                         fb_dtype_name(fb_dtype_of(mean)));
-    double *values = row_of_leaf(d);
-    if (!values)
-        return fb_status_of(d->ctx);
+    fb_status st = open_leaf(d);
+    if (st)
+        return st;
     double share = d->ctx->in_step ? d->ctx->batch.share : 1.0 / d->group->size;
-    add_to_row(values + norm->at, norm->n, fbi_ptr(mean), fbi_ptr(var), share);
     d->norms.count[norm - d->norms.norm] += share;
-    return FB_OK;
+    return run(d->ctx, &(fbi_statistics){.n = norm->n,
+                                         .row = (double *)d->norms.values->data + norm->at,
+                                         .share = share,
+                                         .mean = fbi_ptr(mean),
+                                         .var = fbi_ptr(var)});
 }
 
 static fb_status add_norm(fb_module *layer, fbi_running running, void *user)
@@ -91,12 +120,14 @@ fb_status fbi_ddp_norms_open(fbi_ddp *d)
     if (st || !s->row)
         return st;
     s->row += s->n; /* the weight of each layer, behind its statistics */
-    s->values = calloc((size_t)s->row, sizeof *s->values);
-    s->total = calloc((size_t)s->row, sizeof *s->total);
-    if (!s->values || !s->total)
+    s->count = calloc((size_t)s->n, sizeof *s->count);
+    if (!s->count)
         return fbi_fail(d->ctx, FB_E_NOMEM, "ddp_attach: no memory for batch statistics");
-    s->count = s->values + s->row - s->n;
-    s->carry = (fbi_carry){.dtype = FB_F64, .acc = FB_F64, .n = s->row};
+    s->values = fbi_storage_new(d->ctx, (size_t)s->row * sizeof(double));
+    s->total = s->values ? fbi_storage_new(d->ctx, (size_t)s->row * sizeof(double)) : NULL;
+    if (!s->total)
+        return d->ctx->status;
+    s->carry = (fbi_carry){.ctx = d->ctx, .dtype = FB_F64, .acc = FB_F64, .n = s->row};
     for (int i = 0; i < s->n; i++) { /* the array moves no more */
         s->norm[i].sink = (fbi_stat_sink){.self = &s->norm[i], .give = give};
         fbi_nn_set_stat_sink(s->norm[i].layer, &s->norm[i].sink);
@@ -110,37 +141,20 @@ void fbi_ddp_norms_close(fbi_ddp *d)
     for (int i = 0; s->total && i < s->n; i++)
         fbi_nn_set_stat_sink(s->norm[i].layer, NULL);
     fbi_carry_close(&s->carry);
+    fbi_storage_unref(d->ctx, s->values);
+    fbi_storage_unref(d->ctx, s->total);
     free(s->norm);
-    free(s->values);
-    free(s->total);
+    free(s->count);
 }
 
-/* Total weights of a step add up to 1 for each call of the layer: dividing by them gives the mean.
- */
-static void update(const fbi_norm *norm, const double *total, double weight)
-{
-    float *mean = fbi_ptr(norm->running.mean), *var = fbi_ptr(norm->running.var);
-    double momentum = norm->running.momentum;
-    if (!(weight > 0))
-        return;
-    for (int64_t i = 0; i < norm->n; i++) {
-        mean[i] = (float)((1 - momentum) * (double)mean[i] + momentum * total[i] / weight);
-        var[i] = (float)((1 - momentum) * (double)var[i] + momentum * total[norm->n + i] / weight);
-    }
-    fbi_bump(norm->running.mean);
-    fbi_bump(norm->running.var);
-    if (norm->running.count)
-        ++*(int64_t *)fbi_ptr(norm->running.count);
-}
-
-static bool fill_up(fbi_ddp *d)
+static fb_status fill_up(fbi_ddp *d)
 {
     fbi_norms *s = &d->norms;
-    bool ok = s->leaf < 0 || close_leaf(s, d->group->first_leaf);
+    fb_status st = s->leaf < 0 ? FB_OK : close_leaf(d);
     int next = s->carry.depth ? s->next : d->group->first_leaf;
-    for (int k = next; k < d->group->first_leaf + d->group->n_leaves && ok; k++)
-        ok = fbi_carry_push(&s->carry, k, NULL, false);
-    return ok;
+    for (int k = next; k < d->group->first_leaf + d->group->n_leaves && !st; k++)
+        st = fbi_carry_push(&s->carry, k, NULL, false);
+    return st;
 }
 
 fb_status fbi_ddp_norms_sum(fbi_ddp *d)
@@ -148,28 +162,48 @@ fb_status fbi_ddp_norms_sum(fbi_ddp *d)
     fbi_norms *s = &d->norms;
     if (!s->row)
         return FB_OK;
-    if (!fill_up(d))
-        return fbi_fail(d->ctx, FB_E_NOMEM, "ddp: no memory for batch statistics");
+    fb_status st = fill_up(d);
+    if (st)
+        return st;
     fbi_task task = {.kind = FBI_KIND_GRADIENTS,
                      .op = FB_SUM,
                      .dtype = FB_F64,
                      .count = s->row,
                      .layout = d->group->leaves,
-                     .dst = s->total,
+                     .dst = s->total->data,
                      .site = d->ctx->site,
                      .tag = "batch statistics"};
     fbi_carry_sources(&s->carry, &task);
-    fb_status st = fbi_work_run(d->group, &task);
+    st = fbi_work_run(d->group, &task);
     fbi_ddp_norms_forget(d);
     return st;
 }
 
-void fbi_ddp_norms_apply(fbi_ddp *d)
+/* Total weights of a step add up to 1 for each call of the layer: dividing by them gives the mean.
+ */
+static fb_status update(const fbi_ddp *d, const fbi_norm *norm, double *total)
 {
     const fbi_norms *s = &d->norms;
-    const double *weight = s->total + s->row - s->n;
-    for (int i = 0; i < s->n; i++)
-        update(&s->norm[i], s->total + s->norm[i].at, weight[i]);
+    const fbi_running *r = &norm->running;
+    fbi_bump(r->mean);
+    fbi_bump(r->var);
+    if (r->count)
+        fbi_bump(r->count);
+    return run(d->ctx, &(fbi_statistics){.n = norm->n,
+                                         .row = total + norm->at,
+                                         .momentum = r->momentum,
+                                         .total = total + s->row - s->n + (norm - s->norm),
+                                         .mean = fbi_ptr(r->mean),
+                                         .var = fbi_ptr(r->var),
+                                         .count = r->count ? fbi_ptr(r->count) : NULL});
+}
+
+fb_status fbi_ddp_norms_apply(fbi_ddp *d)
+{
+    fb_status st = FB_OK;
+    for (int i = 0; i < d->norms.n && !st; i++)
+        st = update(d, &d->norms.norm[i], d->norms.total->data);
+    return st;
 }
 
 void fbi_ddp_norms_forget(fbi_ddp *d)

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include <flambeau/core/tensor/context.h>
+#include <flambeau/core/tensor/tensor.h>
 
 /* A CPU context with `threads` threads. */
 static inline fb_context *check_open(int threads)
@@ -45,6 +46,21 @@ static inline void check_close(fb_context *ctx)
 {
     check_ok(ctx);
     assert_int_equal(fb_context_close(ctx), FB_OK);
+}
+
+/* The elements of t, read from wherever it is: valid for the next three calls. */
+static inline const void *check_data(fb_tensor *t)
+{
+    static void *ring[4];
+    static unsigned at;
+    size_t bytes = (size_t)fb_numel(t) * fb_dtype_size(fb_dtype_of(t));
+    void **place = &ring[at++ % 4];
+    free(*place);
+    *place = malloc(bytes + 1);
+    assert_non_null(*place);
+    if (fb_read(t, *place, bytes))
+        fail_msg("cannot read a tensor: %s", fb_error_message(fb_context_of(t)));
+    return *place;
 }
 
 #endif

@@ -146,4 +146,8 @@ const fbi_backend fbi_cuda_backend = {
     .host_free = fbi_cuda_host_free,
     .copy_on = fbi_cuda_copy_on,
     .memory = fbi_cuda_memory,
+    .combine = fbi_cuda_combine,
+    .event_done = fbi_cuda_event_done,
+    .all_finite = fbi_cuda_all_finite,
+    .statistics = fbi_cuda_statistics,
 };

@@ -141,6 +141,15 @@ void fbi_cuda_memory(fb_context *ctx, fbi_device_memory *m);
 /* Ranges for profilers; NULL: nobody wants them (nvtx.c, or nvtx_none.c). */
 const fbi_trace *fbi_cuda_trace(void);
 
+/* --- for collectives: sums (combine.cu), batch statistics (statistics.cu); see fbi_backend --- */
+
+bool fbi_cuda_event_done(fb_context *ctx, void *event);
+fb_status fbi_cuda_combine(fb_context *ctx, int op, fb_dtype dtype, fb_dtype out_dtype,
+                           const int16_t *program, int n, const void *const *operands, void *out,
+                           int64_t count);
+fb_status fbi_cuda_all_finite(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite);
+fb_status fbi_cuda_statistics(fb_context *ctx, const fbi_statistics *s);
+
 /* --- matrix products (gemm.c) --- */
 
 /* c[b][m, n] = a[b][m, k] b[b][k, n] (+ bias[n]) (+ c if beta): strides in elements. */

@@ -122,6 +122,19 @@ fb_status fbi_cuda_wait(fb_context *ctx, fbi_wait_id at, void *event)
     return st;
 }
 
+bool fbi_cuda_event_done(fb_context *ctx, void *event)
+{
+    cudaError_t e = cudaEventQuery((cudaEvent_t)event);
+    if (e == cudaErrorNotReady) {
+        (void)cudaGetLastError(); /* it is no error that a launch should report */
+        return false;
+    }
+    if (e != cudaSuccess)
+        fbi_cuda_failed(ctx, e, "cudaEventQuery", __FILE__, __LINE__);
+    fbi_cuda_event_drop(ctx, event);
+    return true;
+}
+
 /* --- pinned memory --- */
 
 /* In front of each block: how large it is. */

@@ -46,9 +46,26 @@ struct fbi_update {
 
 /* n elements in a row. */
 struct fbi_flat_view {
-    fb_dtype dtype; /* F32 or F64 */
+    fb_dtype dtype; /* float */
     const void *data;
     int64_t n;
+};
+
+/* Ways to join two elements, and the code of a program that joins the two newest operands; k >= 0
+ * takes operand k. */
+enum { FBI_COMBINE_SUM = 1, FBI_COMBINE_PROD, FBI_COMBINE_MIN, FBI_COMBINE_MAX };
+enum { FBI_COMBINE_JOIN = -1 };
+
+/* Statistics of one batch-norm layer of n channels, in double. Either row += share * (mean, var),
+ * or (total not NULL) what all leaves gave goes into the running buffers: running = (1 - momentum)
+ * running + momentum row / total, and one more batch is counted; nothing happens if *total is 0. */
+struct fbi_statistics {
+    int64_t n;
+    double *row; /* [2 n]: means, then variances */
+    double share, momentum;
+    const double *total;
+    float *mean, *var;
+    int64_t *count; /* may be NULL */
 };
 
 /* What a plug-in may call of the core; it links nothing of ours. */

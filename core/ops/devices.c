@@ -62,7 +62,23 @@ static const char *default_device(void)
         return asked;
     bool driver = access("/proc/driver/nvidia/version", F_OK) == 0 ||
                   access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0;
-    return driver && fbi_device_count("cuda", why, sizeof why) > 0 ? "cuda:0" : "cpu";
+    return driver && fbi_device_count("cuda", why, sizeof why) > 0 ? "cuda" : "cpu";
+}
+
+bool fbi_device_share(const char *asked, int rank, int ranks, char out[FBI_DEVICE_BYTES],
+                      int *cards)
+{
+    const char *device = asked ? asked : default_device(), *name;
+    char why[512];
+    int index;
+    snprintf(out, FBI_DEVICE_BYTES, "%s", device);
+    if (strchr(device, ':') || !parse(device, &name, &index))
+        return true;
+    *cards = fbi_device_count(name, why, sizeof why);
+    if (*cards == 0)
+        return true; /* opening it says why */
+    snprintf(out, FBI_DEVICE_BYTES, "%s:%d", name, rank);
+    return ranks <= *cards;
 }
 
 static fb_status open_plugin(fb_context *ctx, const char *device, const char *name, int index,

@@ -28,17 +28,27 @@ static bool finite_block(const char *data, fb_dtype dtype, int64_t n)
                               : finite_f32(x, n);
 }
 
-bool fbi_all_finite(const void *data, fb_dtype dtype, int64_t n, int threads)
+static bool finite_run(const fbi_flat_view *v, int threads)
 {
-    int64_t blocks = (n + FBI_NORM_BLOCK - 1) / FBI_NORM_BLOCK;
+    int64_t blocks = (v->n + FBI_NORM_BLOCK - 1) / FBI_NORM_BLOCK;
     int bad = 0;
 #pragma omp parallel for num_threads(threads) if (blocks > 64) reduction(| : bad)
     for (int64_t b = 0; b < blocks; b++) {
-        int64_t at = b * FBI_NORM_BLOCK, left = n - at;
-        const char *from = (const char *)data + (size_t)at * fb_dtype_size(dtype);
-        bad |= !finite_block(from, dtype, left < FBI_NORM_BLOCK ? left : FBI_NORM_BLOCK);
+        int64_t at = b * FBI_NORM_BLOCK, left = v->n - at;
+        const char *from = (const char *)v->data + (size_t)at * fb_dtype_size(v->dtype);
+        bad |= !finite_block(from, v->dtype, left < FBI_NORM_BLOCK ? left : FBI_NORM_BLOCK);
     }
     return !bad;
+}
+
+fb_status fbi_all_finite(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite)
+{
+    if (!ctx->backend->host_memory)
+        return ctx->backend->all_finite(ctx, v, n, finite);
+    *finite = true;
+    for (int64_t i = 0; i < n && *finite; i++)
+        *finite = finite_run(&v[i], ctx->threads);
+    return FB_OK;
 }
 
 void fbi_skipped(const fb_context *ctx, int64_t n, const char *why, ...)

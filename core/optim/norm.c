@@ -28,21 +28,17 @@ double fbi_pairwise(const double *v, int64_t n)
 BLOCK(block_f32, float)
 BLOCK(block_f64, double)
 
-double fbi_sum_squares(const fb_tensor *t, int threads)
+/* NaN: no memory. */
+static double sum_squares(const fbi_flat_view *v, int threads)
 {
-    int64_t n = t->numel, blocks = (n + FBI_NORM_BLOCK - 1) / FBI_NORM_BLOCK;
-    double sum = 0;
+    int64_t n = v->n, blocks = (n + FBI_NORM_BLOCK - 1) / FBI_NORM_BLOCK;
     if (blocks == 0)
         return 0;
-    if (!t->ctx->backend->host_memory) {
-        fbi_flat_view v = {(fb_dtype)t->dtype, fbi_ptr(t), n};
-        return t->ctx->backend->sums_of_squares(t->ctx, &v, 1, &sum) ? NAN : sum;
-    }
     double *part = malloc((size_t)blocks * sizeof *part);
     if (!part)
         return NAN;
-    bool f32 = t->dtype == FB_F32;
-    const void *x = fbi_ptr(t);
+    bool f32 = v->dtype == FB_F32;
+    const void *x = v->data;
 #pragma omp parallel for num_threads(threads) if (blocks > 8)
     for (int64_t b = 0; b < blocks; b++) {
         int64_t at = b * FBI_NORM_BLOCK;
@@ -50,7 +46,23 @@ double fbi_sum_squares(const fb_tensor *t, int threads)
         part[b] =
             f32 ? block_f32((const float *)x + at, len) : block_f64((const double *)x + at, len);
     }
-    sum = fbi_pairwise(part, blocks);
+    double sum = fbi_pairwise(part, blocks);
     free(part);
     return sum;
+}
+
+fb_status fbi_sums_of_squares(fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums)
+{
+    if (!ctx->backend->host_memory)
+        return n ? ctx->backend->sums_of_squares(ctx, v, n, sums) : FB_OK;
+    for (int64_t i = 0; i < n; i++)
+        sums[i] = sum_squares(&v[i], ctx->threads);
+    return FB_OK;
+}
+
+double fbi_sum_squares(const fb_tensor *t)
+{
+    fbi_flat_view v = {(fb_dtype)t->dtype, fbi_ptr(t), t->numel};
+    double sum = 0;
+    return fbi_sums_of_squares(t->ctx, &v, t->numel > 0, &sum) ? NAN : sum;
 }

@@ -8,6 +8,7 @@
 #include <flambeau/core/optim/schedule.h>
 
 #include "core/nn/module_priv.h"
+#include "core/ops/backend.h"
 
 /* Decides with all ranks whether and how a step is applied. DDP hangs one on the context for each
  * attached root; without one the optimizer uses its own gradients. */
@@ -52,12 +53,14 @@ int fbi_meter_scalars(fb_meter *meter, fbi_scalar *out, int n);
 double *fbi_meter_values(fb_meter *meter);
 enum { FBI_METER_PAIR = 2 };
 
-/* Sum of squares in blocks of 4096 elements, added pairwise: the same bits for any number
- * of threads. *out is NaN if memory is short. t: contiguous, F32 or F64, in host memory. */
-double fbi_sum_squares(const fb_tensor *t, int threads);
+/* Sums of squares of n runs of F32 or F64, each in blocks of 4096 elements, added pairwise: the
+ * same bits for any number of threads. A sum is NaN if memory is short. */
+fb_status fbi_sums_of_squares(fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums);
+/* The same of one contiguous tensor; NaN if it cannot be had. */
+double fbi_sum_squares(const fb_tensor *t);
 
-/* Whether all of n elements are finite. data: any float dtype, in host memory. */
-bool fbi_all_finite(const void *data, fb_dtype dtype, int64_t n, int threads);
+/* Whether all elements of n runs, of any float dtype, are finite. */
+fb_status fbi_all_finite(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite);
 /* Say that a step is skipped for the n-th time: the 1st, 2nd, 4th, 8th, ... are told. */
 void fbi_skipped(const fb_context *ctx, int64_t n, const char *why, ...) FB_PRINTF(3, 4);
 

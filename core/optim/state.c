@@ -100,6 +100,7 @@ static fb_tensor *step_view(fbi_entry *e)
         fbi_tensor_unref(v);
         return NULL;
     }
+    v->storage->flags |= FBI_S_HOST;
     return e->step_view = v;
 }
 

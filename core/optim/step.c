@@ -83,7 +83,7 @@ static double own_norm2(fb_optimizer *opt, double *part)
     for (int64_t i = 0; i < opt->n_entries; i++) {
         const fbi_entry *e = opt->entries[i];
         if (fbi_entry_live(e) && !is_reduced(e))
-            part[n++] = fbi_sum_squares(e->t->leaf->grad, opt->ctx->threads) * e->scale * e->scale;
+            part[n++] = fbi_sum_squares(e->t->leaf->grad) * e->scale * e->scale;
     }
     return fbi_pairwise(part, n);
 }

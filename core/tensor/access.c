@@ -39,11 +39,16 @@ static size_t span_of(const fb_tensor *t)
     return ((size_t)last + 1) * fbi_dtype_bytes[t->dtype];
 }
 
+static bool on_host(const fb_tensor *t)
+{
+    return t->ctx->backend->host_memory || (t->storage->flags & FBI_S_HOST);
+}
+
 /* The view's memory where the host can reach it; `temp` is set if it had to be copied. */
 static char *host_span(fb_tensor *t, char **temp)
 {
     fb_context *ctx = t->ctx;
-    if (ctx->backend->host_memory)
+    if (on_host(t))
         return ctx->backend->sync(ctx) == FB_OK ? fbi_ptr(t) : NULL;
     *temp = malloc(span_of(t));
     if (!*temp || ctx->backend->copy_out(ctx, *temp, fbi_ptr(t), span_of(t)) != FB_OK)
@@ -57,7 +62,7 @@ fb_status fbi_copy_to_host(fb_tensor *t, void *dst)
     size_t size = fbi_dtype_bytes[t->dtype];
     if (t->numel == 0)
         return FB_OK;
-    if (fbi_contiguous(t))
+    if (fbi_contiguous(t) && !(t->storage->flags & FBI_S_HOST))
         return ctx->backend->copy_out(ctx, dst, fbi_ptr(t), (size_t)t->numel * size);
     char *temp = NULL, *from = host_span(t, &temp);
     if (from)
@@ -72,7 +77,7 @@ static fb_status copy_from_host(fb_tensor *t, const void *src)
     size_t size = fbi_dtype_bytes[t->dtype];
     if (t->numel == 0)
         return FB_OK;
-    if (fbi_contiguous(t))
+    if (fbi_contiguous(t) && !(t->storage->flags & FBI_S_HOST))
         return ctx->backend->copy_in(ctx, fbi_ptr(t), src, (size_t)t->numel * size);
     char *temp = NULL, *to = host_span(t, &temp);
     fb_status st = to ? FB_OK : FB_E_DEVICE;
@@ -156,7 +161,7 @@ FB_API fb_status fb_touch(fb_tensor *t)
 /* Elements that the host may address as an array. */
 static void *data_of(fb_tensor *t, const char *op)
 {
-    if (!t->ctx->backend->host_memory) {
+    if (!on_host(t)) {
         fbi_fail(t->ctx, FB_E_UNSUPPORTED, "%s: the tensor is on %s: use fb_read or fb_write", op,
                  t->ctx->device_name);
         return NULL;

@@ -15,7 +15,7 @@ typedef struct fb_context fb_context;
 
 /** Zero in every field is the default. */
 typedef struct fb_context_options {
-    const char *device;   /**< "cpu", later "cuda:0"; NULL: the best of this machine */
+    const char *device;   /**< "cpu" or "cuda:0"; NULL: FLAMBEAU_DEVICE, else the best there is */
     uint64_t seed;        /**< key of all random numbers; 0 is a fixed default, never the clock */
     int threads;          /**< threads of a kernel; 0: the cores that this process may use */
     bool flush_denormals; /**< treat denormal floats as zero inside kernels */

@@ -5,11 +5,12 @@
 #include "core/tensor/context_priv.h"
 #include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 3 };
+enum { FBI_BACKEND_ABI = 4 };
 
 typedef struct fbi_core_api fbi_core_api;
 typedef struct fbi_update fbi_update;
 typedef struct fbi_flat_view fbi_flat_view;
+typedef struct fbi_statistics fbi_statistics;
 
 /* Bytes of a device; what does not apply is 0. */
 typedef struct fbi_device_memory {
@@ -59,10 +60,27 @@ struct fbi_backend {
     fb_status (*copy_on)(fb_context *ctx, fbi_queue queue, void *dst, const void *src,
                          size_t bytes);
     void (*memory)(fb_context *ctx, fbi_device_memory *m);
+    /* What follows is for collectives, in the order of the compute queue. */
+    /* Operands joined along a program, element by element, as comm/reduce_priv.h says. */
+    fb_status (*combine)(fb_context *ctx, int op, fb_dtype dtype, fb_dtype out_dtype,
+                         const int16_t *program, int n, const void *const *operands, void *out,
+                         int64_t count);
+    /* Whether what is marked has happened (or failed: an error is set); then the event is gone. */
+    bool (*event_done)(fb_context *ctx, void *event);
+    /* Whether all elements of n runs of any float dtype are finite; waits for the answer. */
+    fb_status (*all_finite)(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite);
+    fb_status (*statistics)(fb_context *ctx, const fbi_statistics *s);
 };
 
 /* Choose the backend of options->device and open it on ctx (core/ops/devices.c). */
 fb_status fbi_device_open(fb_context *ctx, const fb_context_options *options);
+/* The device of process number `rank` of `ranks` that share the devices of a machine: `asked`
+ * (NULL: the default), or of a kind of which no number is asked the rank-th. False: there are only
+ * *cards.
+ */
+enum { FBI_DEVICE_BYTES = 32 };
+bool fbi_device_share(const char *asked, int rank, int ranks, char out[FBI_DEVICE_BYTES],
+                      int *cards);
 /* Devices that the backend of this name sees; 0: none, and `why` says so. Opens nothing. */
 int fbi_device_count(const char *name, char *why, size_t size);
 /* Versions of the backend's libraries and its devices, a line each with '+' or '-' in front (see

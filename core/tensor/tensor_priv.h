@@ -28,7 +28,10 @@ typedef struct fbi_storage {
     };
 } fbi_storage;
 
-enum { FBI_S_READ_ONLY = 1 };
+enum {
+    FBI_S_READ_ONLY = 1,
+    FBI_S_HOST = 2 /* host memory, whatever the context's device: no kernel may see it */
+};
 
 enum {
     FBI_T_LIVE = 1,     /* cleared when the last reference goes: a later use is stale */

@@ -127,7 +127,7 @@ static void all_reduce_agrees_with_a_loop_over_ranks(void **state)
                     continue;
                 fb_tensor *t = tensor_of(dtype, rank, lengths[l]);
                 assert_int_equal(fb_all_reduce_(all, t, (fb_reduce_op)op), FB_OK);
-                const void *p = fb_data(t);
+                const void *p = check_data(t);
                 for (int64_t i = 0; i < lengths[l]; i++) {
                     double want = reduced((fb_reduce_op)op, dtype, i), got = at(dtype, p, i);
                     double tolerance = dtype == FB_F32 ? 1e-4 : dtype == FB_F64 ? 1e-12 : 0;
@@ -150,7 +150,7 @@ static void halves_are_added_in_float_and_rounded_once(void **state)
         assert_int_equal(fb_all_reduce_(all, h, FB_SUM), FB_OK);
         assert_int_equal(fb_all_reduce_(all, wide, FB_SUM), FB_OK);
         fb_tensor *want = fb_to(wide, dtypes[d]);
-        assert_memory_equal(fb_data(h), fb_data(want), 3001 * 2);
+        assert_memory_equal(check_data(h), check_data(want), 3001 * 2);
     }
 }
 
@@ -164,9 +164,9 @@ static void reduce_scatter_keeps_this_ranks_part(void **state)
         fb_tensor *y = fb_reduce_scatter(all, t, FB_SUM);
         assert_non_null(y);
         assert_int_equal(fb_numel(y), n);
+        const void *p = check_data(y);
         for (int64_t i = 0; i < n; i++)
-            assert_true(fabs(at(FB_F64, fb_data(y), i) - reduced(FB_SUM, FB_F64, rank * n + i)) <
-                        1e-9);
+            assert_true(fabs(at(FB_F64, p, i) - reduced(FB_SUM, FB_F64, rank * n + i)) < 1e-9);
     }
 }
 
@@ -179,15 +179,16 @@ static void all_gather_concatenates_in_order_of_rank(void **state)
         fb_tensor *y = fb_all_gather(all, tensor_of(FB_F32, rank, n));
         assert_non_null(y);
         assert_int_equal(fb_size(y, 0), n * size);
+        const void *p = check_data(y);
         for (int r = 0; r < size; r++)
             for (int64_t i = 0; i < n; i++)
-                assert_true(at(FB_F32, fb_data(y), r * n + i) == (double)(float)value_of(r, i));
+                assert_true(at(FB_F32, p, r * n + i) == (double)(float)value_of(r, i));
     }
     FB_SCOPE(ctx);
     fb_tensor *y = fb_all_gather(all, fb_full(ctx, FB_F32, FB_SCALAR, rank));
     assert_int_equal(fb_ndim(y), 1);
     for (int r = 0; r < size; r++)
-        assert_true(at(FB_F32, fb_data(y), r) == r);
+        assert_true(at(FB_F32, check_data(y), r) == r);
 }
 
 static void all_to_all_transposes_ranks_and_parts(void **state)
@@ -198,9 +199,10 @@ static void all_to_all_transposes_ranks_and_parts(void **state)
         int64_t n = lengths[l];
         fb_tensor *y = fb_all_to_all(all, tensor_of(FB_I64, rank, n * size));
         assert_non_null(y);
+        const void *p = check_data(y);
         for (int r = 0; r < size; r++)
             for (int64_t i = 0; i < n; i++)
-                assert_true(at(FB_I64, fb_data(y), r * n + i) ==
+                assert_true(at(FB_I64, p, r * n + i) ==
                             (double)(int64_t)(value_of(r, rank * n + i) * 10));
     }
 }
@@ -213,8 +215,9 @@ static void broadcast_gives_all_the_roots_values(void **state)
             FB_SCOPE(ctx);
             fb_tensor *t = tensor_of(FB_F32, rank, lengths[l]);
             assert_int_equal(fb_broadcast_(all, t, root), FB_OK);
+            const void *p = check_data(t);
             for (int64_t i = 0; i < lengths[l]; i++)
-                assert_true(at(FB_F32, fb_data(t), i) == (double)(float)value_of(root, i));
+                assert_true(at(FB_F32, p, i) == (double)(float)value_of(root, i));
         }
 }
 
@@ -232,8 +235,9 @@ static void a_ring_of_sends_and_receives_arrives(void **state)
         assert_non_null(sent);
         assert_int_equal(fb_recv(all, in, before), FB_OK);
         assert_int_equal(fb_work_wait(sent), FB_OK);
+        const void *p = check_data(in);
         for (int64_t i = 0; i < lengths[l]; i++)
-            assert_true(at(FB_F32, fb_data(in), i) == (double)(float)value_of(before, i));
+            assert_true(at(FB_F32, p, i) == (double)(float)value_of(before, i));
     }
 }
 
@@ -252,8 +256,9 @@ static void works_in_flight_may_be_waited_for_in_any_order(void **state)
     for (int k = 0; k < N; k++) {
         int which = rank % 2 ? k : N - 1 - k;
         assert_int_equal(fb_work_wait(work[which]), FB_OK);
+        const void *p = check_data(t[which]);
         for (int64_t i = 0; i < fb_numel(t[which]); i++)
-            assert_true(fabs(at(FB_F64, fb_data(t[which]), i) - reduced(FB_SUM, FB_F64, i)) < 1e-9);
+            assert_true(fabs(at(FB_F64, p, i) - reduced(FB_SUM, FB_F64, i)) < 1e-9);
     }
 }
 
@@ -271,7 +276,7 @@ static void a_group_of_some_ranks_sums_over_them_only(void **state)
     double want = 0;
     for (int r = rank % 2; r < size; r += 2)
         want += r;
-    assert_true(at(FB_F32, fb_data(t), 99999) == want);
+    assert_true(at(FB_F32, check_data(t), 99999) == want);
     assert_null(fb_group_split(all, -1, 0));
     check_ok(ctx);
     assert_int_equal(fb_group_barrier(part), FB_OK);
@@ -338,7 +343,7 @@ static uint64_t digest(void)
             fprintf(stderr, "rank %d: %s\n", rank, fb_error_message(ctx));
             return 0;
         }
-        const uint32_t *p = fb_data(t);
+        const uint32_t *p = check_data(t);
         for (int64_t i = 0; p && i < lengths[l]; i++)
             h = (h ^ p[i]) * 0x100000001b3u;
     }

@@ -51,7 +51,7 @@ static const double *gradient_of(fb_tensor *x, fb_tensor *y)
     assert_non_null(y);
     fb_backward(fb_sum(fb_mul(y, weights(fb_numel(y))), FB_ALL, false));
     check_ok(ctx);
-    return fb_data(fb_grad_of(x));
+    return check_data(fb_grad_of(x));
 }
 
 static void near(double got, double want)
@@ -124,7 +124,7 @@ static void a_second_derivative_goes_through_all_reduce(void **state)
     assert_non_null(g);
     fb_backward(fb_sum(g, FB_ALL, false));
     check_ok(ctx);
-    const double *h = fb_data(fb_grad_of(x));
+    const double *h = check_data(fb_grad_of(x));
     for (int i = 0; i < N; i++) {
         double s = 0, sum_x = 0;
         for (int r = 0; r < size; r++) {

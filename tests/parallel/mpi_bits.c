@@ -44,7 +44,7 @@ static fb_status add_bits(const char *name, fb_tensor *t, void *user)
 {
     (void)name;
     uint64_t *h = user;
-    *h = mix(*h, fb_data(t), (size_t)fb_numel(t) * fb_dtype_size(fb_dtype_of(t)));
+    *h = mix(*h, check_data(t), (size_t)fb_numel(t) * fb_dtype_size(fb_dtype_of(t)));
     return FB_OK;
 }
 

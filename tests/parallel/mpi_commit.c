@@ -114,7 +114,7 @@ static void a_step_is_divided_by_all_that_all_ranks_counted(void **state)
     fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 0.5));
     fb_ddp_attach(all, m, NULL);
     reference r;
-    const float *w = fb_data(fb_nn_param(m, "weight")), *b = fb_data(fb_nn_param(m, "bias"));
+    const float *w = check_data(fb_nn_param(m, "weight")), *b = check_data(fb_nn_param(m, "bias"));
     for (int o = 0; o < OUT; o++) {
         r.b[o] = (double)b[o];
         for (int k = 0; k < IN; k++)
@@ -125,8 +125,8 @@ static void a_step_is_divided_by_all_that_all_ranks_counted(void **state)
         reference_step(&r, step, totals[step], 0.5);
     }
     check_ok(ctx);
-    w = fb_data(fb_nn_param(m, "weight"));
-    b = fb_data(fb_nn_param(m, "bias"));
+    w = check_data(fb_nn_param(m, "weight"));
+    b = check_data(fb_nn_param(m, "bias"));
     for (int o = 0; o < OUT; o++) {
         assert_true(fabs((double)b[o] - r.b[o]) < 1e-5);
         for (int k = 0; k < IN; k++)
@@ -222,7 +222,7 @@ static void check_skipped(double bad, int who, bool clip)
     static const char *const names[] = {"0.weight", "0.bias", "1.weight", "1.bias"};
     for (int i = 0; i < 4; i++) {
         fb_tensor *a = fb_nn_param(m, names[i]), *b = fb_nn_param(twin, names[i]);
-        assert_memory_equal(fb_data(a), fb_data(b), (size_t)fb_numel(a) * sizeof(float));
+        assert_memory_equal(check_data(a), check_data(b), (size_t)fb_numel(a) * sizeof(float));
     }
     fb_ddp_stats stats;
     fb_ddp_stats_of(m, &stats);
@@ -265,7 +265,7 @@ static void running_statistics_stay_finite(void **state)
     fb_tensor *mean = NULL;
     fb_nn_each_buffer(m, find_running_mean, &mean);
     assert_non_null(mean);
-    assert_true(((const float *)fb_data(mean))[0] == 0);
+    assert_true(((const float *)check_data(mean))[0] == 0);
     if (fb_world_root(world))
         assert_non_null(strstr(line, "not finite; the step is skipped"));
 }

@@ -60,7 +60,8 @@ static void a_step_is_that_of_one_process_with_all_samples(void **state)
         fb_optim_step(own);
     }
     check_ok(ctx);
-    const float *a = fb_data(fb_nn_param(m, "weight")), *b = fb_data(fb_nn_param(alone, "weight"));
+    const float *a = check_data(fb_nn_param(m, "weight")),
+                *b = check_data(fb_nn_param(alone, "weight"));
     for (int i = 0; i < 2 * IN; i++)
         assert_true(fabsf(a[i] - b[i]) <= 1e-5f * (1 + fabsf(b[i])));
     fb_ddp_stats stats;
@@ -75,7 +76,7 @@ static void every_rank_starts_from_rank_zeros_values(void **state)
     fb_nn_materialize(m);
     fb_fill_(fb_nn_param(m, "bias"), 10.0 + fb_world_rank(world));
     fb_ddp_attach(all, m, NULL);
-    assert_true(((const float *)fb_data(fb_nn_param(m, "bias")))[0] == 10);
+    assert_true(((const float *)check_data(fb_nn_param(m, "bias")))[0] == 10);
 }
 
 static fb_status find_running_mean(const char *name, fb_tensor *t, void *user)
@@ -104,7 +105,7 @@ static void running_statistics_are_the_mean_over_ranks(void **state)
     fb_tensor *running = NULL;
     fb_nn_each_buffer(m, find_running_mean, &running);
     assert_non_null(running);
-    assert_true(fabs((double)((const float *)fb_data(running))[0] - 0.1 * mean) < 1e-6);
+    assert_true(fabs((double)((const float *)check_data(running))[0] - 0.1 * mean) < 1e-6);
 }
 
 static void a_differing_parameter_is_named(void **state)
@@ -145,7 +146,7 @@ static void backward_through(fb_module *m, const char *path, double weight)
 static float gradient_at(fb_module *m, const char *path)
 {
     fb_tensor *g = fb_grad_of(fb_nn_param(m, path));
-    return g ? ((const float *)fb_data(g))[0] : NAN;
+    return g ? ((const float *)check_data(g))[0] : NAN;
 }
 
 static void gradients_are_averages_as_soon_as_backward_returns(void **state)
@@ -169,8 +170,8 @@ static void what_no_rank_used_has_no_gradient_and_does_not_move(void **state)
     fb_optim_step(opt);
     check_ok(ctx);
     assert_null(fb_grad_of(fb_nn_param(m, "right")));
-    assert_true(((const float *)fb_data(fb_nn_param(m, "right")))[99] == 1);
-    assert_true(((const float *)fb_data(fb_nn_param(m, "left")))[0] < 0.9f);
+    assert_true(((const float *)check_data(fb_nn_param(m, "right")))[99] == 1);
+    assert_true(((const float *)check_data(fb_nn_param(m, "left")))[0] < 0.9f);
 }
 
 static void what_one_rank_used_moves_on_all(void **state)
@@ -183,7 +184,7 @@ static void what_one_rank_used_moves_on_all(void **state)
     backward_through(m, fb_world_rank(world) == size - 1 ? "right" : "left", size);
     fb_optim_step(opt);
     check_ok(ctx);
-    assert_true(fabsf(((const float *)fb_data(fb_nn_param(m, "right")))[5] - 0) < 1e-6f);
+    assert_true(fabsf(((const float *)check_data(fb_nn_param(m, "right")))[5] - 0) < 1e-6f);
 }
 
 static void a_frozen_parameter_is_not_sent(void **state)
@@ -200,7 +201,7 @@ static void a_frozen_parameter_is_not_sent(void **state)
     fb_ddp_stats_of(m, &stats);
     assert_int_equal(stats.buckets, 1);
     assert_int_equal(stats.early, 1);
-    assert_true(((const float *)fb_data(fb_nn_param(m, "right")))[0] == 1);
+    assert_true(((const float *)check_data(fb_nn_param(m, "right")))[0] == 1);
 }
 
 static void without_sync_passes_accumulate_until_the_step(void **state)
@@ -216,7 +217,7 @@ static void without_sync_passes_accumulate_until_the_step(void **state)
     fb_optim_step(opt);
     check_ok(ctx);
     float want = 3 + (float)(fb_world_size(world) - 1) / 2;
-    assert_true(fabsf(((const float *)fb_data(fb_nn_param(m, "left")))[0] - (1 - want)) < 1e-5f);
+    assert_true(fabsf(((const float *)check_data(fb_nn_param(m, "left")))[0] - (1 - want)) < 1e-5f);
 }
 
 static void a_second_backward_adds_to_the_sums(void **state)
@@ -259,9 +260,9 @@ static void two_models_step_in_turn(void **state)
         fb_optim_step(step_b);
     }
     check_ok(ctx);
-    assert_true(((const float *)fb_data(fb_nn_param(a, "left")))[0] == -1);
+    assert_true(((const float *)check_data(fb_nn_param(a, "left")))[0] == -1);
     /* a's sums were 0 and -3 when b stepped */
-    assert_true(((const float *)fb_data(fb_nn_param(b, "left")))[0] == 4);
+    assert_true(((const float *)check_data(fb_nn_param(b, "left")))[0] == 4);
 }
 
 static void ranks_at_different_steps_are_told(void **state)
@@ -279,7 +280,7 @@ static void ranks_at_different_steps_are_told(void **state)
     backward_through(m, "left", 1);
     assert_int_equal(fb_optim_step(opt), FB_E_COMM);
     check_error(ctx, FB_E_COMM, "at step 8 of epoch 0");
-    assert_true(((const float *)fb_data(fb_nn_param(m, "left")))[0] == 1); /* not applied */
+    assert_true(((const float *)check_data(fb_nn_param(m, "left")))[0] == 1); /* not applied */
     fb_context_batch(ctx, NULL);
 }
 

@@ -1,11 +1,16 @@
 /* The stack of subtrees: any number of leaves, some absent, of every float dtype. */
 #include "tests/check.h"
 
+#include <flambeau/core/ops/create.h>
+
 #include "comm/reduce_priv.h"
 #include "core/base/half.h"
+#include "core/tensor/device_priv.h"
 #include "parallel/ddp_priv.h"
 
 enum { N = 33 };
+
+static fb_context *ctx;
 
 static float draw(uint64_t *seed)
 {
@@ -27,7 +32,9 @@ static void put(fb_dtype dtype, float x, void *data, int i)
 /* Sum of leaves [first, end) by the carry stack and the layout's program; all on one rank. */
 static void sum_by_carry(fb_dtype dtype, fb_dtype acc, int shards, uint64_t absent, void *out)
 {
-    fbi_carry c = {.dtype = dtype, .acc = acc, .n = N};
+    FB_SCOPE(ctx);
+    fbi_carry c = {.ctx = ctx, .dtype = dtype, .acc = acc, .n = N};
+    fb_tensor *flat = fb_empty(ctx, dtype, FB_SHAPE(N)), *sum = fb_empty(ctx, dtype, FB_SHAPE(N));
     fbi_layout *l = fbi_layout_new(shards, 1);
     uint64_t seed = 3;
     char data[N * sizeof(float)];
@@ -35,7 +42,9 @@ static void sum_by_carry(fb_dtype dtype, fb_dtype acc, int shards, uint64_t abse
         for (int i = 0; i < N; i++)
             put(dtype, draw(&seed), data, i);
         bool there = !(absent >> leaf & 1);
-        assert_true(fbi_carry_push(&c, leaf, there ? data : NULL, leaf == shards - 1));
+        fb_write(flat, data, N * fb_dtype_size(dtype));
+        assert_int_equal(fbi_carry_push(&c, leaf, there ? fbi_ptr(flat) : NULL, leaf == shards - 1),
+                         FB_OK);
     }
     assert_int_equal(c.depth, l->n);
     fbi_task task = {0};
@@ -45,7 +54,9 @@ static void sum_by_carry(fb_dtype dtype, fb_dtype acc, int shards, uint64_t abse
         present |= (uint32_t)(task.src[i] != NULL) << i;
     int16_t program[2 * FBI_MAX_PIECES];
     int n = fbi_layout_program(l, &present, program);
-    fbi_reduce(FB_SUM, acc, dtype, program, n, task.src, out, N);
+    fbi_combine(ctx, FB_SUM, acc, dtype, program, n, task.src, fbi_ptr(sum), N);
+    fb_read(sum, out, N * fb_dtype_size(dtype));
+    check_ok(ctx);
     fbi_carry_close(&c);
     fbi_layout_free(l);
 }
@@ -100,13 +111,15 @@ static void halves_are_added_in_float_and_rounded_once(void **state)
 static void a_cleared_stack_serves_again_without_new_memory(void **state)
 {
     (void)state;
-    fbi_carry c = {.dtype = FB_F32, .acc = FB_F32, .n = N};
-    float data[N] = {1};
+    fbi_carry c = {.ctx = ctx, .dtype = FB_F32, .acc = FB_F32, .n = N};
+    fb_tensor *ones = fb_ones(ctx, FB_F32, FB_SHAPE(N));
     int spare = 0;
     for (int step = 0; step < 3; step++) {
         for (int leaf = 0; leaf < 7; leaf++)
-            assert_true(fbi_carry_push(&c, leaf, (char *)data, leaf == 6));
-        assert_true(c.stack[0].data && ((float *)(void *)c.stack[0].data)[0] == 4);
+            assert_int_equal(fbi_carry_push(&c, leaf, fbi_ptr(ones), leaf == 6), FB_OK);
+        float sum[N] = {0};
+        assert_int_equal(ctx->backend->copy_out(ctx, sum, c.stack[0].data, sizeof sum), FB_OK);
+        assert_true(sum[0] == 4 && sum[N - 1] == 4);
         fbi_carry_clear(&c);
         assert_true(step == 0 || c.spare == spare);
         spare = c.spare;
@@ -121,5 +134,7 @@ int main(void)
         cmocka_unit_test(halves_are_added_in_float_and_rounded_once),
         cmocka_unit_test(a_cleared_stack_serves_again_without_new_memory),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    ctx = fb_context_open(NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    return fb_context_close(ctx) || failed;
 }
