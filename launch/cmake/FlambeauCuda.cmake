@@ -26,8 +26,10 @@ if(NOT FLAMBEAU_CUDA STREQUAL "OFF")
     find_path(FLAMBEAU_nvtx_INCLUDE nvtx3/nvToolsExt.h ${cuda_places})
     find_library(FLAMBEAU_cudart_LIBRARY cudart_static ${cuda_places})
     find_library(FLAMBEAU_cublasLt_LIBRARY cublasLt ${cuda_places})
-    mark_as_advanced(FLAMBEAU_cuda_INCLUDE FLAMBEAU_cublas_INCLUDE FLAMBEAU_nvtx_INCLUDE
-                     FLAMBEAU_cudart_LIBRARY FLAMBEAU_cublasLt_LIBRARY)
+    # Only its header: the library is opened at run time, if it is there.
+    find_path(FLAMBEAU_nccl_INCLUDE nccl.h ${cuda_places})
+    mark_as_advanced(FLAMBEAU_cuda_INCLUDE FLAMBEAU_cublas_INCLUDE FLAMBEAU_cudart_LIBRARY
+                     FLAMBEAU_cublasLt_LIBRARY FLAMBEAU_nccl_INCLUDE FLAMBEAU_nvtx_INCLUDE)
   endif()
   if(NOT FLAMBEAU_NVCC)
     set(cuda_missing "no toolkit found")
@@ -58,6 +60,10 @@ if(flambeau_cuda)
   set(CMAKE_CXX_STANDARD 17)
   set(CMAKE_CXX_VISIBILITY_PRESET hidden)
   set(CMAKE_CXX_FLAGS_RELEASE "-O2")
+  set(flambeau_cuda_includes ${FLAMBEAU_cuda_INCLUDE} ${FLAMBEAU_cublas_INCLUDE})
+  if(FLAMBEAU_nccl_INCLUDE)
+    list(APPEND flambeau_cuda_includes ${FLAMBEAU_nccl_INCLUDE})
+  endif()
 endif()
 
 # C sources of both plug-ins: x.c or x_none.c.
@@ -76,8 +82,7 @@ function(flambeau_cuda_module target name exact architectures)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME flambeau_${name} LINKER_LANGUAGE CXX
                         INSTALL_RPATH_USE_LINK_PATH ON)
   target_include_directories(${target} PRIVATE ${flambeau_include} ${PROJECT_SOURCE_DIR})
-  target_include_directories(${target} SYSTEM PRIVATE ${FLAMBEAU_cuda_INCLUDE}
-                             ${FLAMBEAU_cublas_INCLUDE})
+  target_include_directories(${target} SYSTEM PRIVATE ${flambeau_cuda_includes})
   target_compile_definitions(${target} PRIVATE FB_BUILD "FBI_CUDA_NAME=\"${name}\""
     FBI_CUDA_EXACT_MEMORY=${exact} "FBI_CUDA_ARCHITECTURES=\"${architectures}\"")
   target_compile_options(${target} PRIVATE
@@ -117,11 +122,20 @@ function(flambeau_cuda_plugin)
   install(TARGETS flambeau_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endfunction()
 
+# The simulated CUDA; without NCCL's header it lacks NCCL.
+function(flambeau_simulator_sources variable)
+  file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cudasim/*.cpp)
+  if(NOT FLAMBEAU_nccl_INCLUDE)
+    list(FILTER files EXCLUDE REGEX "/nccl[^/]*$")
+  endif()
+  set(${variable} ${files} PARENT_SCOPE)
+endfunction()
+
 # libflambeau_cudasim.so: the same files by the host's compilers, and the simulator.
 function(flambeau_cudasim_plugin)
   flambeau_cuda_sources(plain)
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/core/cuda/*.cu)
-  file(GLOB simulator CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cudasim/*.cpp)
+  flambeau_simulator_sources(simulator)
   set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
     "-x;c++;-O1;-include;${PROJECT_SOURCE_DIR}/tests/cudasim/cuda_on_host.h")
   set_source_files_properties(${simulator} PROPERTIES COMPILE_OPTIONS -O3)

@@ -10,7 +10,10 @@
  *   CUDASIM_TIMEOUT_MS=n        no progress for so long is a finding; default 30000
  *   CUDASIM_TRACE=1             print what is executed
  *   CUDASIM_PROTECT=1           host code that touches device memory faults
- *   CUDASIM_RACES=0             no reports of unordered work on the same bytes */
+ *   CUDASIM_RACES=0             no reports of unordered work on the same bytes
+ *   CUDASIM_NCCL_FAULT=f        absent@R: rank R never joins; hang@R:N, error@R:N: its launch
+ *                               number N never ends, or ends the communicator half-way
+ *   CUDASIM_NCCL_VERSION=n      what the library says of itself; 0: it is not there */
 #ifndef TESTS_CUDASIM_CUDASIM_H
 #define TESTS_CUDASIM_CUDASIM_H
 
@@ -23,6 +26,7 @@ extern "C" {
 void cudasim_set_seed(unsigned seed);
 void cudasim_set_lazy(int lazy);
 void cudasim_set_races(int on);
+void cudasim_set_timeout(long ms);
 void cudasim_set_protect(int on); /* for allocations from now on */
 /* Mistakes found so far; a process that ends with some ends with status 86. */
 int cudasim_findings(void);
@@ -30,10 +34,12 @@ const char *cudasim_last_finding(void);
 /* Forget findings and the sticky error: for tests that expect one; quiet: do not print them. */
 void cudasim_clear(void);
 void cudasim_quiet(int quiet);
-/* Allocations, streams and events that are not freed. */
+/* Allocations, streams, events and communicators that are not freed. */
 int cudasim_live(void);
 /* Kernels executed so far. */
 unsigned long cudasim_kernels(void);
+/* CUDASIM_NCCL_FAULT from now on; NULL: none. */
+void cudasim_nccl_fault(const char *fault);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

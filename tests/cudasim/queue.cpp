@@ -44,6 +44,14 @@ CUstream_st *stream(const char *api, cudaStream_t h)
     finding(api, cudaSuccess, "invalid or destroyed stream %p", (void *)h);
     return nullptr;
 }
+void check_launched(const char *api, CUstream_st *s)
+{
+    if (s->launching)
+        finding(api, cudaSuccess,
+                "the stream is used while %s on it is in progress: poll ncclCommGetAsyncError "
+                "until ncclSuccess first",
+                s->launching);
+}
 /* how far in every stream the queued work happens before something that follows all of `from` and
  * the dependencies in `todo` */
 std::map<CUstream_st *, uint64_t> ancestors(CUstream_st *from, std::vector<Dep> todo)
@@ -253,23 +261,6 @@ E wait(Lock &lk, const char *api, const std::function<bool()> &done)
         st.cv.wait_for(lk, std::chrono::microseconds(200));
     }
     return st.sticky;
-}
-/* Only a GPU runs on its own. With ranks in other processes somebody must: this thread does so
- * after a while without API calls. */
-void start_ticker()
-{
-    if (S().ticker)
-        return;
-    S().ticker = true;
-    std::thread([] {
-        for (;;) {
-            usleep(5000);
-            Lock lk(S().mu);
-            if (now() - S().last_call > .02)
-                while (run_one(lk)) {
-                }
-        }
-    }).detach();
 }
 void pump(Lock &lk)
 {

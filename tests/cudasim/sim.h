@@ -93,6 +93,7 @@ struct CUstream_st {
     bool destroyed = false, busy = false, hidden = false;
     uint64_t enq = 0, done = 0;
     uint32_t rprio = 0;
+    const char *launching = nullptr; /* a NCCL call whose launch is in progress */
     std::deque<sim::Op> q;
     std::shared_ptr<sim::Capture> cap;
     int slot = -1;
@@ -146,7 +147,7 @@ struct State {
     cudaError_t sticky = cudaSuccess;
     unsigned long kernels = 0;
     double last_call = 0;
-    bool ticker = false;
+    int communicators = 0;
 };
 State &S();
 extern thread_local int t_dev;
@@ -158,13 +159,14 @@ Alloc *find(const void *p, bool end_ok = false);
 bool enter(const char *api);            /* false inside a cudaLaunchHostFunc callback */
 cudaError_t injected(const char *call); /* what CUDASIM_FAIL wants of it */
 CUstream_st *stream(const char *api, cudaStream_t h);
+/* A finding if the launch of a NCCL call on it is in progress. */
+void check_launched(const char *api, CUstream_st *s);
 cudaError_t enqueue(CUstream_st *s, Op op);
 void pump(Lock &lk); /* after enqueue: eager mode, or too much is queued */
 bool run_one(Lock &lk);
 cudaError_t wait(Lock &lk, const char *api, const std::function<bool()> &done);
 cudaError_t check_access(const char *api, const char *what, const Ref &r, int dev, bool exec_time);
 void check_guard(const char *what, Alloc *a);
-void start_ticker();
 void catch_faults();
 void set_last(cudaError_t e);
 cudaError_t ret(cudaError_t e); /* notes an error for cudaGetLastError */
@@ -196,8 +198,9 @@ extern thread_local bool t_hostfn; /* inside a cudaLaunchHostFunc callback */
         return ret(wanted);                \
     if (!enter(me))                        \
     return ret(cudaErrorNotPermitted)
-#define STREAM(s, h)                \
-    CUstream_st *s = stream(me, h); \
-    if (!s)                         \
-    return ret(cudaErrorInvalidResourceHandle)
+#define STREAM(s, h)                                \
+    CUstream_st *s = stream(me, h);                 \
+    if (!s)                                         \
+        return ret(cudaErrorInvalidResourceHandle); \
+    check_launched(me, s)
 #endif

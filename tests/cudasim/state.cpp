@@ -77,8 +77,11 @@ __attribute__((constructor(201))) static void init()
     for (int i = 0; i < p->ndev; i++)
         p->legacy.push_back(new_stream(i, true, 0));
     atexit([] {
-        for (auto &m : S().mem)
-            check_guard("process exit", m.second);
+        {
+            Lock lk(S().mu); /* a thread may be serving peers */
+            for (auto &m : S().mem)
+                check_guard("process exit", m.second);
+        }
         if (S().findings) {
             fprintf(stderr, "cudasim: %d finding(s)\n", S().findings);
             fflush(nullptr);
@@ -131,6 +134,11 @@ void cudasim_set_protect(int r)
     Lock lk(S().mu);
     S().protect = r;
 }
+void cudasim_set_timeout(long ms)
+{
+    Lock lk(S().mu);
+    S().timeout_ms = ms;
+}
 void cudasim_set_lazy(int l)
 {
     Lock lk(S().mu);
@@ -162,7 +170,7 @@ void cudasim_quiet(int q)
 int cudasim_live(void)
 {
     Lock lk(S().mu);
-    int n = (int)(S().handles.size() + S().events.size());
+    int n = (int)(S().handles.size() + S().events.size()) + S().communicators;
     for (auto &m : S().mem)
         n += !m.second->dead;
     return n;
