@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
 #include "comm/work_priv.h"
 #include "core/base/log_priv.h"
@@ -198,6 +199,7 @@ FB_API fb_status fb_world_close(fb_world *world)
         fflush(NULL);
         _exit((int)status); /* MPI would wait for the dead */
     }
+    fbi_links_close(world, orderly);
     fbi_works_free(world);
     fb_error_take(ctx, NULL, 0); /* it has been printed */
     ctx->is_worlds = false;

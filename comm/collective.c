@@ -1,5 +1,6 @@
 /* The public collectives: checks, and the task that follows from the arguments. */
 #include "comm/collective_priv.h"
+#include "comm/link_priv.h"
 #include "comm/reduce_priv.h"
 #include "core/ops/op_priv.h"
 
@@ -149,7 +150,8 @@ FB_API bool fb_work_done(fb_work *work)
         fbi_world_poke(world);
         fbi_world_check(world);
     }
-    return work->done || world->poisoned;
+    bool done = work->linked && !work->failed ? fbi_link_passed(work) : work->done;
+    return done || world->poisoned;
 }
 
 FB_API fb_status fb_work_wait(fb_work *work)

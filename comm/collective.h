@@ -4,8 +4,10 @@
  * with the same dtype and sizes. A disagreement, a rank that died and a rank that left are errors
  * on every other rank (FB_E_COMM) whose message says which rank, which call and what the others
  * wait for. Sums run along one binary tree over rank numbers: same bits on every rank, whatever the
- * transport. Tensors of a device take their turn in its queue: a collective that has returned
- * orders what follows, it need not have happened. */
+ * transport. Between cards that NCCL serves this holds in a world with fixed shards; otherwise
+ * floats are added in NCCL's order, still with the same bits on every rank, and 16-bit ones may be
+ * rounded after each addition. Tensors of a device take their turn in its queue: a collective that
+ * has returned orders what follows, it need not have happened. */
 #ifndef FLAMBEAU_COMM_COLLECTIVE_H
 #define FLAMBEAU_COMM_COLLECTIVE_H
 

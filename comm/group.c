@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
 #include "comm/shm_priv.h"
 
@@ -90,7 +91,7 @@ static mates find_mates(const fb_world *world, const int *ranks, int size)
     return m;
 }
 
-static int participant(const fbi_exchange *exchange, int rank)
+int fbi_participant(const fbi_exchange *exchange, int rank)
 {
     for (int i = 0; exchange->ranks && i < exchange->size; i++)
         if (exchange->ranks[i] == rank)
@@ -106,7 +107,7 @@ static bool agree(const fb_group *g, const fbi_exchange *exchange, bool mine)
         return false;
     bool ok = exchange->gather(exchange->self, &flag, 1, all);
     for (int r = 0; ok && g && r < g->size; r++)
-        ok = all[participant(exchange, g->ranks[r])] != 0;
+        ok = all[fbi_participant(exchange, g->ranks[r])] != 0;
     free(all);
     return ok && g;
 }
@@ -122,7 +123,7 @@ static void open_channels(fb_group *g, const fbi_exchange *exchange)
         whole = g->size > 1 && here.n == g->size;
         staged = fbi_staging_block(g) > 1;
     }
-    int leader = whole || staged ? participant(exchange, here.first) : -1;
+    int leader = whole || staged ? fbi_participant(exchange, here.first) : -1;
     fbi_shm *shm = fbi_shm_open(exchange, leader, here.own, here.n ? here.n : 1);
     bool all = agree(g, exchange, shm != NULL);
     if (g && shm && all && whole)
@@ -133,7 +134,7 @@ static void open_channels(fb_group *g, const fbi_exchange *exchange)
         fbi_shm_close(shm);
 }
 
-fb_group *fbi_group_new(fb_world *world, const int *ranks, int size, int shards,
+fb_group *fbi_group_new(fb_world *world, fb_group *parent, const int *ranks, int size, int shards,
                         const fbi_exchange *exchange)
 {
     fb_group *g = size ? fbi_group_bare(world, world->next_group, ranks, size, shards) : NULL;
@@ -141,10 +142,11 @@ fb_group *fbi_group_new(fb_world *world, const int *ranks, int size, int shards,
     open_channels(g, exchange);
     if (size && !g)
         fbi_fail(world->ctx, FB_E_NOMEM, "group: no memory for %d ranks", size);
-    if (!g)
-        return NULL;
-    g->next = world->groups;
-    world->groups = g;
+    if (g) {
+        g->next = world->groups;
+        world->groups = g;
+    }
+    fbi_link_open(world, g, parent, exchange);
     return g;
 }
 
@@ -185,7 +187,7 @@ static fb_group *split(fb_group *g, int color, wish *all, int *ranks)
         return NULL;
     }
     fbi_exchange exchange = {g, g->rank, g->size, g->ranks, gather_in_group};
-    return fbi_group_new(world, ranks, n, n, &exchange);
+    return fbi_group_new(world, g, ranks, n, n, &exchange);
 }
 
 FB_API FB_USE_RESULT fb_group *fb_group_split(fb_group *g, int color, int key)

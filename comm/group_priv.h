@@ -27,13 +27,15 @@ struct fb_group {
     fbi_layout *leaves;               /* V leaves; may be `flat` */
     fbi_shm *shm;                     /* NULL: messages */
     fbi_staging *staging;             /* NULL: every rank to every rank */
+    struct fbi_link *link;            /* between the ranks' devices (comm/link.c); NULL: none */
     fb_group *next;
 };
 
 /* The group of `size` ranks (numbers in the world, own one included). All participants of the
- * exchange call this together, also those in other groups or (size 0) in none. NULL: error set, or
+ * exchange call this together, also those in other groups or (size 0) in none. parent: the group
+ * that is split, or NULL. NULL: error set, or
  * size 0. */
-fb_group *fbi_group_new(fb_world *world, const int *ranks, int size, int shards,
+fb_group *fbi_group_new(fb_world *world, fb_group *parent, const int *ranks, int size, int shards,
                         const fbi_exchange *exchange);
 void fbi_group_free(fb_group *group);
 enum { FBI_GROUP_NUMBERS = 3 }; /* a group's, and those of the groups in its staging */

@@ -118,7 +118,7 @@ static void fill_envelope(fb_work *w)
     m->eager = bytes >= 0;
     if (!m->eager)
         return;
-    size_t each = (size_t)w->task.count * w->size;
+    size_t each = bytes ? (size_t)w->task.count * w->size : 0;
     for (int i = 0; i < w->task.n_src && each; i++)
         if (w->task.src[i])
             memcpy(m->mine.payload + (size_t)i * each, w->task.src[i], each);

@@ -10,6 +10,8 @@ int64_t fbi_mail_payload(const fb_work *w)
 {
     const fbi_task *t = &w->task;
     int64_t each = t->count * (int64_t)w->size;
+    if (w->linked)
+        return 0;
     switch (t->kind) {
     case FBI_KIND_ALL_REDUCE:
     case FBI_KIND_GRADIENTS:
@@ -246,6 +248,8 @@ static bool receive_stage(fb_work *w)
 
 bool fbi_mail_stage(fb_work *w)
 {
+    if (w->linked)
+        return true;
     switch (w->task.kind) {
     case FBI_KIND_ALL_REDUCE:
     case FBI_KIND_GRADIENTS:

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
 #include "comm/world_priv.h"
 #include "core/base/log_priv.h"
@@ -46,6 +47,7 @@ fb_status fbi_world_check(fb_world *world)
     fbi_logline("rank %d: %s", world->rank, text);
     atomic_store(&world->own->printed, 1);
     fbi_fail(world->ctx, FB_E_COMM, "%s", text);
+    fbi_links_abort(world); /* a device that waits for others would wait for ever */
     return FB_E_COMM;
 }
 

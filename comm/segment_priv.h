@@ -13,6 +13,9 @@ typedef struct fbi_exchange {
     bool (*gather)(void *self, const void *mine, size_t bytes, void *all);
 } fbi_exchange;
 
+/* Which participant a rank of the world is; -1: none. */
+int fbi_participant(const fbi_exchange *exchange, int rank);
+
 typedef struct fbi_segment {
     void *base; /* NULL: there is none */
     size_t bytes;

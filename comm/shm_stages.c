@@ -224,6 +224,11 @@ static void plan_reduction(fb_work *w)
 
 void fbi_shm_plan(fb_work *w)
 {
+    if (w->linked) { /* only signatures */
+        set_stages(w, nothing, nothing, NULL);
+        w->n_chunks = 1;
+        return;
+    }
     w->part = w->task.count;
     switch (w->task.kind) {
     case FBI_KIND_ALL_REDUCE:

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
 #include "comm/work_priv.h"
 
@@ -95,6 +96,8 @@ static fb_status wait_long(fb_world *world, const fbi_waitable *what)
         if (now - watch.last > look_s) {
             publish(world, what, missing);
             status = fbi_watch_look(world, &watch, what);
+            if (!status)
+                status = fbi_links_look(world);
             if (status)
                 break;
             watch.last = now;

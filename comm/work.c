@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "comm/device_priv.h"
+#include "comm/link_priv.h"
 #include "comm/mail_priv.h"
 #include "comm/reduce_priv.h"
 #include "comm/shm_priv.h"
@@ -195,13 +196,12 @@ static bool work_ready(void *self)
     return ((fb_work *)self)->done;
 }
 
-static int work_missing(void *self, int from)
+int fbi_work_missing(const fb_work *w, int from)
 {
-    const fb_work *w = self;
     if (!w->begun)
         return -1; /* its data have not come from the device */
     if (w->inner)
-        return work_missing(w->inner, from);
+        return fbi_work_missing(w->inner, from);
     /* Ranks of a group may be in any order: find the lowest rank of the world that is missing. */
     int best = -1;
     const fb_group *g = w->group;
@@ -210,6 +210,11 @@ static int work_missing(void *self, int from)
         if (g->ranks[r] >= from && (best < 0 || g->ranks[r] < best))
             best = g->ranks[r];
     return best;
+}
+
+static int work_missing(void *self, int from)
+{
+    return fbi_work_missing(self, from);
 }
 
 static atomic_uint *work_word(void *self, int rank, unsigned *value)
@@ -230,6 +235,8 @@ static fb_status wait_for(fb_work *w)
     fbi_waitable what = {work_ready, work_missing, work_word, &w->sig, w, false};
     if (w->done)
         return FB_OK;
+    if (w->linked)
+        return fbi_link_wait(w->group->world, work_ready, w);
     return fbi_wait(w->group->world, &what);
 }
 
@@ -251,6 +258,7 @@ static void abandon(fb_work *w)
         w->inner = NULL;
     }
     fbi_device_abandon(w);
+    fbi_link_release(w);
     fbi_mail_abandon(w);
     w->mail = NULL;
     w->held[0] = w->held[1] = NULL;
@@ -264,9 +272,34 @@ bool fbi_works_use_messages(const fb_world *world)
     return false;
 }
 
+/* Works that nobody waits for any more, and whose signatures have all come by now. */
+static void sweep(fb_world *world)
+{
+    fb_work *next;
+    for (fb_work *w = world->flying; w; w = next) {
+        next = w->next;
+        if (w->detached && w->done) {
+            unlink_work(world, w);
+            give_back(w);
+        }
+    }
+}
+
+/* Data of a device set out: by the group's link, or to the host. */
+static bool set_out(fb_work *w)
+{
+    if (fbi_link_serves(w) ? fbi_link_begin(w) : fbi_device_begin(w))
+        return true;
+    fbi_device_abandon(w);
+    fbi_link_release(w);
+    fbi_world_tell(w->group->world, &w->sig);
+    return false;
+}
+
 fb_work *fbi_work_start(fb_group *group, const fbi_task *task)
 {
     fb_world *world = group->world;
+    sweep(world);
     fb_work *w = take_record(world);
     if (!w) {
         fbi_fail(world->ctx, FB_E_NOMEM, "%s: no memory for a work",
@@ -310,11 +343,8 @@ fb_work *fbi_work_start(fb_group *group, const fbi_task *task)
     for (fb_work *old; !pair && (old = in_the_way(group));)
         if (wait_for(old))
             goto give_back;
-    if (task->on_device && !fbi_device_begin(w)) {
-        fbi_device_abandon(w);
-        fbi_world_tell(world, &w->sig);
+    if (task->on_device && !set_out(w))
         goto give_back;
-    }
     if (pair)
         pairs[task->root]++;
     link_work(world, w);
@@ -335,6 +365,8 @@ static void begin(fb_work *w)
         fbi_shm_begin(w);
     else
         fbi_mail_begin(w);
+    if (w->linked)
+        fbi_link_advance(w);
 }
 
 void fbi_work_advance(fb_work *w)
@@ -343,6 +375,8 @@ void fbi_work_advance(fb_work *w)
         return;
     if (!w->begun)
         begin(w);
+    else if (w->linked)
+        fbi_link_advance(w);
     else if (w->mail_used)
         fbi_mail_advance(w);
     else
@@ -356,9 +390,13 @@ fb_status fbi_work_finish(fb_work *w)
     if (!w)
         return FB_E_ARG;
     fb_world *world = w->group->world;
-    fb_status status = wait_for(w);
+    fb_status status = w->linked ? fbi_link_finish(w) : wait_for(w);
     if (!status && w->failed)
         status = FB_E_COMM;
+    if (!status && !w->done) { /* signatures are still on their way */
+        w->detached = true;
+        return FB_OK;
+    }
     unlink_work(world, w);
     if (!w->done)
         abandon(w);
@@ -385,5 +423,6 @@ void fbi_works_free(fb_world *world)
         free_record(w);
     }
     world->flying = world->spare = NULL;
+    free(world->transfers);
     fbi_device_free(world);
 }

@@ -41,6 +41,16 @@ struct fb_work {
     void *device_dst;
     size_t result_bytes;
 
+    /* between devices (comm/link_work.c) */
+    bool linked, fixed; /* fixed: our own order of additions */
+    bool headed;        /* all signatures have come, and agree */
+    bool asked;         /* a call is in progress */
+    bool launched;      /* all calls are in the communication queue */
+    bool detached;      /* nobody waits for it any more */
+    int call, calls;
+    void *ready, *passed; /* events: the sources are there; the result is */
+    fbi_storage *scratch;
+
     /* reductions */
     int16_t *program; /* of the layout, with this work's absences */
     int program_n, program_cap;
@@ -85,6 +95,8 @@ void fbi_work_advance(fb_work *work);
 fb_status fbi_work_finish(fb_work *work);
 /* Start and finish. */
 fb_status fbi_work_run(fb_group *group, const fbi_task *task);
+/* Next rank of the world, not below `from`, whose part has not come; -1. */
+int fbi_work_missing(const fb_work *work, int from);
 /* Send or receive; sums. */
 bool fbi_is_pair(int kind);
 bool fbi_is_reduction(int kind);

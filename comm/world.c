@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
 #include "comm/work_priv.h"
 #include "core/base/log_priv.h"
@@ -188,10 +189,11 @@ static bool open_group(fb_world *world, int shards)
 {
     int *ranks = malloc((size_t)world->size * sizeof *ranks);
     fbi_exchange exchange = fbi_world_exchange(world);
+    world->shards = shards;
     for (int r = 0; ranks && r < world->size; r++)
         ranks[r] = r;
-    world->all = fbi_group_new(world, ranks, ranks ? world->size : 0, shards ? shards : world->size,
-                               &exchange);
+    world->all = fbi_group_new(world, NULL, ranks, ranks ? world->size : 0,
+                               shards ? shards : world->size, &exchange);
     free(ranks);
     if (!fbi_boot_agree(world, world->all != NULL)) {
         fbi_logline("world_open: no memory for a group of %d ranks", world->size);
@@ -200,6 +202,7 @@ static bool open_group(fb_world *world, int shards)
     world->ctx->hooks = (fbi_context_hooks){.self = world,
                                             .poll = poll_hook,
                                             .leaf_sum = leaf_sum_hook,
+                                            .wait = world->ctx->hooks.wait,
                                             .shards = world->all->shards,
                                             .first_leaf = world->all->first_leaf,
                                             .n_leaves = world->all->n_leaves};
@@ -208,6 +211,7 @@ static bool open_group(fb_world *world, int shards)
 
 static void undo(fb_world *world)
 {
+    fbi_links_abort(world);
     if (world->ctx) {
         world->ctx->is_worlds = false;
         fb_context_close(world->ctx);
@@ -244,6 +248,8 @@ fb_world *fbi_world_open(int *argc, char ***argv, MPI_Comm from, const fb_world_
     if (o->guest)
         fbi_log_quiet(true);
     world->stopped_s = env_seconds("FLAMBEAU_STOPPED_SECONDS", 10);
+    world->link_room = 32 << 20;
+    world->link_s = env_seconds("FLAMBEAU_LINK_SECONDS", 600);
     world->stuck_s = env_seconds("FLAMBEAU_STUCK_SECONDS", 5);
     if (!fbi_boot(world, argc, argv, from))
         goto fail;

@@ -52,6 +52,13 @@ struct fb_world {
     bool wrote_poison; /* and it was this rank's verdict */
     fbi_site_name sites[FBI_SITES];
     double stopped_s, stuck_s; /* how long before a stopped or a cyclic wait is a verdict */
+    /* links between devices (comm/link.c) */
+    int links;
+    int64_t link_room;       /* bytes of temporary memory of a sum */
+    double link_s;           /* how long a device may wait for others that have called */
+    fbi_signature last_link; /* the last work that went by one */
+    void *transfers;         /* room for a list of them */
+    int transfers_cap;
 };
 
 /* --- errors between ranks (comm/poison.c) --- */

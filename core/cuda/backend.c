@@ -47,6 +47,7 @@ static void close_all(fb_context *ctx)
         (void)cudaStreamSynchronize(d->stream);
     fbi_cuda_stages_close(ctx);
     fbi_cuda_queues_close(d);
+    fbi_cuda_comm_close(d);
     free(d);
     ctx->device = NULL;
 }
@@ -138,6 +139,7 @@ const fbi_backend fbi_cuda_backend = {
     .pack_free = cuda_pack_free,
     .update = fbi_cuda_update,
     .sums_of_squares = fbi_cuda_sums_of_squares,
+    .comm = &fbi_cuda_comm,
     .exact_memory = FBI_CUDA_EXACT_MEMORY,
     .event_record_on = fbi_cuda_event_record_on,
     .wait = fbi_cuda_wait,

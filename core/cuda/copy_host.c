@@ -78,8 +78,13 @@ fb_status fbi_cuda_sync(fb_context *ctx)
 fb_status fbi_cuda_copy_out(fb_context *ctx, void *host, const void *device, size_t bytes)
 {
     fbi_cuda *d = fbi_cuda_of(ctx);
+    /* The copy itself waits for the queue: not before the ranks that the queue waits for are there.
+     */
+    fb_status st = ctx->hooks.wait ? fbi_cuda_queue_sync(ctx, FBI_QUEUE_COMPUTE) : FB_OK;
+    if (st)
+        return st;
     if (bytes)
         FBI_CUDA_TRY(ctx, cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, d->stream));
-    FBI_CUDA_TRY(ctx, cudaStreamSynchronize(d->stream));
-    return check_indices(ctx);
+    st = fbi_cuda_queue_sync(ctx, FBI_QUEUE_COMPUTE);
+    return st ? st : check_indices(ctx);
 }

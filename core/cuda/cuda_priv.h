@@ -51,7 +51,8 @@ typedef struct fbi_cuda {
     void *workspace; /* of cuBLASLt; one stream uses it */
     size_t workspace_bytes;
     fbi_cuda_plans *plans;
-    fbi_cuda_bad *bad; /* device memory */
+    fbi_cuda_bad *bad;          /* device memory */
+    struct fbi_cuda_nccl *nccl; /* NULL: not asked for so far */
     const fbi_opdef
         *unchecked; /* the last operator whose indices nobody has looked at; NULL: none */
 } fbi_cuda;
@@ -127,6 +128,7 @@ void fbi_cuda_stages_close(fb_context *ctx);
 fb_status fbi_cuda_wait_here(fb_context *ctx, fbi_wait_id at, cudaEvent_t event);
 fb_status fbi_cuda_queues_open(fb_context *ctx, fbi_cuda *d);
 void fbi_cuda_queues_close(fbi_cuda *d);
+fb_status fbi_cuda_queue_sync(fb_context *ctx, fbi_queue queue);
 fb_status fbi_cuda_queues_sync(fb_context *ctx);
 void *fbi_cuda_event_record(fb_context *ctx);
 void *fbi_cuda_event_record_on(fb_context *ctx, fbi_queue queue);
@@ -149,6 +151,11 @@ fb_status fbi_cuda_combine(fb_context *ctx, int op, fb_dtype dtype, fb_dtype out
                            int64_t count);
 fb_status fbi_cuda_all_finite(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite);
 fb_status fbi_cuda_statistics(fb_context *ctx, const fbi_statistics *s);
+
+/* --- between the cards of several ranks (nccl.c, nccl_none.c) --- */
+
+extern const fbi_device_comm fbi_cuda_comm;
+void fbi_cuda_comm_close(fbi_cuda *d);
 
 /* --- matrix products (gemm.c) --- */
 

@@ -36,7 +36,7 @@ const fbi_cuda_library fbi_cuda_nccl = {
     .setting = "FLAMBEAU_NCCL",
     .version_function = "ncclGetVersion",
     .version_of = version_of_nccl,
-    .oldest = 21800,
+    .oldest = FBI_NCCL_OLDEST,
     .before = 30000,
     .without = "sums over ranks go through host memory, which is slower",
 };

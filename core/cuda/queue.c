@@ -43,13 +43,55 @@ void fbi_cuda_queues_close(fbi_cuda *d)
     free(d->events);
 }
 
+/* --- the host waits: where the card may be waiting for other ranks, with an eye on them --- */
+
+typedef struct passing {
+    cudaStream_t queue;
+    cudaEvent_t event; /* NULL: all of the queue */
+    cudaError_t e;
+} passing;
+
+static bool has_passed(void *self)
+{
+    passing *p = self;
+    p->e = p->event ? cudaEventQuery(p->event) : cudaStreamQuery(p->queue);
+    if (p->e != cudaErrorNotReady)
+        return true;
+    (void)cudaGetLastError(); /* it is no error that a launch should report */
+    return false;
+}
+
+static fb_status wait_for_event(fb_context *ctx, cudaEvent_t event)
+{
+    passing p = {.event = event};
+    fb_status st = FB_OK;
+    if (ctx->hooks.wait)
+        st = ctx->hooks.wait(ctx->hooks.self, has_passed, &p);
+    else
+        p.e = cudaEventSynchronize(event);
+    if (!st)
+        FBI_CUDA_TRY(ctx, p.e);
+    return st;
+}
+
+fb_status fbi_cuda_queue_sync(fb_context *ctx, fbi_queue queue)
+{
+    passing p = {.queue = fbi_cuda_of(ctx)->queues[queue]};
+    fb_status st = FB_OK;
+    if (ctx->hooks.wait)
+        st = ctx->hooks.wait(ctx->hooks.self, has_passed, &p);
+    else
+        p.e = cudaStreamSynchronize(p.queue);
+    if (!st)
+        FBI_CUDA_TRY(ctx, p.e);
+    return st;
+}
+
 /* Whatever was asked of the queues that this context alone uses has been done. */
 fb_status fbi_cuda_queues_sync(fb_context *ctx)
 {
-    fbi_cuda *d = fbi_cuda_of(ctx);
-    FBI_CUDA_TRY(ctx, cudaStreamSynchronize(d->queues[FBI_QUEUE_COPY]));
-    FBI_CUDA_TRY(ctx, cudaStreamSynchronize(d->stream));
-    return FB_OK;
+    fb_status st = fbi_cuda_queue_sync(ctx, FBI_QUEUE_COPY);
+    return st ? st : fbi_cuda_queue_sync(ctx, FBI_QUEUE_COMPUTE);
 }
 
 fb_status fbi_cuda_wait_here(fb_context *ctx, fbi_wait_id at, cudaEvent_t event)
@@ -58,9 +100,8 @@ fb_status fbi_cuda_wait_here(fb_context *ctx, fbi_wait_id at, cudaEvent_t event)
     if (at == d->dropped)
         return FB_OK;
     if (waits[at].who == FBI_QUEUE_HOST)
-        FBI_CUDA_TRY(ctx, cudaEventSynchronize(event));
-    else
-        FBI_CUDA_TRY(ctx, cudaStreamWaitEvent(d->queues[waits[at].who], event, 0));
+        return wait_for_event(ctx, event);
+    FBI_CUDA_TRY(ctx, cudaStreamWaitEvent(d->queues[waits[at].who], event, 0));
     return FB_OK;
 }
 

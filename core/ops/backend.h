@@ -68,6 +68,72 @@ struct fbi_statistics {
     int64_t *count; /* may be NULL */
 };
 
+/* --- collectives between the devices of several ranks, in the order of FBI_QUEUE_COMM --- */
+
+enum { FBI_LINK_ID_BYTES = 128, FBI_LINK_CARD_BYTES = 64, FBI_LINK_OPERANDS = 8 };
+
+typedef enum fbi_link_kind {
+    FBI_LINK_ALL_REDUCE,
+    FBI_LINK_REDUCE_SCATTER,
+    FBI_LINK_ALL_GATHER,
+    FBI_LINK_BROADCAST,
+    FBI_LINK_EXCHANGE
+} fbi_link_kind;
+
+/* Of an exchange: bytes to a rank, or from it. */
+typedef struct fbi_link_transfer {
+    int peer;
+    bool out;
+    void *data;
+    size_t bytes;
+} fbi_link_transfer;
+
+typedef struct fbi_link_call {
+    fbi_link_kind kind;
+    int op, root; /* op: FBI_COMBINE_SUM, ... */
+    fb_dtype dtype;
+    int64_t count; /* elements that a rank brings; of a reduce-scatter: that it gets */
+    const void *src;
+    void *dst;
+    const fbi_link_transfer *transfers; /* of an exchange: all at once */
+    int n;
+} fbi_link_call;
+
+typedef struct fbi_link fbi_link; /* this rank's end of a communicator */
+
+/* The library that does it. No call waits for other ranks. FB_AGAIN: what was asked for is in
+ * progress, and nothing may follow until `poll` says FB_OK. What goes wrong is in `reason`; no
+ * error is set on the context. */
+struct fbi_device_comm {
+    const char *library; /* "NCCL" */
+    /* Whether the library can be used. `card`: which card this is, the same text for all its users.
+     */
+    bool (*usable)(fb_context *ctx, char card[FBI_LINK_CARD_BYTES]);
+    const char *(*reason)(fb_context *ctx);
+    /* One rank makes an id, all ranks join with it. */
+    fb_status (*new_id)(fb_context *ctx, void *id);
+    fb_status (*join)(fb_context *ctx, const void *id, int rank, int size, fbi_link **link);
+    /* Part of a link: all its ranks call it, those with the same colour form one, in the order of
+     * the keys; colour -1: none. *link is to be polled like one that joins. */
+    fb_status (*split)(fbi_link *parent, int color, int key, fbi_link **link);
+    fb_status (*poll)(fbi_link *link);
+    /* Whether its reductions mean what ours do. */
+    bool (*reduces)(int op, fb_dtype dtype);
+    fb_status (*start)(fbi_link *link, const fbi_link_call *call);
+    /* fbi_backend.combine of at most FBI_LINK_OPERANDS, in the order of FBI_QUEUE_COMM; sets an
+     * error. */
+    fb_status (*combine)(fb_context *ctx, int op, fb_dtype dtype, fb_dtype out_dtype,
+                         const int16_t *program, int n, const void *const *operands, void *out,
+                         int64_t count);
+    /* Whether all that FBI_QUEUE_COMM was asked for has happened. */
+    bool (*idle)(fb_context *ctx);
+    /* End of a link: all its ranks call `finish`, poll, and then close it. */
+    fb_status (*finish)(fbi_link *link);
+    void (*close)(fbi_link *link);
+    /* What runs on these links ends, with wrong results, and they are gone. */
+    void (*abort)(fb_context *ctx, fbi_link **links, int n);
+};
+
 /* What a plug-in may call of the core; it links nothing of ours. */
 typedef struct fbi_core_api {
     int abi;

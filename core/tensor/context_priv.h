@@ -47,6 +47,8 @@ typedef struct fbi_context_hooks {
     void (*error)(void *self, fb_context *ctx);
     /* Polled by long loops; a non-zero status stops them. */
     fb_status (*poll)(void *self);
+    /* Until `ready`: a device may be waiting for other ranks. NULL: it cannot be. */
+    fb_status (*wait)(void *self, bool (*ready)(void *arg), void *arg);
     /* Sum n doubles per leaf number over all ranks in fixed order: values[shards][n] -> total[n].
      * Collective. */
     fb_status (*leaf_sum)(void *self, const double *values, int n, double *total);

@@ -5,9 +5,10 @@
 #include "core/tensor/context_priv.h"
 #include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 4 };
+enum { FBI_BACKEND_ABI = 5 };
 
 typedef struct fbi_core_api fbi_core_api;
+typedef struct fbi_device_comm fbi_device_comm;
 typedef struct fbi_update fbi_update;
 typedef struct fbi_flat_view fbi_flat_view;
 typedef struct fbi_statistics fbi_statistics;
@@ -70,6 +71,7 @@ struct fbi_backend {
     /* Whether all elements of n runs of any float dtype are finite; waits for the answer. */
     fb_status (*all_finite)(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite);
     fb_status (*statistics)(fb_context *ctx, const fbi_statistics *s);
+    const fbi_device_comm *comm; /* between the devices of several ranks; NULL: never any */
 };
 
 /* Choose the backend of options->device and open it on ctx (core/ops/devices.c). */

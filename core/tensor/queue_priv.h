@@ -22,7 +22,9 @@ typedef enum fbi_queue {
     X(REUSE_COMPUTE, COMPUTE, "before memory that others used is given out") \
     X(REUSE_COPY, COPY, "the same, of memory that the copy queue fills")     \
     X(BATCH, COMPUTE, "before a batch is read")                              \
-    X(SLOT, HOST, "before the loader fills a pinned slot again")
+    X(SLOT, HOST, "before the loader fills a pinned slot again")             \
+    X(COLLECTIVE_INPUT, COMM, "before a collective reads its sources")       \
+    X(COLLECTIVE_RESULT, COMPUTE, "before the result of one is used")
 
 typedef enum fbi_wait_id {
 #define FBI_WAIT_NAME(name, who, when) FBI_WAIT_##name,

@@ -124,8 +124,11 @@ static const char *const names[FBI_WAIT_COUNT] = {
 /* Commands that together use every wait; SELF is this program. */
 enum { MOST_ARGUMENTS = 8 };
 #define SELF "(self)"
-static const char *const workloads[][MOST_ARGUMENTS] = {{SELF, "exact"}, {SELF, "kept"}};
-enum { WORKLOADS = sizeof workloads / sizeof workloads[0] };
+static const char *const workloads[][MOST_ARGUMENTS] = {
+    {SELF, "exact"},
+    {SELF, "kept"},
+    {"mpirun", "--oversubscribe", "--bind-to", "none", "-n", "2", "comm/mpi_links"}};
+enum { LINKS = 2, WORKLOADS = sizeof workloads / sizeof workloads[0] };
 
 /* Exit code of a workload. `dropped`: the wait that it goes without, or NULL. */
 static int run(const char *dropped, const char *const *command)
@@ -152,11 +155,16 @@ static int run(const char *dropped, const char *const *command)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static bool skipped[WORKLOADS]; /* 77: a library is missing here */
+
 static void with_all_waits_results_are_right(void **state)
 {
     (void)state;
-    for (int w = 0; w < WORKLOADS; w++)
-        assert_int_equal(run(NULL, workloads[w]), 0);
+    for (int w = 0; w < WORKLOADS; w++) {
+        int code = run(NULL, workloads[w]);
+        skipped[w] = code == 77;
+        assert_true(code == 0 || skipped[w]);
+    }
 }
 
 /* 86: the simulator has found it; 1: a result is wrong. */
@@ -166,8 +174,10 @@ static void each_wait_is_missed(void **state)
     int survivors = 0;
     for (int i = 0; i < FBI_WAIT_COUNT; i++) {
         int code = 0;
+        if (skipped[LINKS] && strncmp(names[i], "COLLECTIVE", 10) == 0)
+            continue;
         for (int w = 0; w < WORKLOADS && code == 0; w++)
-            code = run(names[i], workloads[w]);
+            code = skipped[w] ? 0 : run(names[i], workloads[w]);
         print_message("without %s: exit code %d\n", names[i], code);
         survivors += code != 86 && code != 1;
     }
