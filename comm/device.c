@@ -138,7 +138,6 @@ static bool to_host(fb_work *w)
     return world->ctx->status == FB_OK;
 }
 
-/* Through the host, always. */
 bool fbi_device_begin(fb_work *w)
 {
     return to_host(w);

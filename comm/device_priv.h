@@ -1,4 +1,4 @@
-/* Works on the memory of a device. How their data go is decided in fbi_device_begin. */
+/* Works on the memory of a device whose data go through the host. Links: comm/link_priv.h. */
 #ifndef FLAMBEAU_COMM_DEVICE_PRIV_H
 #define FLAMBEAU_COMM_DEVICE_PRIV_H
 
