@@ -134,7 +134,7 @@ static bool to_host(fb_work *w)
         if (from.src[i] && backend->copy_on(world->ctx, FBI_QUEUE_COMPUTE,
                                             w->pinned->data + (size_t)i * each, from.src[i], bytes))
             return false;
-    w->event = brings(w) && bytes ? backend->event_record(world->ctx) : NULL;
+    w->event = brings(w) && bytes ? backend->event_record_on(world->ctx, FBI_QUEUE_COMPUTE) : NULL;
     return world->ctx->status == FB_OK;
 }
 
@@ -166,7 +166,7 @@ void fbi_device_end(fb_work *w)
     if (w->result_bytes && !w->failed) {
         w->failed = ctx->backend->copy_on(ctx, FBI_QUEUE_COMPUTE, w->device_dst, w->task.dst,
                                           w->result_bytes) != 0;
-        w->pinned->event = w->failed ? NULL : ctx->backend->event_record(ctx);
+        w->pinned->event = w->failed ? NULL : ctx->backend->event_record_on(ctx, FBI_QUEUE_COMPUTE);
     }
     give_pinned(w->group->world, w->pinned);
     w->pinned = NULL;
@@ -176,7 +176,7 @@ void fbi_device_abandon(fb_work *w)
 {
     fb_context *ctx = w->group->world->ctx;
     if (w->event)
-        ctx->backend->event_wait(ctx, w->event);
+        ctx->backend->event_drop(ctx, w->event);
     w->event = NULL;
     w->pinned = NULL;
 }
@@ -188,7 +188,7 @@ void fbi_device_free(fb_world *world)
     for (fbi_pinned *p = world->pinned, *next; p; p = next) {
         next = p->next;
         if (p->event)
-            world->ctx->backend->event_wait(world->ctx, p->event);
+            world->ctx->backend->event_drop(world->ctx, p->event);
         free_pinned(world->ctx, p);
     }
     world->pinned = NULL;

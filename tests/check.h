@@ -15,13 +15,25 @@
 #include <flambeau/core/tensor/context.h>
 #include <flambeau/core/tensor/tensor.h>
 
-/* A CPU context with `threads` threads. */
-static inline fb_context *check_open(int threads)
+static inline fb_context *check_open_on(const char *device, int threads)
 {
-    fb_context_options options = {.device = "cpu", .threads = threads};
+    fb_context_options options = {.device = device, .threads = threads};
     fb_context *ctx = fb_context_open(&options);
     assert_non_null(ctx);
     return ctx;
+}
+
+/* A CPU context with `threads` threads. */
+static inline fb_context *check_open(int threads)
+{
+    return check_open_on("cpu", threads);
+}
+
+/* The same on the device that the test run is about: FLAMBEAU_DEVICE, by default the CPU. */
+static inline fb_context *check_open_device(int threads)
+{
+    const char *device = getenv("FLAMBEAU_DEVICE");
+    return check_open_on(device ? device : "cpu", threads);
 }
 
 /* The context holds an error of this status whose message contains `text`; clears it. */

@@ -134,17 +134,6 @@ static fb_status cpu_sync(fb_context *ctx)
     return FB_OK;
 }
 
-static void *cpu_event_record(fb_context *ctx)
-{
-    (void)ctx;
-    return NULL;
-}
-
-static void cpu_event_wait(fb_context *ctx, void *event)
-{
-    (void)ctx, (void)event;
-}
-
 static void cpu_pack_free(fb_context *ctx, fbi_pack *packs)
 {
     (void)ctx, (void)packs;
@@ -162,8 +151,6 @@ const fbi_backend fbi_backend_cpu = {
     .copy = cpu_copy,
     .fill_zero = cpu_fill_zero,
     .sync = cpu_sync,
-    .event_record = cpu_event_record,
-    .event_wait = cpu_event_wait,
     .pack_free = cpu_pack_free,
     .host_memory = true,
 };

@@ -112,11 +112,6 @@ static fb_status cuda_fill_zero(fb_context *ctx, void *dst, size_t bytes)
     return FB_OK;
 }
 
-static void cuda_event_wait(fb_context *ctx, void *event)
-{
-    fbi_cuda_event_drop(ctx, event); /* who marks and who waits is the compute queue */
-}
-
 static void cuda_pack_free(fb_context *ctx, fbi_pack *packs)
 {
     (void)ctx, (void)packs; /* none are made */
@@ -134,8 +129,6 @@ const fbi_backend fbi_cuda_backend = {
     .copy = cuda_copy,
     .fill_zero = cuda_fill_zero,
     .sync = fbi_cuda_sync,
-    .event_record = fbi_cuda_event_record,
-    .event_wait = cuda_event_wait,
     .pack_free = cuda_pack_free,
     .update = fbi_cuda_update,
     .sums_of_squares = fbi_cuda_sums_of_squares,

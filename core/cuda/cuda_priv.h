@@ -130,7 +130,6 @@ fb_status fbi_cuda_queues_open(fb_context *ctx, fbi_cuda *d);
 void fbi_cuda_queues_close(fbi_cuda *d);
 fb_status fbi_cuda_queue_sync(fb_context *ctx, fbi_queue queue);
 fb_status fbi_cuda_queues_sync(fb_context *ctx);
-void *fbi_cuda_event_record(fb_context *ctx);
 void *fbi_cuda_event_record_on(fb_context *ctx, fbi_queue queue);
 void fbi_cuda_event_drop(fb_context *ctx, void *event);
 fb_status fbi_cuda_wait(fb_context *ctx, fbi_wait_id at, void *event);

@@ -6,29 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* size_t cudnnGetVersion(void) */
-static int version_of_cudnn(void (*function)(void))
-{
-    return (int)((size_t(*)(void))function)();
-}
-
 /* ncclResult_t ncclGetVersion(int *) */
 static int version_of_nccl(void (*function)(void))
 {
     int version = 0;
     return ((int (*)(int *))function)(&version) == 0 ? version : 0;
 }
-
-const fbi_cuda_library fbi_cuda_cudnn = {
-    .what = "cuDNN",
-    .file = "libcudnn.so.9",
-    .setting = "FLAMBEAU_CUDNN",
-    .version_function = "cudnnGetVersion",
-    .version_of = version_of_cudnn,
-    .oldest = 90000,
-    .before = 100000,
-    .without = "convolutions and attention run on Flambeau's own, slower kernels",
-};
 
 const fbi_cuda_library fbi_cuda_nccl = {
     .what = "NCCL",
@@ -41,7 +24,7 @@ const fbi_cuda_library fbi_cuda_nccl = {
     .without = "sums over ranks go through host memory, which is slower",
 };
 
-/* Both count 10000 a major version and 100 a minor one; before cuDNN 9 and NCCL 2.9 it was 1000. */
+/* 10000 a major version and 100 a minor one; before NCCL 2.9 it was 1000. */
 const char *fbi_cuda_version_text(int version, char *text, size_t size)
 {
     int major = version < 10000 ? version / 1000 : version / 10000;
@@ -50,7 +33,7 @@ const char *fbi_cuda_version_text(int version, char *text, size_t size)
     return text;
 }
 
-/* "9.0.0 or newer, but older than 10.0.0" */
+/* "2.18.0 or newer, but older than 3.0.0" */
 static const char *range(const fbi_cuda_library *l, char *text, size_t size)
 {
     char oldest[32], before[32];

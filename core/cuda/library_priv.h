@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 typedef struct fbi_cuda_library {
-    const char *what, *file;      /* "cuDNN", "libcudnn.so.9" */
+    const char *what, *file;      /* "NCCL", "libnccl.so.2" */
     const char *setting;          /* environment: another file, or "off" */
     const char *version_function; /* its address goes to version_of */
     int (*version_of)(void (*function)(void));
@@ -15,7 +15,7 @@ typedef struct fbi_cuda_library {
     const char *without; /* what a run does without it */
 } fbi_cuda_library;
 
-extern const fbi_cuda_library fbi_cuda_cudnn, fbi_cuda_nccl;
+extern const fbi_cuda_library fbi_cuda_nccl;
 
 /* A function, and where in the caller's table its address goes. */
 typedef struct fbi_cuda_symbol {

@@ -173,7 +173,6 @@ static void describe(char *text, size_t size)
         fbi_cuda_version_text(blas, found, sizeof found),
         fbi_cuda_version_text(CUBLAS_VERSION, built, sizeof built),
         blas >= CUBLAS_VERSION ? "" : ": an older one may lack products that this build asks for");
-    describe_library(&fbi_cuda_cudnn, text, size);
     describe_library(&fbi_cuda_nccl, text, size);
     n = count(why, sizeof why);
     for (int i = 0; i < n; i++)

@@ -151,11 +151,6 @@ void *fbi_cuda_event_record_on(fb_context *ctx, fbi_queue queue)
     return NULL;
 }
 
-void *fbi_cuda_event_record(fb_context *ctx)
-{
-    return fbi_cuda_event_record_on(ctx, FBI_QUEUE_COMPUTE);
-}
-
 fb_status fbi_cuda_wait(fb_context *ctx, fbi_wait_id at, void *event)
 {
     fb_status st = event ? fbi_cuda_wait_here(ctx, at, (cudaEvent_t)event) : FB_OK;

@@ -5,7 +5,7 @@
 #include "core/tensor/context_priv.h"
 #include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 5 };
+enum { FBI_BACKEND_ABI = 6 };
 
 typedef struct fbi_core_api fbi_core_api;
 typedef struct fbi_device_comm fbi_device_comm;
@@ -37,9 +37,6 @@ struct fbi_backend {
     fb_status (*copy)(fb_context *ctx, void *dst, const void *src, size_t bytes);
     fb_status (*fill_zero)(fb_context *ctx, void *dst, size_t bytes);
     fb_status (*sync)(fb_context *ctx);
-    /* Events order queues; the CPU backend has one queue and does nothing. */
-    void *(*event_record)(fb_context *ctx);
-    void (*event_wait)(fb_context *ctx, void *event);
     void (*pack_free)(fb_context *ctx, fbi_pack *packs);
     /* Loops over flat memory (core/ops/backend.h); NULL with host_memory: the callers have them. */
     fb_status (*update)(fb_context *ctx, const fbi_update *u);
@@ -48,7 +45,8 @@ struct fbi_backend {
     /* Every block has the size asked for and goes back at once: a simulator checks both. */
     bool exact_memory;
     /* What follows is NULL with host_memory: nothing there needs it. */
-    /* An event that has passed when all has that `queue` was asked for. NULL: error is set. */
+    /* Events order queues. This one has passed when all has that `queue` was asked for. NULL: error
+     * is set. */
     void *(*event_record_on)(fb_context *ctx, fbi_queue queue);
     /* Who waits at `at` (see FBI_WAITS) does nothing before the event has passed; it is gone. */
     fb_status (*wait)(fb_context *ctx, fbi_wait_id at, void *event);

@@ -57,7 +57,8 @@ void fbi_storage_unref(fb_context *ctx, fbi_storage *s)
         ctx->backend->pack_free(ctx, s->packs);
     /* Kernels may have read what another queue brought. */
     if (s->queue != FBI_QUEUE_COMPUTE)
-        fbi_storage_used_by(ctx, s, FBI_QUEUE_COMPUTE, ctx->backend->event_record(ctx));
+        fbi_storage_used_by(ctx, s, FBI_QUEUE_COMPUTE,
+                            ctx->backend->event_record_on(ctx, FBI_QUEUE_COMPUTE));
     if (s->release) {
         fbi_uses_settle(ctx, (fbi_queue)s->queue, s->uses);
         s->release(s);

@@ -103,17 +103,18 @@ static const struct {
     {"killed", killed},      {"killed_later", killed_later}, {"leaves_early", leaves_early},
     {"own_error", own_error}};
 
-/* RANK1_NCCL: the version of NCCL that rank 1 has. */
-static void set_version(void)
+/* Give rank 1 the value of `own` as `name`. */
+static void rank1(const char *own, const char *name)
 {
-    const char *number = getenv("OMPI_COMM_WORLD_RANK"), *version = getenv("RANK1_NCCL");
-    if (number && version && strcmp(number, "1") == 0)
-        setenv("CUDASIM_NCCL_VERSION", version, 1);
+    const char *number = getenv("OMPI_COMM_WORLD_RANK"), *value = getenv(own);
+    if (number && value && strcmp(number, "1") == 0)
+        setenv(name, value, 1);
 }
 
 int main(int argc, char **argv)
 {
-    set_version();
+    rank1("RANK1_NCCL", "CUDASIM_NCCL_VERSION");
+    rank1("RANK1_DEVICE", "FLAMBEAU_DEVICE");
     world = fb_world_open(&argc, &argv);
     if (!world)
         return 3;

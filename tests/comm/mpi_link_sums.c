@@ -10,6 +10,7 @@
 #include "comm/work_priv.h"
 #include "core/base/half.h"
 #include "core/ops/backend.h"
+#include "tests/comm/linked.h"
 
 /* Odd, so that ranks have several pieces, and more of them than a card joins at once. */
 enum { SHARDS = 29, MOST = 5000 };
@@ -128,19 +129,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(pieces_may_be_absent),
         cmocka_unit_test(many_rounds_give_the_same_bits),
     };
-    setenv("FLAMBEAU_DEVICE", "cudasim", 1);
-    setenv("CUDASIM_DEVICES", "4", 1);
-    world = fb_world_open_with(&argc, &argv, FB_OPTS(fb_world_options, .shards = SHARDS));
-    if (!world)
-        return 1;
+    int code = linked_world(&argc, &argv, FB_OPTS(fb_world_options, .shards = SHARDS), &world);
+    if (code)
+        return code;
     ctx = fb_world_context(world);
     all = fb_world_group(world);
-    char card[FBI_LINK_CARD_BYTES];
-    if (!ctx->backend->comm->usable(ctx, card)) { /* a build without NCCL's header */
-        puts(ctx->backend->comm->reason(ctx));
-        fb_world_close(world);
-        return 77;
-    }
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return fb_world_close(world) != FB_OK || failed;
 }

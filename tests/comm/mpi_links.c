@@ -13,6 +13,7 @@
 
 #include "comm/group_priv.h"
 #include "core/ops/backend.h"
+#include "tests/comm/linked.h"
 
 static fb_world *world;
 static fb_context *ctx;
@@ -204,21 +205,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_work_is_done_without_being_waited_for),
         cmocka_unit_test(parts_of_the_group_have_links_of_their_own),
     };
-    setenv("FLAMBEAU_DEVICE", "cudasim", 1);
-    setenv("CUDASIM_DEVICES", "4", 1);
-    world = fb_world_open(&argc, &argv);
-    if (!world)
-        return 1;
+    int code = linked_world(&argc, &argv, NULL, &world);
+    if (code)
+        return code;
     ctx = fb_world_context(world);
     all = fb_world_group(world);
     rank = fb_world_rank(world);
     size = fb_world_size(world);
-    char card[FBI_LINK_CARD_BYTES];
-    if (!ctx->backend->comm->usable(ctx, card)) { /* a build without NCCL's header */
-        puts(ctx->backend->comm->reason(ctx));
-        fb_world_close(world);
-        return 77;
-    }
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return fb_world_close(world) != FB_OK || failed;
 }

@@ -87,5 +87,16 @@ with tempfile.TemporaryDirectory() as folder:
           FLAMBEAU_LINK_SECONDS="2", **served)
     check("right", HOST + r"rank 0 \(.*\): NCCL is not used: FLAMBEAU_NCCL=off", FLAMBEAU_NCCL="off", **served)
 
+    # The host does it, and what goes wrong then.
+    host = {"FLAMBEAU_NCCL": "off"}
+    check("other_count", r"rank 1 \(.*\): all_reduce #0 at .*wants F32 \[1001\] SUM, ranks 0,2 brought F32 \[1000\] SUM", **host)
+    check("killed", r"rank 1 \(.*, pid \d+\) is dead", "all_reduce #3 at", speakers=(0, 2), **host)
+    check("killed_later", r"rank 1 \(.*, pid \d+\) is dead", "all_reduce #[34] at", speakers=(0, 2), **host)
+    check("leaves_early", r"rank 1 \(.*\) has ended its program \(fb_world_close\)", "all_reduce #2", speakers=(0, 2), **host)
+    check("own_error", r"rank 1 \(.*\) has ended with an error: the disk is on fire", "all_reduce #1", speakers=(0, 2), **host)
+    # Ranks on devices of two kinds do not begin.
+    check("right", r'world_open: rank 0 \(.*\) computes on "cudasim", rank 1 \(.*\) on "cpu": all ranks need the same kind',
+          speakers=(), lines=1, RANK1_DEVICE="cpu")
+
 print("\n".join(failures) or "all ranks say what happened")
 sys.exit(len(failures) > 0)

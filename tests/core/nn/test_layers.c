@@ -13,7 +13,7 @@
 static void linear_is_x_times_w_transposed_plus_b(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *l = fb_nn_linear(ctx, 3, 2, NULL);
     float x[6] = {1, 2, 3, -1, 0.5f, 2}, w[6], b[2], y[4];
     fb_read(fb_nn_param(l, "weight"), w, sizeof w);
@@ -36,7 +36,7 @@ static void linear_is_x_times_w_transposed_plus_b(void **state)
 static void a_tied_layer_shares_the_weight(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *e = fb_nn_embedding(ctx, 5, 3, NULL);
     fb_module *l = fb_nn_linear(ctx, 3, 5, FB_OPTS(fb_linear_options, .no_bias = true, .tie = e));
     fb_module *m = fb_nn_sequential(ctx, e, l);
@@ -50,7 +50,7 @@ static void a_tied_layer_shares_the_weight(void **state)
 static void batch_norm_keeps_running_statistics(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *bn = fb_nn_batch_norm1d(ctx, 2, NULL);
     float x[8] = {1, 10, 2, 20, 3, 30, 6, 60}, y[8], mean[2], var[2];
     fb_tensor *t = fb_from(ctx, FB_F32, FB_SHAPE(4, 2), x);
@@ -84,14 +84,14 @@ static fb_status take(void *self, fb_module *layer, fb_tensor *mean, fb_tensor *
     (void)var;
     given *g = self;
     g->calls++;
-    g->mean = ((const float *)fb_data(mean))[0];
+    g->mean = ((const float *)check_data(mean))[0];
     return FB_OK;
 }
 
 static void a_sink_gets_the_statistics_instead(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *bn = fb_nn_batch_norm1d(ctx, 1, NULL);
     given g = {0};
     fbi_stat_sink sink = {.self = &g, .give = take};
@@ -107,7 +107,7 @@ static void a_sink_gets_the_statistics_instead(void **state)
 static void images_go_through(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = fb_nn_sequential(
         ctx, fb_nn_conv2d(ctx, 3, 8, 3, FB_OPTS(fb_conv_options, .padding = {1})),
         fb_nn_batch_norm2d(ctx, 8, NULL), fb_nn_relu(ctx),
@@ -127,7 +127,7 @@ static void images_go_through(void **state)
 static void a_small_model_learns(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(2);
+    fb_context *ctx = check_open_device(2);
     fb_module *m = fb_nn_sequential(ctx, fb_nn_linear(ctx, 2, 16, NULL), fb_nn_relu(ctx),
                                     fb_nn_linear(ctx, 16, 2, NULL));
     fb_optimizer *opt = fb_optim_adam(ctx, m, FB_OPTS(fb_adam_options, .lr = 0.02));

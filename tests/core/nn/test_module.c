@@ -64,7 +64,7 @@ static fb_status join(const char *name, fb_tensor *t, void *user)
 static void names_are_paths_of_fields(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = two_new(ctx, true);
     char all[256] = "";
     assert_int_equal(fb_nn_each_param(m, join, all), FB_OK);
@@ -85,7 +85,7 @@ static void values_do_not_depend_on_the_order_of_construction(void **state)
     (void)state;
     float v[2][9], w[9];
     for (int k = 0; k < 2; k++) {
-        fb_context *ctx = check_open(1 + k);
+        fb_context *ctx = check_open_device(1 + k);
         fb_module *m = two_new(ctx, k == 0);
         fb_read(fb_nn_param(m, "b.weight"), v[k], sizeof v[k]);
         fb_read(fb_nn_param(m, "a.weight"), w, sizeof w);
@@ -111,7 +111,7 @@ static void initialisers_have_their_moments(void **state)
         fb_init inits[] = {fb_init_normal(0, 0.5),     fb_init_uniform(-1, 1),
                            fb_init_trunc_normal(0, 1), fb_init_kaiming_uniform(sqrt(5)),
                            fb_init_kaiming_normal(0),  fb_init_xavier_uniform(1)};
-        fb_context *ctx = check_open(2);
+        fb_context *ctx = check_open_device(2);
         fb_module *m = unit_new(ctx, N);
         assert_int_equal(fb_nn_init(m, "wei*", inits[cases[k].kind]), FB_OK);
         fb_read(fb_nn_param(m, "weight"), v, sizeof v);
@@ -132,7 +132,7 @@ static void initialisers_have_their_moments(void **state)
 static void parameters_lie_flat_in_reverse_order(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = two_new(ctx, true);
     fbi_flat *flat = fbi_nn_flat(m);
     assert_non_null(flat);
@@ -154,7 +154,7 @@ static void parameters_lie_flat_in_reverse_order(void **state)
 static void a_used_module_moves_to_its_new_root_with_its_values(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *a = unit_new(ctx, 3);
     float before[9], after[9];
     fb_tensor *w = fb_nn_param(a, "weight");
@@ -171,7 +171,7 @@ static void a_used_module_moves_to_its_new_root_with_its_values(void **state)
 static void tied_parameters_are_one(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = two_new(ctx, true);
     assert_int_equal(fb_nn_tie(m, "b.weight", "a.weight"), FB_OK);
     assert_int_equal(fb_nn_param_count(m), 15);
@@ -190,7 +190,7 @@ static void tied_parameters_are_one(void **state)
 static void frozen_parameters_want_no_gradient(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = two_new(ctx, true);
     assert_int_equal(fb_nn_freeze(m, "a.*"), FB_OK);
     assert_false(fb_needs_grad(fb_nn_param(m, "a.weight")));
@@ -205,7 +205,7 @@ static void frozen_parameters_want_no_gradient(void **state)
 static void clones_have_their_own_parameters(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = two_new(ctx, true);
     fb_nn_tie(m, "b.weight", "a.weight");
     fb_module *c = fb_nn_clone(m);
@@ -229,7 +229,7 @@ static void clones_have_their_own_parameters(void **state)
 static void a_module_has_one_parent(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *a = unit_new(ctx, 3);
     assert_null(fb_nn_new(ctx, &two_type, &(two){.a = a, .b = a}));
     check_error(ctx, FB_E_ARG, "already a child");
@@ -249,7 +249,7 @@ static void a_forward_that_returns_null_is_named(void **state)
     static const fb_field none[] = {{0}};
     static const fb_module_type type = {
         .name = "Broken", .size = 1, .fields = none, .forward = returns_null};
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = fb_nn_new(ctx, &type, &(char){0});
     assert_null(fb_nn_forward(m, NULL));
     check_error(ctx, FB_E_USER, "Broken: forward returned NULL");
@@ -259,7 +259,7 @@ static void a_forward_that_returns_null_is_named(void **state)
 static void inputs_pass_through(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = two_new(ctx, true);
     float v[2] = {1, 2};
     fb_tensor *x = fb_from(ctx, FB_F32, FB_SHAPE(2), v);

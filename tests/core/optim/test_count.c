@@ -18,7 +18,7 @@ static fb_context *ctx;
 static int open_context(void **state)
 {
     (void)state;
-    ctx = check_open(1);
+    ctx = check_open_device(1);
     return 0;
 }
 
@@ -112,8 +112,8 @@ static void ignored_targets_count_nothing(void **state)
                                  fb_from(ctx, FB_I64, FB_SHAPE(N), y), NULL));
     fb_optim_step(opt_whole);
     check_ok(ctx);
-    const float *a = fb_data(fb_nn_param(m, "weight"));
-    const float *b = fb_data(fb_nn_param(whole, "weight"));
+    const float *a = check_data(fb_nn_param(m, "weight"));
+    const float *b = check_data(fb_nn_param(whole, "weight"));
     for (int i = 0; i < IN * OUT; i++)
         assert_true(fabsf(a[i] - b[i]) < 1e-6f);
 }

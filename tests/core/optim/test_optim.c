@@ -73,7 +73,7 @@ static void adam_matches_the_formula(void **state)
     (void)state;
     for (int kind = 0; kind < 4; kind++) { /* Adam, AdamW, each with and without amsgrad */
         bool w = kind & 1, ams = kind & 2;
-        fb_context *ctx = check_open(2);
+        fb_context *ctx = check_open_device(2);
         fb_module *m = pair_new(ctx);
         fb_adam_options o = {.lr = 0.01, .weight_decay = 0.1, .amsgrad = ams};
         fb_optimizer *opt = w ? fb_optim_adamw(ctx, m, &o) : fb_optim_adam(ctx, m, &o);
@@ -109,7 +109,7 @@ static void sgd_matches_the_formula(void **state)
                             .weight_decay = 0.01,
                             .nesterov = kind == 2,
                             .dampening = kind == 3 ? 0.5 : 0};
-        fb_context *ctx = check_open(1);
+        fb_context *ctx = check_open_device(1);
         fb_module *m = pair_new(ctx);
         fb_optimizer *opt = fb_optim_sgd(ctx, m, &o);
         fb_tensor *t = fb_nn_param(m, "weight");
@@ -133,7 +133,7 @@ static void sgd_matches_the_formula(void **state)
 static void a_step_spends_the_gradients(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = pair_new(ctx);
     fb_optimizer *opt = fb_optim_sgd(ctx, m, NULL);
     fb_tensor *t = fb_nn_param(m, "weight");
@@ -158,7 +158,7 @@ static void a_step_spends_the_gradients(void **state)
 static void only_the_last_micro_batch_acts(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = pair_new(ctx);
     fb_optimizer *opt = fb_optim_sgd(ctx, m, NULL);
     fb_tensor *t = fb_nn_param(m, "weight");
@@ -176,7 +176,7 @@ static void only_the_last_micro_batch_acts(void **state)
 static void clipping_bounds_the_joint_norm(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = pair_new(ctx);
     fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
     fb_optim_clip_norm(opt, 0.5);
@@ -199,7 +199,7 @@ static void clipping_bounds_the_joint_norm(void **state)
 static void the_last_rule_that_matches_holds(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = pair_new(ctx);
     fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1, .weight_decay = 0.5));
     fb_optim_rule(opt, "*", FB_OPTS(fb_group_options, .only_1d = true, .no_decay = true));
@@ -226,7 +226,7 @@ static void the_last_rule_that_matches_holds(void **state)
 static void frozen_parameters_stay_and_tied_ones_move_once(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = pair_new(ctx);
     fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
     fb_optim_add_module(opt, "again", m);
@@ -257,7 +257,7 @@ static fb_status count_states(const char *name, fb_tensor *t, void *user)
 static void state_is_named_after_parameters(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_optimizer *opt = fb_optim_adam(ctx, pair_new(ctx), NULL);
     char all[512] = "";
     assert_int_equal(fbi_optim_each_state(opt, count_states, all), FB_OK);
@@ -278,7 +278,7 @@ static double half(int64_t step, void *user)
 static void schedules_follow_their_formulas(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_optimizer *opt = fb_optim_sgd(ctx, NULL, FB_OPTS(fb_sgd_options, .lr = 1));
     fb_schedule *s = fb_schedule_step_lr(opt, 2, 0.1);
     double want[] = {1, 0.1, 0.1, 0.01};
@@ -308,7 +308,7 @@ static void schedules_follow_their_formulas(void **state)
 static void the_moving_average_follows(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = pair_new(ctx);
     fb_ema *ema = fb_ema_open(m, 0.75);
     fb_tensor *t = fb_nn_param(m, "weight"), *a = fb_nn_param(fb_ema_module(ema), "weight");
@@ -331,7 +331,7 @@ static void the_moving_average_follows(void **state)
 static void a_meter_weighs_by_samples(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_meter *meter = fb_meter_open(ctx, "loss");
     float one = 1, four = 4;
     fb_meter_add(meter, fb_from(ctx, FB_F32, FB_SCALAR, &one), 2);
@@ -349,7 +349,7 @@ static void threads_do_not_change_bits(void **state)
     static float v[2][BIG], g[BIG];
     double norm[2];
     for (int k = 0; k < 2; k++) {
-        fb_context *ctx = check_open(k ? 3 : 1);
+        fb_context *ctx = check_open_device(k ? 3 : 1);
         pair p = {.weight = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(BIG), fb_init_normal(0, 1)),
                   .bias = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(BIG), fb_init_normal(0, 1))};
         fb_module *m = fb_nn_new(ctx, &pair_type, &p);
@@ -390,7 +390,7 @@ static fb_status half_of(void *self, fbi_commit *c)
 static void the_reducer_decides(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     fb_module *m = pair_new(ctx);
     fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
     fb_tensor *t = fb_nn_param(m, "weight");
@@ -421,7 +421,7 @@ static void the_reducer_decides(void **state)
 static void wrong_options_are_named(void **state)
 {
     (void)state;
-    fb_context *ctx = check_open(1);
+    fb_context *ctx = check_open_device(1);
     assert_null(fb_optim_adam(ctx, NULL, FB_OPTS(fb_adam_options, .beta1 = 1)));
     check_error(ctx, FB_E_ARG, "betas must lie in [0, 1)");
     assert_null(fb_optim_sgd(ctx, NULL, FB_OPTS(fb_sgd_options, .nesterov = true)));
