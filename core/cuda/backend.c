@@ -45,6 +45,7 @@ static void close_all(fb_context *ctx)
         (void)cudaFreeAsync(d->workspace, d->stream);
     if (d->stream)
         (void)cudaStreamSynchronize(d->stream);
+    fbi_cuda_dnn_close(d);
     fbi_cuda_stages_close(ctx);
     fbi_cuda_queues_close(d);
     fbi_cuda_comm_close(d);

@@ -33,6 +33,7 @@ typedef struct fbi_cuda_stage {
 } fbi_cuda_stage;
 
 typedef struct fbi_cuda_plans fbi_cuda_plans;
+typedef struct fbi_cuda_dnn fbi_cuda_dnn;
 
 typedef struct fbi_cuda {
     const fbi_core_api *core;
@@ -51,6 +52,7 @@ typedef struct fbi_cuda {
     void *workspace; /* of cuBLASLt; one stream uses it */
     size_t workspace_bytes;
     fbi_cuda_plans *plans;
+    fbi_cuda_dnn *dnn;          /* NULL: not asked for so far */
     fbi_cuda_bad *bad;          /* device memory */
     struct fbi_cuda_nccl *nccl; /* NULL: not asked for so far */
     const fbi_opdef
@@ -174,6 +176,10 @@ fb_status fbi_cuda_gemm(const fbi_call *c, const fbi_cuda_mm *g);
 void fbi_cuda_plans_free(fbi_cuda *d);
 /* The same for I64 too, no inner size, and the bias of F64 (linalg.cu). */
 fb_status fbi_cuda_product(const fbi_call *c, const fbi_cuda_mm *g);
+
+/* --- cuDNN (dnn.c; dnn_call_priv.h) --- */
+
+void fbi_cuda_dnn_close(fbi_cuda *d);
 
 /* --- kernels --- */
 

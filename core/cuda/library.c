@@ -6,12 +6,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* size_t cudnnGetVersion(void) */
+static int version_of_cudnn(void (*function)(void))
+{
+    return (int)((size_t(*)(void))function)();
+}
+
 /* ncclResult_t ncclGetVersion(int *) */
 static int version_of_nccl(void (*function)(void))
 {
     int version = 0;
     return ((int (*)(int *))function)(&version) == 0 ? version : 0;
 }
+
+const fbi_cuda_library fbi_cuda_cudnn = {
+    .what = "cuDNN",
+    .file = "libcudnn.so.9",
+    .setting = "FLAMBEAU_CUDNN",
+    .version_function = "cudnnGetVersion",
+    .version_of = version_of_cudnn,
+    .oldest = 90700, /* the first for every architecture that we compile for */
+    .before = 100000,
+    .without = "convolutions and attention run on Flambeau's own, slower kernels",
+};
 
 const fbi_cuda_library fbi_cuda_nccl = {
     .what = "NCCL",

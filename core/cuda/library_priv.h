@@ -15,7 +15,7 @@ typedef struct fbi_cuda_library {
     const char *without; /* what a run does without it */
 } fbi_cuda_library;
 
-extern const fbi_cuda_library fbi_cuda_nccl;
+extern const fbi_cuda_library fbi_cuda_cudnn, fbi_cuda_nccl;
 
 /* A function, and where in the caller's table its address goes. */
 typedef struct fbi_cuda_symbol {

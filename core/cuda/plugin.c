@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/cuda/cuda_priv.h"
+#include "core/cuda/dnn_priv.h"
 #include "core/cuda/library_priv.h"
 
 /* Whether the kernel's part of the driver is loaded (also under WSL), and its library is there. */
@@ -173,6 +174,13 @@ static void describe(char *text, size_t size)
         fbi_cuda_version_text(blas, found, sizeof found),
         fbi_cuda_version_text(CUBLAS_VERSION, built, sizeof built),
         blas >= CUBLAS_VERSION ? "" : ": an older one may lack products that this build asks for");
+    if (fbi_dnn_built)
+        describe_library(&fbi_cuda_cudnn, text, size);
+    else
+        add(text, size, false,
+            "cuDNN is not used: this build has found no cudnn.h: install cuDNN's headers and build "
+            "again; without it %s",
+            fbi_cuda_cudnn.without);
     describe_library(&fbi_cuda_nccl, text, size);
     n = count(why, sizeof why);
     for (int i = 0; i < n; i++)

@@ -13,6 +13,7 @@
  *   CUDASIM_RACES=0             no reports of unordered work on the same bytes
  *   CUDASIM_NCCL_FAULT=f        absent@R: rank R never joins; hang@R:N, error@R:N: its launch
  *                               number N never ends, or ends the communicator half-way
+ *   CUDASIM_CUDNN_VERSION=n    what the library says of itself, e.g. 91900
  *   CUDASIM_NCCL_VERSION=n      what the library says of itself; 0: it is not there */
 #ifndef TESTS_CUDASIM_CUDASIM_H
 #define TESTS_CUDASIM_CUDASIM_H
@@ -34,10 +35,12 @@ const char *cudasim_last_finding(void);
 /* Forget findings and the sticky error: for tests that expect one; quiet: do not print them. */
 void cudasim_clear(void);
 void cudasim_quiet(int quiet);
-/* Allocations, streams, events and communicators that are not freed. */
+/* Allocations, streams, events, communicators and cuDNN's descriptors that are not freed. */
 int cudasim_live(void);
 /* Kernels executed so far. */
 unsigned long cudasim_kernels(void);
+/* Plans of cuDNN's queued so far. */
+unsigned long cudasim_cudnn_runs(void);
 /* CUDASIM_NCCL_FAULT from now on; NULL: none. */
 void cudasim_nccl_fault(const char *fault);
 

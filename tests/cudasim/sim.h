@@ -147,7 +147,7 @@ struct State {
     cudaError_t sticky = cudaSuccess;
     unsigned long kernels = 0;
     double last_call = 0;
-    int communicators = 0;
+    int communicators = 0, descriptors = 0;
 };
 State &S();
 extern thread_local int t_dev;

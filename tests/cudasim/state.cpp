@@ -170,7 +170,7 @@ void cudasim_quiet(int q)
 int cudasim_live(void)
 {
     Lock lk(S().mu);
-    int n = (int)(S().handles.size() + S().events.size()) + S().communicators;
+    int n = (int)(S().handles.size() + S().events.size()) + S().communicators + S().descriptors;
     for (auto &m : S().mem)
         n += !m.second->dead;
     return n;

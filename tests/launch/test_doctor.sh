@@ -38,22 +38,38 @@ wants -- 'CUDA +no card is used: .* cannot be loaded: libcublasLt.so.99: .*LD_LI
 rm fakes/*
 [ -e "$FLAMBEAU_BUILD/lib/libflambeau_cuda.so" ] || exit 0
 
-# Libraries that are opened when they are wanted.
+# Libraries that are opened when they are wanted. A build without cuDNN's headers says that instead.
+doctor A=b
+if grep -q 'cuDNN is not used: this build has found no cudnn.h' out; then
+    cudnn() { wants -- 'CUDA +cuDNN is not used: this build has found no cudnn.h: install .* build again; without it'; }
+else
+    cudnn() { wants "$@"; }
+fi
+fake libcudnn.so.9 '#include <stddef.h>
+size_t cudnnGetVersion(void) { return 8907; }'
 fake libnccl.so.2 'int ncclGetVersion(int *v) { *v = 21605; return 0; }'
 doctor LD_LIBRARY_PATH="$work/fakes"
+cudnn -- 'CUDA +cuDNN is not used: .*/fakes/libcudnn.so.9 is version 8.9.7: install 9.7.0 or newer, but older than 10.0.0'
 wants -- 'CUDA +NCCL is not used: .*/fakes/libnccl.so.2 is version 2.16.5: install 2[.][0-9.]+ or newer'
+fake libcudnn.so.9 '#include <stddef.h>
+size_t cudnnGetVersion(void) { return 91002; }'
 fake libnccl.so.2 'int ncclGetVersion(int *v) { *v = 29900; return 0; }'
 doctor LD_LIBRARY_PATH="$work/fakes"
+cudnn ok 'CUDA +cuDNN 9.10.2, 9.7.0 or newer is needed'
 wants ok 'CUDA +NCCL 2.99.0, 2[.][0-9.]+ or newer is needed'
+fake libcudnn.so.9 'int nothing;'
 fake libnccl.so.2 'int nothing;'
 doctor LD_LIBRARY_PATH="$work/fakes"
+cudnn -- 'CUDA +cuDNN is not used: libcudnn.so.9 does not tell its version'
 wants -- 'CUDA +NCCL is not used: libnccl.so.2 does not tell its version'
 echo "no library" >fakes/libnccl.so.2
 doctor LD_LIBRARY_PATH="$work/fakes"
 wants -- 'CUDA +NCCL is not used: .*libnccl.so.2: .*: install NCCL 2[.][0-9.]+ or newer, .*or name its libnccl.so.2 in FLAMBEAU_NCCL;'
-doctor FLAMBEAU_NCCL="$work/absent.so"
+doctor FLAMBEAU_CUDNN="$work/absent.so" FLAMBEAU_NCCL="$work/absent.so"
+cudnn -- 'CUDA +cuDNN is not used: .*/absent.so: cannot open .*or name its libcudnn.so.9 in FLAMBEAU_CUDNN;'
 wants -- 'CUDA +NCCL is not used: .*/absent.so: cannot open'
-doctor FLAMBEAU_NCCL=off
+doctor FLAMBEAU_CUDNN=off FLAMBEAU_NCCL=off
+cudnn -- 'CUDA +cuDNN is not used: FLAMBEAU_CUDNN=off; without it convolutions and attention run on'
 wants -- 'CUDA +NCCL is not used: FLAMBEAU_NCCL=off; without it sums over ranks go through host memory'
 
 # No driver.
