@@ -1,0 +1,180 @@
+/* Makes cuDNN's plans for every shape of the examples, on a card that is only described, and says
+ * which there are: see test_plans.sh. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <flambeau/core/tensor/dtype.h>
+
+#include "core/cuda/cudnn_priv.h"
+
+/* Of an H100 SXM, as NVIDIA's data sheet and programming guide have them. */
+static const char card[] =
+    "{\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],"
+    "\"regsPerBlock\":65536,\"multiProcessorCount\":132,\"warpSize\":32,"
+    "\"maxSharedMemoryPerBlock\":49152,\"maxSharedMemoryPerBlockOptin\":232448,"
+    "\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":32,"
+    "\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":2048,\"isTccDriver\":0,"
+    "\"supportCoopLaunch\":1,\"smClockRateKHz\":1980000,\"memClockRateKHz\":2619000,"
+    "\"l2CacheSize\":52428800,\"deviceName\":\"NVIDIA H100\",\"cudaDeviceId\":0,"
+    "\"deviceVer\":900,\"driverVer\":13000,\"totalGlobalMem\":85520809984,\"pciDeviceId\":0}";
+
+static fbi_dnn_library library;
+static int made, refused;
+
+static bool describe_card(fbi_dnn_text *why)
+{
+    const fbi_cudnn_api *api = &library.api;
+    fbi_cudnn_graph g = {.api = api};
+    library.properties = FBI_CUDNN_NEW(&g, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+    FBI_CUDNN_SET(&g, library.properties, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
+                  CUDNN_TYPE_CHAR, (int64_t)sizeof card - 1, card);
+    fbi_cudnn_finalize(&g, library.properties, "cudnnBackendFinalize of a card");
+    *why = g.error;
+    return !g.status;
+}
+
+static const char *name_of(int32_t dtype)
+{
+    return dtype == FB_F32 ? "F32" : dtype == FB_F16 ? "F16" : "BF16";
+}
+
+static void plan(const char *what, const fbi_dnn_problem *p)
+{
+    static const char *const kinds[] = {"", " data", " weight", "", " backward"};
+    fbi_dnn_text why;
+    fbi_dnn_plan *made_one = fbi_dnn_plan_new(&library, p, (size_t)4 << 30, &why);
+    if (made_one)
+        printf("plan: %s%s %s%s: %zu bytes of workspace\n", what, kinds[p->kind], name_of(p->dtype),
+               p->tf32 ? " TF32" : "", fbi_dnn_plan_workspace(made_one));
+    else
+        printf("none: %s%s %s%s: %s\n", what, kinds[p->kind], name_of(p->dtype),
+               p->tf32 ? " TF32" : "", why.text);
+    fflush(stdout);
+    *(made_one ? &made : &refused) += 1;
+    fbi_dnn_plan_free(made_one);
+}
+
+/* --- convolutions --- */
+
+typedef struct conv {
+    int64_t n, c, size, k, kernel, stride;
+    bool bias, first; /* first: nobody wants the gradient of its images */
+} conv;
+
+static conv seen[128];
+static int n_seen;
+
+static void convolution(conv v)
+{
+    for (int i = 0; i < n_seen; i++)
+        if (!memcmp(&seen[i], &v, sizeof v))
+            return;
+    seen[n_seen++] = v;
+    for (int d = 0; d < 4; d++) {
+        static const int32_t dtypes[] = {FB_BF16, FB_F16, FB_F32, FB_F32};
+        for (int kind = FBI_DNN_CONV; kind <= FBI_DNN_CONV_WEIGHT; kind++) {
+            if (kind == FBI_DNN_CONV_DATA && v.first)
+                continue;
+            fbi_dnn_problem p = {.kind = kind, .dtype = dtypes[d], .tf32 = d == 3};
+            int64_t pad = v.kernel / 2, out = (v.size + 2 * pad - v.kernel) / v.stride + 1;
+            p.u.conv = (fbi_dnn_conv){.n = v.n,
+                                      .c = v.c,
+                                      .h = v.size,
+                                      .w = v.size,
+                                      .k = v.k,
+                                      .oh = out,
+                                      .ow = out,
+                                      .r = v.kernel,
+                                      .s = v.kernel,
+                                      .groups = 1,
+                                      .stride = {v.stride, v.stride},
+                                      .pad = {pad, pad},
+                                      .dil = {1, 1},
+                                      .bias = kind == FBI_DNN_CONV && v.bias};
+            char what[128];
+            snprintf(what, sizeof what, "conv %lldx%lldx%lld, %lld of %lld/%lld%s", (long long)v.n,
+                     (long long)v.c, (long long)v.size, (long long)v.k, (long long)v.kernel,
+                     (long long)v.stride, p.u.conv.bias ? " + bias" : "");
+            plan(what, &p);
+        }
+    }
+}
+
+static void fashion(void)
+{
+    convolution((conv){64, 1, 28, 32, 3, 1, true, true});
+    convolution((conv){64, 32, 14, 64, 3, 1, true, false});
+}
+
+/* bottleneck: ResNet-50's blocks, else ResNet-18's. Stride lies on the 3 x 3 convolution. */
+static void resnet(int64_t batch, bool bottleneck)
+{
+    int64_t in = 64, size = 56;
+    convolution((conv){batch, 3, 224, 64, 7, 2, false, true});
+    for (int64_t width = 64; width <= 512; width *= 2) {
+        int64_t stride = width > 64 ? 2 : 1, out = bottleneck ? 4 * width : width;
+        int64_t half = size / stride;
+        for (int block = 0; block < 2; block++) {
+            int64_t s = block ? 1 : stride, c = block ? out : in, at = block ? half : size;
+            if (bottleneck) {
+                convolution((conv){batch, c, at, width, 1, 1, false, false});
+                convolution((conv){batch, width, at, width, 3, s, false, false});
+                convolution((conv){batch, width, half, out, 1, 1, false, false});
+            } else {
+                convolution((conv){batch, c, at, width, 3, s, false, false});
+                convolution((conv){batch, width, half, width, 3, 1, false, false});
+            }
+            if (!block && (s > 1 || c != out))
+                convolution((conv){batch, c, at, out, 1, s, false, false});
+        }
+        in = out;
+        size = half;
+    }
+}
+
+/* --- attention --- */
+
+/* q, k and v are slices of one [b, t, 3 h d], as a transformer has them. */
+static void attention(int64_t b, int64_t h, int64_t t, int64_t d, bool causal)
+{
+    for (int32_t dtype = FB_F16; dtype <= FB_BF16; dtype++)
+        for (int kind = FBI_DNN_ATTENTION; kind <= FBI_DNN_ATTENTION_BWD; kind++) {
+            fbi_dnn_problem p = {.kind = kind, .dtype = dtype};
+            p.u.attention = (fbi_dnn_attention){
+                .b = b, .h = h, .t = t, .s = t, .d = d, .e = d, .causal = causal, .scale = 0.125};
+            for (int i = 0; i < (kind == FBI_DNN_ATTENTION ? 4 : FBI_DNN_ATTENTION_TENSORS); i++) {
+                int64_t row = i < 3 ? 3 * h * d : h * d;
+                int64_t *s = p.u.attention.stride[i];
+                s[0] = t * row, s[1] = d, s[2] = row;
+            }
+            char what[128];
+            snprintf(what, sizeof what, "attention %lldx%lldx%lldx%lld%s", (long long)b,
+                     (long long)h, (long long)t, (long long)d, causal ? " causal" : "");
+            plan(what, &p);
+        }
+}
+
+int main(int argc, char **argv)
+{
+    fbi_dnn_text why;
+    const char *part = argc > 1 ? argv[1] : "";
+    if (!fbi_cudnn_load(&library.api, why.text, sizeof why.text) || !describe_card(&why)) {
+        printf("%s\n", why.text);
+        return 77;
+    }
+    if (!strcmp(part, "fashion"))
+        fashion();
+    else if (!strcmp(part, "resnet18"))
+        resnet(32, false);
+    else if (!strcmp(part, "resnet50"))
+        resnet(64, true);
+    else if (!strcmp(part, "chargpt"))
+        attention(64, 4, 64, 32, true);
+    else if (!strcmp(part, "gpt2"))
+        attention(16, 12, 1024, 64, true);
+    else
+        return 2;
+    printf("%d plans, %d refused\n", made, refused);
+    return 0;
+}
