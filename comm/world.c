@@ -29,11 +29,13 @@ static double env_seconds(const char *name, double otherwise)
 typedef struct common {
     uint64_t seed;
     int shards, threads;
+    bool allow_tf32;
 } common;
 
 static common agree_on_options(fb_world *world, const fb_world_options *o)
 {
     common c = {.seed = o->seed, .shards = o->shards, .threads = o->threads};
+    c.allow_tf32 = fbi_tf32_wanted(o->allow_tf32);
     if (!c.shards)
         c.shards = env_int("FLAMBEAU_SHARDS");
     if (!c.threads)
@@ -182,6 +184,7 @@ static bool open_context(fb_world *world, const fb_world_options *o, const commo
     if (!fbi_boot_agree(world, world->ctx != NULL))
         return false;
     world->ctx->is_worlds = true;
+    world->ctx->allow_tf32 = c->allow_tf32;
     return true;
 }
 

@@ -8,8 +8,8 @@
 /* Everything that a plan depends on, and nothing else: compared as bytes. */
 typedef struct plan_key {
     int64_t m, n, k, batch, lda, ldb, ldc, stride_a, stride_b, stride_c;
-    int32_t type, ta, tb, bias;
-    uint32_t align_a, align_b, align_c, spare;
+    int32_t type, compute, ta, tb, bias;
+    uint32_t align_a, align_b, align_c;
 } plan_key;
 
 typedef struct plan {
@@ -85,6 +85,13 @@ static cudaDataType cuda_type(fb_dtype d)
                          : CUDA_R_16BF;
 }
 
+static cublasComputeType_t compute_type(const fb_context *ctx, fb_dtype d)
+{
+    return d == FB_F64                      ? CUBLAS_COMPUTE_64F
+           : d == FB_F32 && ctx->allow_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                            : CUBLAS_COMPUTE_32F;
+}
+
 static fb_status layout(fb_context *ctx, cublasLtMatrixLayout_t l, cudaDataType type, int64_t rows,
                         int64_t cols, int64_t ld, int64_t batch, int64_t stride)
 {
@@ -103,7 +110,7 @@ static fb_status describe(fb_context *ctx, plan *p, const void *bias)
     cudaDataType type = (cudaDataType)k->type;
     bool f64 = type == CUDA_R_64F;
     int32_t ta = k->ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb = k->tb ? CUBLAS_OP_T : CUBLAS_OP_N;
-    FBI_LT_TRY(ctx, cublasLtMatmulDescInit(&p->op, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+    FBI_LT_TRY(ctx, cublasLtMatmulDescInit(&p->op, (cublasComputeType_t)k->compute,
                                            f64 ? CUDA_R_64F : CUDA_R_32F));
     FBI_LT_TRY(ctx,
                cublasLtMatmulDescSetAttribute(&p->op, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
@@ -221,6 +228,7 @@ fb_status fbi_cuda_gemm(const fbi_call *c, const fbi_cuda_mm *g)
         return FB_OK;
     plan_key key = {
         .m = g->n, .n = g->m, .k = g->k, .batch = g->batch, .type = cuda_type(g->dtype)};
+    key.compute = compute_type(ctx, g->dtype);
     as_columns(g->k, g->n, g->b_k, g->b_n, &key.ta, &key.lda);
     as_columns(g->m, g->k, g->a_m, g->a_k, &key.tb, &key.ldb);
     key.ldc = g->m > 1 ? g->c_m : g->n;

@@ -15,6 +15,12 @@ FB_API int fb_version(void)
     return FB_VERSION;
 }
 
+bool fbi_tf32_wanted(bool option)
+{
+    const char *asked = getenv("FLAMBEAU_TF32");
+    return option || (asked && strcmp(asked, "1") == 0);
+}
+
 /* Everything that does not need the device. */
 static fb_context *blank_context(const fb_context_options *options)
 {
@@ -35,6 +41,7 @@ static fb_context *blank_context(const fb_context_options *options)
     ctx->seed = options->seed;
     ctx->flush_denormals = options->flush_denormals;
     ctx->exact_conv = options->exact_conv;
+    ctx->allow_tf32 = fbi_tf32_wanted(options->allow_tf32);
     ctx->hooks.shards = ctx->hooks.n_leaves = 1;
     return ctx;
 }
@@ -201,6 +208,21 @@ FB_API fb_status fb_context_sync(fb_context *ctx)
 FB_API const char *fb_context_device(const fb_context *ctx)
 {
     return ctx ? ctx->device_name : "";
+}
+
+FB_API fb_status fb_context_allow_tf32(fb_context *ctx, bool on)
+{
+    if (!ctx)
+        return FB_E_ARG;
+    FBI_ENTRY(ctx);
+    if (fbi_enter(ctx))
+        ctx->allow_tf32 = on;
+    return fb_status_of(ctx);
+}
+
+FB_API bool fb_context_allows_tf32(const fb_context *ctx)
+{
+    return ctx && ctx->allow_tf32;
 }
 
 FB_API int fb_context_threads(const fb_context *ctx)

@@ -21,6 +21,7 @@ typedef struct fb_context_options {
     bool flush_denormals; /**< treat denormal floats as zero inside kernels */
     bool exact_conv; /**< F32 convolutions are plain sums: 3 x 3 ones without Winograd's transforms,
                           which are 2 to 4 times as quick on the CPU and some bits less exact */
+    bool allow_tf32; /**< as fb_context_allow_tf32; FLAMBEAU_TF32=1 says the same */
 } fb_context_options;
 
 /**
@@ -74,6 +75,17 @@ FB_API fb_status fb_context_sync(fb_context *ctx);
 FB_API const char *fb_context_device(const fb_context *ctx);
 /** Threads that a kernel uses: a constant of the run, part of the numerics. */
 FB_API int fb_context_threads(const fb_context *ctx);
+/**
+ * Let F32 matrix products and convolutions of a card round their operands to TF32 (10 bits of
+ * mantissa instead of 23; sums stay F32), which tensor cores multiply about 8 times as fast. From
+ * now on; off by default. Other dtypes, other operators and the CPU never do it.
+ *
+ * torch.backends.cuda.matmul.allow_tf32, which is off by default, and for convolutions
+ * torch.backends.cudnn.allow_tf32, which is on by default there: here it is one switch.
+ */
+FB_API fb_status fb_context_allow_tf32(fb_context *ctx, bool on);
+/** Whether they may now; false for NULL. */
+FB_API bool fb_context_allows_tf32(const fb_context *ctx);
 /** Start the random numbers again from a seed. */
 FB_API fb_status fb_manual_seed(fb_context *ctx, uint64_t seed);
 

@@ -133,6 +133,7 @@ struct fb_context {
     bool is_worlds; /* closed by fb_world_close only */
     bool flush_denormals;
     bool exact_conv; /* no Winograd */
+    bool allow_tf32; /* in F32 products and convolutions of a card */
     int64_t live_handles, live_nodes;
     char device_name[16]; /* "cpu", "cuda:0" */
 };
@@ -186,6 +187,9 @@ static inline void fbi_doing_end(fb_context *ctx, const char *before)
     if (__builtin_expect(ctx->trace != NULL, 0))
         ctx->trace->end();
 }
+
+/* Whether a context starts with TF32: the option, or FLAMBEAU_TF32. */
+bool fbi_tf32_wanted(bool option);
 
 /* --- registry (core/tensor/context.c) --- */
 fb_status fbi_context_adopt(fb_context *ctx, void *object, void (*close)(void *));

@@ -151,6 +151,20 @@ static void a_log_function_gets_the_lines(void **state)
     assert_true(rank || strstr(line, "the model has not converged"));
 }
 
+/* Part of the numerics: it must not depend on what a node's environment says. */
+static void all_ranks_round_to_tf32_or_none_as_rank_0_says(void **state)
+{
+    (void)state;
+    int rank;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    for (int i = 0; i < 2; i++) {
+        fb_world *world = fb_world_open_comm(
+            MPI_COMM_WORLD, FB_OPTS(fb_world_options, .allow_tf32 = (rank == 0) == (i == 0)));
+        assert_int_equal(fb_context_allows_tf32(fb_world_context(world)), i == 0);
+        assert_int_equal(fb_world_close(world), FB_OK);
+    }
+}
+
 /* A rank's error while others wait is an error on all; the host's processes live on. */
 static void ranks_that_disagree_are_told_and_live_on(void **state)
 {
@@ -253,6 +267,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_host_goes_on_with_mpi),
         cmocka_unit_test(an_error_is_a_status_and_nothing_on_stderr),
         cmocka_unit_test(a_log_function_gets_the_lines),
+        cmocka_unit_test(all_ranks_round_to_tf32_or_none_as_rank_0_says),
         cmocka_unit_test(ranks_that_disagree_are_told_and_live_on),
         cmocka_unit_test(the_hosts_error_handlers_stay),
         cmocka_unit_test(a_part_of_the_host_is_a_world),

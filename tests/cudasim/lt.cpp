@@ -78,6 +78,24 @@ template <class A> A element(int type, const void *p, int64_t i)
     return v;
 }
 
+/* What tensor cores make of an F32 operand: 10 bits of mantissa, to the nearest, ties away. */
+float tf32(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    if ((bits & 0x7f800000u) != 0x7f800000u)
+        bits = (bits + 0x1000u) & ~0x1fffu;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+template <class A> void round_operand(const Desc &d, std::vector<A> &values)
+{
+    if (d.comp == CUBLAS_COMPUTE_32F_FAST_TF32)
+        for (A &v : values)
+            v = (A)tf32((float)v);
+}
+
 /* beta == 0 does not read C: it may hold NaN. */
 template <class A>
 void multiply(const Desc &d, const char *a, const Layout &la, const char *b, const Layout &lb,
@@ -87,6 +105,8 @@ void multiply(const Desc &d, const char *a, const Layout &la, const char *b, con
     std::vector<A> fa, fb, sum((size_t)m);
     load(fa, a, la, d.ta, m, k);
     load(fb, b, lb, d.tb, k, n);
+    round_operand(d, fa);
+    round_operand(d, fb);
     with_type(lc.type, [&](auto *x) {
         typedef typename std::remove_pointer<decltype(x)>::type T;
         for (long j = 0; j < n; j++) {
@@ -119,7 +139,8 @@ B check(const Desc &d, const Layout &la, const Layout &lb, const Layout &lc, con
 {
     bool f64 = d.comp == CUBLAS_COMPUTE_64F;
     if ((!f64 && d.comp != CUBLAS_COMPUTE_32F && d.comp != CUBLAS_COMPUTE_32F_FAST_TF32) ||
-        la.type != lb.type || f64 != (la.type == CUDA_R_64F) ||
+        (d.comp == CUBLAS_COMPUTE_32F_FAST_TF32 && la.type != CUDA_R_32F) || la.type != lb.type ||
+        f64 != (la.type == CUDA_R_64F) ||
         (d.epi != CUBLASLT_EPILOGUE_DEFAULT && d.epi != CUBLASLT_EPILOGUE_BIAS) ||
         (d.epi == CUBLASLT_EPILOGUE_BIAS && (f64 || ld.batch > 1)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
