@@ -44,14 +44,20 @@ static fb_tensor *block_forward(fb_module *m, fb_tensor *x)
 static const fb_module_type block_type = {
     .name = "Block", .size = sizeof(block), .fields = block_fields, .forward = block_forward};
 
+static fb_module *linear(fb_context *ctx, const gpt_config *c, int64_t in, int64_t out,
+                         const fb_linear_options *opts)
+{
+    return (c->linear ? c->linear : fb_nn_linear)(ctx, in, out, opts);
+}
+
 static fb_module *block_open(fb_context *ctx, const gpt_config *c)
 {
     block self = {.ln1 = fb_nn_layer_norm(ctx, FB_SHAPE(c->width), NULL),
-                  .qkv = fb_nn_linear(ctx, c->width, 3 * c->width, NULL),
-                  .proj = fb_nn_linear(ctx, c->width, c->width, NULL),
+                  .qkv = linear(ctx, c, c->width, 3 * c->width, NULL),
+                  .proj = linear(ctx, c, c->width, c->width, NULL),
                   .ln2 = fb_nn_layer_norm(ctx, FB_SHAPE(c->width), NULL),
-                  .fc = fb_nn_linear(ctx, c->width, 4 * c->width, NULL),
-                  .out = fb_nn_linear(ctx, 4 * c->width, c->width, NULL),
+                  .fc = linear(ctx, c, c->width, 4 * c->width, NULL),
+                  .out = linear(ctx, c, 4 * c->width, c->width, NULL),
                   .drop = fb_nn_dropout(ctx, c->dropout),
                   .heads = c->heads};
     return fb_nn_new(ctx, &block_type, &self);
@@ -82,12 +88,12 @@ static const fb_module_type gpt_type = {
 
 fb_module *gpt_open(fb_context *ctx, const gpt_config *c)
 {
-    gpt self = {.wte = fb_nn_embedding(ctx, c->vocab, c->width, NULL),
-                .wpe = fb_nn_embedding(ctx, c->context, c->width, NULL),
-                .h = fb_nn_list(ctx, c->layers),
-                .ln_f = fb_nn_layer_norm(ctx, FB_SHAPE(c->width), NULL),
-                .lm_head = fb_nn_linear(ctx, c->width, c->vocab,
-                                        FB_OPTS(fb_linear_options, .no_bias = true))};
+    gpt self = {
+        .wte = fb_nn_embedding(ctx, c->vocab, c->width, NULL),
+        .wpe = fb_nn_embedding(ctx, c->context, c->width, NULL),
+        .h = fb_nn_list(ctx, c->layers),
+        .ln_f = fb_nn_layer_norm(ctx, FB_SHAPE(c->width), NULL),
+        .lm_head = linear(ctx, c, c->width, c->vocab, FB_OPTS(fb_linear_options, .no_bias = true))};
     for (int64_t i = 0; i < c->layers; i++)
         fb_nn_list_set(self.h, i, block_open(ctx, c));
     fb_module *m = fb_nn_new(ctx, &gpt_type, &self);

@@ -7,6 +7,8 @@
 typedef struct gpt_config {
     int64_t layers, heads, width, context, vocab;
     double dropout;
+    /* What makes linear layers; NULL: fb_nn_linear. Theirs is the fields "weight" and "bias". */
+    fb_module *(*linear)(fb_context *ctx, int64_t in, int64_t out, const fb_linear_options *opts);
 } gpt_config;
 
 /**

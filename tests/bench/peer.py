@@ -7,7 +7,8 @@
                                               memory+workers, h5py
     peer.py version
 
-VARIANT: eager or compile, "+nhwc" for channels-last.
+VARIANT: eager or compile, "+nhwc" for channels-last, "+cuda" for the card, "+batch=N" for another
+batch, "+tiny" for what workloads.c --tiny makes.
 """
 import os
 import statistics
@@ -22,6 +23,8 @@ SIZES = (4096, 65536, 1 << 20, 16 << 20, 256 << 20)
 
 
 class Residual(nn.Module):
+    """Two convolutions, as in ResNet-18."""
+
     def __init__(self, a, b, stride):
         super().__init__()
         self.conv1 = nn.Conv2d(a, b, 3, stride, 1, bias=False)
@@ -33,6 +36,24 @@ class Residual(nn.Module):
 
     def forward(self, x):
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """Three, as in ResNet-50, with the stride in the 3 x 3 one."""
+
+    def __init__(self, a, width, stride):
+        super().__init__()
+        b = 4 * width
+        self.conv1, self.bn1 = nn.Conv2d(a, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, b, 1, bias=False), nn.BatchNorm2d(b)
+        self.shortcut = nn.Identity() if a == b and stride == 1 else nn.Sequential(
+            nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(y)))))
         return F.relu(y + self.shortcut(x))
 
 
@@ -60,33 +81,78 @@ def resnet18():
                          nn.Linear(512, 10))
 
 
-# model, input, targets, classes
+def gpt2(tiny):
+    from chargpt import GPT
+    return GPT(64, 2, 2, 32, 16) if tiny else GPT(50304, 12, 12, 768, 1024)
+
+
+def resnet50(tiny):
+    w, classes = (4, 10) if tiny else (64, 1000)
+    stages = ((w, w, 1, 3), (4 * w, 2 * w, 2, 4), (8 * w, 4 * w, 2, 6), (16 * w, 8 * w, 2, 3))
+    blocks = (Bottleneck(4 * width if i else a, width, 1 if i else stride)
+              for a, width, stride, n in stages for i in range(n))
+    return nn.Sequential(nn.Conv2d(3, w, 7, 2, 3, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
+                         nn.MaxPool2d(3, 2, 1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(32 * w, classes))
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, fused=True)
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, weight_decay=0.1, fused=True)
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-4, fused=True)
+
+
+def images(n, channels, size):
+    return torch.randn(n, channels, size, size)
+
+
+# model, batch, input of a batch, targets of one sample, classes, optimizer, BF16 by autocast
 WORKLOADS = {
-    "mlp": (mlp, lambda: torch.randn(128, 784), 128, 10),
-    "cnn": (cnn, lambda: torch.randn(64, 1, 28, 28), 64, 10),
-    "gpt": (gpt, lambda: torch.randint(0, 256, (8, 128)), 8 * 128, 256),
-    "resnet18": (resnet18, lambda: torch.randn(32, 3, 32, 32), 32, 10),
+    "mlp": (mlp, 128, lambda n: torch.randn(n, 784), 1, 10, adam, False),
+    "cnn": (cnn, 64, lambda n: images(n, 1, 28), 1, 10, adam, False),
+    "gpt": (gpt, 8, lambda n: torch.randint(0, 256, (n, 128)), 128, 256, adam, False),
+    "resnet18": (resnet18, 32, lambda n: images(n, 3, 32), 1, 10, adam, False),
+    "gpt2": (lambda: gpt2(False), 64, lambda n: torch.randint(0, 50304, (n, 1024)), 1024, 50304, adamw, True),
+    "resnet50": (lambda: resnet50(False), 128, lambda n: images(n, 3, 224), 1, 1000, sgd, True),
+}
+TINY = {
+    "mlp": (mlp, 2, lambda n: torch.randn(n, 784), 1, 10, adam, False),
+    "cnn": (cnn, 1, lambda n: images(n, 1, 28), 1, 10, adam, False),
+    "gpt2": (lambda: gpt2(True), 2, lambda n: torch.randint(0, 64, (n, 16)), 16, 64, adamw, True),
+    "resnet50": (lambda: resnet50(True), 2, lambda n: images(n, 3, 32), 1, 10, sgd, True),
 }
 
 
 def step_of(name, variant):
     """A function that makes one training step."""
-    make, draw, targets, classes = WORKLOADS[name]
-    model, x, y = make(), draw(), torch.randint(0, classes, (targets,))
-    if "nhwc" in variant:
+    flags = variant.split("+")
+    make, batch, draw, targets, classes, optimizer, half = (TINY if "tiny" in flags else WORKLOADS)[name]
+    batch = next((int(f[6:]) for f in flags if f.startswith("batch=")), batch)
+    device = "cuda" if "cuda" in flags else "cpu"
+    model, x = make().to(device), draw(batch).to(device)
+    y = torch.randint(0, classes, (batch * targets,), device=device)
+    if "nhwc" in flags:
         model = model.to(memory_format=torch.channels_last)
         x = x.to(memory_format=torch.channels_last)
-    opt = torch.optim.Adam(model.parameters(), fused=True)
+    opt = optimizer(model.parameters())
 
     def forward(x, y):
         out = model(x)
         return F.cross_entropy(out.flatten(0, 1) if out.dim() == 3 else out, y)
 
-    run = torch.compile(forward) if "compile" in variant else forward
+    run = torch.compile(forward) if "compile" in flags else forward
 
     def step():
         opt.zero_grad()
-        run(x, y).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            loss = run(x, y)
+        loss.backward()
         opt.step()
     return step
 
@@ -105,6 +171,9 @@ def record(n, backward):
 def workloads(threads, variant, name=None):
     torch.set_num_threads(int(threads))
     torch.set_flush_denormal(True)
+    # F32 means F32 on a card too, as with us.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = "cuda" in variant
     steps = {}
 
     def run(name, n):
@@ -114,6 +183,8 @@ def workloads(threads, variant, name=None):
             steps[name] = step_of(name, variant)
         for _ in range(n):
             steps[name]()
+        if "cuda" in variant:
+            torch.cuda.synchronize()
 
     if name:
         run(name, 1)

@@ -1,8 +1,14 @@
-/* The workloads of tests/bench/compare, which runs them beside the same ones in peer.py.
+/* The workloads of tests/bench/compare and tests/gpu/first_contact, which run them beside the same
+ * ones in peer.py.
  *
- *     workloads THREADS          reads lines "NAME REPETITIONS", answers each with its seconds
- *     workloads THREADS NAME     prints a line after the first step, makes five more and ends
+ *     workloads [options] THREADS        reads lines "NAME REPETITIONS", answers with seconds
+ *     workloads [options] THREADS NAME   prints a line after the first step, makes five more, ends
+ *
+ *     --device NAME   "cpu"; seconds are those until the device has done the work
+ *     --batch N       other than the workload's own
+ *     --tiny          networks and batches that a simulated card can take
  */
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +17,7 @@
 #include <flambeau/flambeau.h>
 
 #include "examples/chargpt/model.h"
+#include "tests/bench/models/models.h"
 
 /* --- the models --- */
 
@@ -37,56 +44,51 @@ static fb_module *open_gpt(fb_context *ctx)
         ctx, &(gpt_config){.layers = 4, .heads = 4, .width = 256, .context = 128, .vocab = 256});
 }
 
-typedef struct residual {
-    fb_module *conv1, *bn1, *conv2, *bn2, *shortcut; /* shortcut NULL: the input itself */
-} residual;
-
-static const fb_field residual_fields[] = {FB_CHILD(residual, conv1),    FB_CHILD(residual, bn1),
-                                           FB_CHILD(residual, conv2),    FB_CHILD(residual, bn2),
-                                           FB_CHILD(residual, shortcut), {0}};
-
-static fb_tensor *residual_forward(fb_module *m, fb_tensor *x)
+/* GPT-2 124M; the vocabulary is 50257, rounded up to a multiple of 128. */
+static fb_module *open_gpt2(fb_context *ctx)
 {
-    residual *self = fb_nn_self(m);
-    fb_tensor *y = fb_nn_forward(self->bn1, fb_nn_forward(self->conv1, x));
-    y = fb_nn_forward(self->bn2, fb_nn_forward(self->conv2, fb_relu(y)));
-    return fb_relu(fb_add(y, self->shortcut ? fb_nn_forward(self->shortcut, x) : x));
+    return gpt_open(ctx, &(gpt_config){.layers = 12,
+                                       .heads = 12,
+                                       .width = 768,
+                                       .context = 1024,
+                                       .vocab = 50304,
+                                       .linear = linear16_open});
 }
 
-static const fb_module_type residual_type = {.name = "Residual",
-                                             .size = sizeof(residual),
-                                             .fields = residual_fields,
-                                             .forward = residual_forward};
-
-static fb_module *open_conv(fb_context *ctx, int64_t in, int64_t out, int64_t k, int64_t stride)
+static fb_module *open_tiny_gpt2(fb_context *ctx)
 {
-    return fb_nn_conv2d(
-        ctx, in, out, k,
-        FB_OPTS(fb_conv_options, .stride = {stride}, .padding = {k / 2}, .no_bias = true));
+    return gpt_open(ctx, &(gpt_config){.layers = 2,
+                                       .heads = 2,
+                                       .width = 32,
+                                       .context = 16,
+                                       .vocab = 64,
+                                       .linear = linear16_open});
 }
 
-static fb_module *open_residual(fb_context *ctx, int64_t in, int64_t out, int64_t stride)
+static fb_module *open_resnet50(fb_context *ctx)
 {
-    residual self = {.conv1 = open_conv(ctx, in, out, 3, stride),
-                     .bn1 = fb_nn_batch_norm2d(ctx, out, NULL),
-                     .conv2 = open_conv(ctx, out, out, 3, 1),
-                     .bn2 = fb_nn_batch_norm2d(ctx, out, NULL)};
-    if (in != out)
-        self.shortcut = fb_nn_sequential(ctx, open_conv(ctx, in, out, 1, stride),
-                                         fb_nn_batch_norm2d(ctx, out, NULL));
-    return fb_nn_new(ctx, &residual_type, &self);
+    return resnet50_open(ctx, 64, 1000);
 }
 
-/* He et al.: arXiv:1512.03385, with the 3 x 3 stem for images of 32 x 32. */
-static fb_module *open_resnet18(fb_context *ctx)
+static fb_module *open_tiny_resnet50(fb_context *ctx)
 {
-    return fb_nn_sequential(ctx, open_conv(ctx, 3, 64, 3, 1), fb_nn_batch_norm2d(ctx, 64, NULL),
-                            fb_nn_relu(ctx), open_residual(ctx, 64, 64, 1),
-                            open_residual(ctx, 64, 64, 1), open_residual(ctx, 64, 128, 2),
-                            open_residual(ctx, 128, 128, 1), open_residual(ctx, 128, 256, 2),
-                            open_residual(ctx, 256, 256, 1), open_residual(ctx, 256, 512, 2),
-                            open_residual(ctx, 512, 512, 1), fb_nn_adaptive_avg_pool2d(ctx, 1, 1),
-                            fb_nn_flatten(ctx), fb_nn_linear(ctx, 512, 10, NULL));
+    return resnet50_open(ctx, 4, 10);
+}
+
+static fb_optimizer *open_adam(fb_context *ctx, fb_module *model)
+{
+    return fb_optim_adam(ctx, model, NULL);
+}
+
+static fb_optimizer *open_adamw(fb_context *ctx, fb_module *model)
+{
+    return fb_optim_adamw(ctx, model, FB_OPTS(fb_adamw_options, .weight_decay = 0.1));
+}
+
+static fb_optimizer *open_sgd(fb_context *ctx, fb_module *model)
+{
+    return fb_optim_sgd(ctx, model,
+                        FB_OPTS(fb_sgd_options, .lr = 0.1, .momentum = 0.9, .weight_decay = 1e-4));
 }
 
 /* --- training one of them --- */
@@ -94,36 +96,73 @@ static fb_module *open_resnet18(fb_context *ctx)
 typedef struct workload {
     const char *name;
     fb_module *(*open)(fb_context *ctx);
-    fb_shape input;
+    fb_optimizer *(*optimizer)(fb_context *ctx, fb_module *model);
+    fb_shape input; /* with the batch in front; images: [N, H, W, C], seen as [N, C, H, W] */
     int64_t tokens; /* input is I64 below this; 0: it is F32 */
     int64_t classes, targets;
+} workload;
+
+/* A workload, and what its first use makes. */
+typedef struct training {
+    workload w;
     fb_module *model;
     fb_optimizer *opt;
     fb_tensor *x, *y;
-} workload;
+} training;
 
-static void prepare(fb_context *ctx, workload *w)
+static const workload full_size[] = {
+    {"mlp", open_mlp, open_adam, FB_SHAPE(128, 784), 0, 10, 128},
+    {"cnn", open_cnn, open_adam, FB_SHAPE(64, 28, 28, 1), 0, 10, 64},
+    {"gpt", open_gpt, open_adam, FB_SHAPE(8, 128), 256, 256, 8 * 128},
+    {"resnet18", resnet18_open, open_adam, FB_SHAPE(32, 32, 32, 3), 0, 10, 32},
+    {"gpt2", open_gpt2, open_adamw, FB_SHAPE(64, 1024), 50304, 50304, 64 * 1024},
+    {"resnet50", open_resnet50, open_sgd, FB_SHAPE(128, 224, 224, 3), 0, 1000, 128},
+    {0}};
+
+static const workload tiny_size[] = {
+    {"mlp", open_mlp, open_adam, FB_SHAPE(2, 784), 0, 10, 2},
+    {"cnn", open_cnn, open_adam, FB_SHAPE(1, 28, 28, 1), 0, 10, 1},
+    {"gpt2", open_tiny_gpt2, open_adamw, FB_SHAPE(2, 16), 64, 64, 2 * 16},
+    {"resnet50", open_tiny_resnet50, open_sgd, FB_SHAPE(2, 32, 32, 3), 0, 10, 2},
+    {0}};
+
+enum { MOST = sizeof full_size / sizeof full_size[0] };
+
+static void set_batch(workload *w, int64_t batch)
 {
-    if (w->model)
-        return;
-    w->model = w->open(ctx);
-    w->opt = fb_optim_adam(ctx, w->model, NULL);
-    fb_set(&w->x,
-           w->tokens ? fb_randint(ctx, 0, w->tokens, w->input) : fb_randn(ctx, FB_F32, w->input));
-    fb_set(&w->y, fb_randint(ctx, 0, w->classes, FB_SHAPE(w->targets)));
+    w->targets = w->targets / w->input.d[0] * batch;
+    w->input.d[0] = batch;
 }
 
-static void train(fb_context *ctx, workload *w, int64_t steps)
+static fb_tensor *draw(fb_context *ctx, const workload *w)
+{
+    if (w->tokens)
+        return fb_randint(ctx, 0, w->tokens, w->input);
+    fb_tensor *x = fb_randn(ctx, FB_F32, w->input);
+    return w->input.n == 4 ? fb_permute(x, FB_DIMS(0, 3, 1, 2)) : x;
+}
+
+static void prepare(fb_context *ctx, training *t)
+{
+    if (t->model)
+        return;
+    t->model = t->w.open(ctx);
+    t->opt = t->w.optimizer(ctx, t->model);
+    fb_set(&t->x, draw(ctx, &t->w));
+    fb_set(&t->y, fb_randint(ctx, 0, t->w.classes, FB_SHAPE(t->w.targets)));
+}
+
+static void train(fb_context *ctx, training *t, int64_t steps)
 {
     FB_SCOPE(ctx);
-    prepare(ctx, w);
+    prepare(ctx, t);
     for (int64_t i = 0; i < steps && fb_ok(ctx); i++) {
         FB_SCOPE(ctx);
-        fb_tensor *logits = fb_nn_forward(w->model, w->x);
-        if (w->tokens)
+        fb_tensor *logits = fb_nn_forward(t->model, t->x);
+        if (t->w.tokens)
             logits = fb_flatten(logits, 0, 1);
-        fb_backward(fb_cross_entropy(logits, w->y, NULL));
-        fb_optim_step(w->opt);
+        fb_backward(fb_cross_entropy(logits, t->y, NULL));
+        fb_optim_step(t->opt);
     }
     fb_context_sync(ctx);
 }
@@ -155,70 +194,81 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static workload *find(workload *all, const char *name)
+static training *find(training *all, const char *name)
 {
-    for (; all->name; all++)
-        if (!strcmp(all->name, name))
+    for (; all->w.name; all++)
+        if (!strcmp(all->w.name, name))
             return all;
     return NULL;
 }
 
-static void run(fb_context *ctx, workload *all, const char *name, int64_t n)
+static void run(fb_context *ctx, training *all, const char *name, int64_t n)
 {
-    workload *w = find(all, name);
-    if (w)
-        train(ctx, w, n);
+    training *t = find(all, name);
+    if (t)
+        train(ctx, t, n);
     else if (!strcmp(name, "record") || !strcmp(name, "chain"))
         record(ctx, n, name[0] == 'c');
     else
         fb_fail(ctx, FB_E_ARG, "workloads: %s: there is no such workload", name);
 }
 
-static void forget(workload *all)
+static void forget(training *all)
 {
-    for (; all->name; all++) {
+    for (; all->w.name; all++) {
         fb_set(&all->x, NULL);
         fb_set(&all->y, NULL);
     }
 }
 
+typedef struct settings {
+    const char *device;
+    int64_t batch; /* 0: each workload's own */
+    bool tiny;
+    int threads;
+    const char *name; /* NULL: read lines */
+} settings;
+
+static bool parse(int argc, char **argv, settings *o)
+{
+    static const struct option options[] = {{"device", required_argument, NULL, 'd'},
+                                            {"batch", required_argument, NULL, 'b'},
+                                            {"tiny", no_argument, NULL, 't'},
+                                            {0}};
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'd')
+            o->device = optarg;
+        else if (c == 't')
+            o->tiny = true;
+        else if (c != 'b' || (o->batch = atoll(optarg)) < 1)
+            return false;
+    }
+    o->threads = optind < argc ? atoi(argv[optind]) : 0;
+    o->name = optind + 1 < argc ? argv[optind + 1] : NULL;
+    return o->threads >= 1;
+}
+
 int main(int argc, char **argv)
 {
-    workload all[] = {
-        {.name = "mlp",
-         .open = open_mlp,
-         .input = FB_SHAPE(128, 784),
-         .classes = 10,
-         .targets = 128},
-        {.name = "cnn",
-         .open = open_cnn,
-         .input = FB_SHAPE(64, 1, 28, 28),
-         .classes = 10,
-         .targets = 64},
-        {.name = "gpt",
-         .open = open_gpt,
-         .input = FB_SHAPE(8, 128),
-         .tokens = 256,
-         .classes = 256,
-         .targets = 8 * 128},
-        {.name = "resnet18",
-         .open = open_resnet18,
-         .input = FB_SHAPE(32, 3, 32, 32),
-         .classes = 10,
-         .targets = 32},
-        {0},
-    };
-    if (argc < 2 || atoi(argv[1]) < 1) {
-        fprintf(stderr, "usage: workloads THREADS [NAME]\n");
+    settings o = {.device = "cpu"};
+    training all[MOST] = {{.model = NULL}};
+    if (!parse(argc, argv, &o)) {
+        fprintf(stderr, "usage: workloads [--device NAME] [--batch N] [--tiny] THREADS [NAME]\n");
         return 2;
+    }
+    const workload *rows = o.tiny ? tiny_size : full_size;
+    for (int i = 0; rows[i].name; i++) {
+        all[i].w = rows[i];
+        if (o.batch)
+            set_batch(&all[i].w, o.batch);
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     fb_context *ctx =
-        fb_context_open(FB_OPTS(fb_context_options, .device = "cpu", .threads = atoi(argv[1])));
-    if (argc > 2) {
-        run(ctx, all, argv[2], 1);
+        fb_context_open(FB_OPTS(fb_context_options, .device = o.device, .threads = o.threads));
+    if (o.name) {
+        run(ctx, all, o.name, 1);
         puts("first step");
-        run(ctx, all, argv[2], 5);
+        run(ctx, all, o.name, 5);
         forget(all);
         return fb_context_close(ctx);
     }
@@ -226,7 +276,8 @@ int main(int argc, char **argv)
     for (long long n; fb_ok(ctx) && scanf("%15s %lld", name, &n) == 2;) {
         double begun = now();
         run(ctx, all, name, n);
-        printf("%.9f\n", now() - begun);
+        if (fb_ok(ctx))
+            printf("%.9f\n", now() - begun);
     }
     forget(all);
     return fb_context_close(ctx);
