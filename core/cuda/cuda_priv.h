@@ -168,10 +168,14 @@ typedef struct fbi_cuda_mm {
     const void *a, *b, *bias;
     void *c;
     float beta;
+    cublasLtEpilogue_t epilogue; /* 0: none, or that of `bias` */
+    void *aux;                   /* what it writes or reads beside c, in c's shape, dense */
 } fbi_cuda_mm;
 
 /* Whether cuBLASLt can read the operand: one of its strides is 1, and it is no broadcast. */
 bool fbi_cuda_mm_operand(int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride);
+/* FB_E_UNSUPPORTED without an error on the context: cuBLASLt has not got this epilogue here, and
+ * nothing was done. */
 fb_status fbi_cuda_gemm(const fbi_call *c, const fbi_cuda_mm *g);
 void fbi_cuda_plans_free(fbi_cuda *d);
 /* The same for I64 too, no inner size, and the bias of F64 (linalg.cu). */
@@ -180,6 +184,10 @@ fb_status fbi_cuda_product(const fbi_call *c, const fbi_cuda_mm *g);
 /* --- cuDNN (dnn.c; dnn_call_priv.h) --- */
 
 void fbi_cuda_dnn_close(fbi_cuda *d);
+
+/* linear_act and its backward by an epilogue, if cuBLASLt has it: see `first` in kernels.c. */
+fb_status fbi_cuda_lt_linear_act(const fbi_call *c, bool *served);
+fb_status fbi_cuda_lt_linear_dact(const fbi_call *c, bool *served);
 
 /* --- kernels --- */
 

@@ -9,13 +9,16 @@ static fb_status done(const fbi_call *c, fb_status st)
     return st || !fbi_cuda_of(c->ctx)->blocking_all ? st : fbi_cuda_sync(c->ctx);
 }
 
-/* Asked before a row's own kernel, with operands as they are: whether cuDNN has done the call. */
+/* Asked before a row's own kernel, with operands as they are: whether a library has done the call.
+ */
 static fb_status (*const first[FBI_OP_COUNT])(const fbi_call *c, bool *served) = {
     [FBI_OP_conv2d] = fbi_cuda_dnn_conv2d,
     [FBI_OP_conv2d_bwd_data] = fbi_cuda_dnn_conv2d_bwd_data,
     [FBI_OP_conv2d_bwd_weight] = fbi_cuda_dnn_conv2d_bwd_weight,
     [FBI_OP_attention] = fbi_cuda_dnn_attention,
     [FBI_OP_attention_bwd] = fbi_cuda_dnn_attention_bwd,
+    [FBI_OP_linear_act] = fbi_cuda_lt_linear_act,
+    [FBI_OP_linear_dact] = fbi_cuda_lt_linear_dact,
 };
 
 static fb_status run_wide(const fbi_call *c, fbi_kernel kernel)

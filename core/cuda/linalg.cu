@@ -1,5 +1,6 @@
 /* matmul and linear: from tensors to matrix products of cuBLASLt. */
 #include "core/cuda/columns_priv.h"
+#include "core/cuda/rows_priv.h"
 
 /* Integers, which cuBLASLt does not multiply: a thread an element. */
 struct fbi_int_mm {
@@ -18,7 +19,7 @@ __global__ void int_product(fbi_int_mm p, const int64_t *a, const int64_t *b, co
     }
 }
 
-/* c[i, j] = bias[j], or 0; where cuBLASLt cannot: no inner size, or the bias of an F64 product. */
+/* c[i, j] = bias[j], or 0; where cuBLASLt cannot: no inner size, or a bias that it does not add. */
 template <class T> __global__ void fill_rows(int64_t m, int64_t n, const T *bias, T *c, int64_t c_m)
 {
     FBI_EACH(e, m * n)
@@ -54,18 +55,20 @@ extern "C" fb_status fbi_cuda_product(const fbi_call *c, const fbi_cuda_mm *give
                        (const int64_t *)g.bias, (int64_t *)g.c + i * g.c_b, g.beta != 0);
         return FB_OK;
     }
-    if (g.k == 0 || (g.bias && g.dtype == FB_F64)) {
-        fb_status st = FB_OK;
-        for (int64_t i = 0; i < g.batch && !st && (g.beta == 0 || g.bias); i++) {
-            fbi_cuda_mm one = g;
-            one.c = (char *)g.c + i * g.c_b * bytes;
-            st = fill_rows_of(c, &one);
-        }
-        if (st || g.k == 0)
-            return st;
-        g.bias = NULL;
-        g.beta = 1;
+    fb_status st =
+        g.k == 0 || (g.bias && g.dtype == FB_F64) ? FB_E_UNSUPPORTED : fbi_cuda_gemm(c, &g);
+    if (st != FB_E_UNSUPPORTED)
+        return st;
+    st = FB_OK;
+    for (int64_t i = 0; i < g.batch && !st && (g.beta == 0 || g.bias); i++) {
+        fbi_cuda_mm one = g;
+        one.c = (char *)g.c + i * g.c_b * bytes;
+        st = fill_rows_of(c, &one);
     }
+    if (st || g.k == 0)
+        return st;
+    g.bias = NULL;
+    g.beta = 1;
     return fbi_cuda_gemm(c, &g);
 }
 
@@ -143,72 +146,18 @@ FBI_CUDA_KERNEL(matmul)
     return FB_OK;
 }
 
-/* A tensor [..., n] as a matrix of rows; a copy if its leading dimensions do not fold, or if
- * cuBLASLt could not read it. */
-struct fbi_rows {
-    const void *data;
-    int64_t rows, cols, row_stride, col_stride;
-};
-
-static bool rows_of(const fb_tensor *t, fbi_rows *r, fbi_temps &temps)
-{
-    int last = t->ndim - 1;
-    bool folds = true;
-    *r = fbi_rows{fbi_cuda_data(t), 1, t->size[last], t->size[last], t->stride[last]};
-    for (int i = last - 1; i >= 0; i--) {
-        if (t->size[i] == 1)
-            continue;
-        if (r->rows == 1)
-            r->row_stride = t->stride[i];
-        else if (t->stride[i] != r->row_stride * r->rows)
-            folds = false;
-        r->rows *= t->size[i];
-    }
-    if (folds &&
-        (t->dtype == FB_I64 || fbi_cuda_mm_operand(r->rows, r->cols, r->row_stride, r->col_stride)))
-        return true;
-    *r = fbi_rows{temps.dense(t), r->rows, r->cols, r->cols, 1};
-    return r->data != NULL;
-}
-
 FBI_CUDA_KERNEL(linear)
 {
     fbi_temps temps(c);
-    fbi_rows x, w;
-    const fb_tensor *b = c->in[2];
-    if (!rows_of(c->in[0], &x, temps) || !rows_of(c->in[1], &w, temps))
-        return c->ctx->status;
-    fbi_cuda_mm g = {};
-    g.dtype = (fb_dtype)c->in[1]->dtype;
-    g.batch = 1;
-    g.m = x.rows, g.n = w.rows, g.k = w.cols;
-    g.a_m = x.row_stride, g.a_k = x.col_stride;
-    g.b_k = w.col_stride, g.b_n = w.row_stride;
-    g.c_m = w.rows;
-    g.a = x.data, g.b = w.data;
-    g.c = fbi_cuda_data(c->out[0]);
-    g.bias = b ? temps.dense(b) : NULL;
-    return b && !g.bias ? c->ctx->status : fbi_cuda_product(c, &g);
+    fbi_cuda_mm g;
+    return fbi_linear_forward(c, temps, &g) ? fbi_cuda_product(c, &g) : c->ctx->status;
 }
 
-/* dx[m, in] = g[m, out] w[out, in] */
 FBI_CUDA_KERNEL(linear_dx)
 {
     fbi_temps temps(c);
-    fbi_rows g, w;
-    if (!rows_of(c->in[0], &g, temps) || !rows_of(c->in[1], &w, temps))
-        return c->ctx->status;
-    fbi_cuda_mm p = {};
-    p.dtype = (fb_dtype)c->in[1]->dtype;
-    p.batch = 1;
-    p.m = g.rows, p.n = w.cols, p.k = w.rows;
-    p.a_m = g.row_stride, p.a_k = g.col_stride;
-    p.b_k = w.row_stride, p.b_n = w.col_stride;
-    p.c_m = w.cols;
-    p.a = g.data, p.b = w.data;
-    p.c = fbi_cuda_data(c->out[0]);
-    p.beta = c->beta;
-    return fbi_cuda_product(c, &p);
+    fbi_cuda_mm p;
+    return fbi_linear_input(c, temps, &p) ? fbi_cuda_product(c, &p) : c->ctx->status;
 }
 
 /* dw[out, in] = g[m, out]^T x[m, in] */
@@ -216,7 +165,7 @@ FBI_CUDA_KERNEL(linear_dw)
 {
     fbi_temps temps(c);
     fbi_rows g, x;
-    if (!rows_of(c->in[0], &g, temps) || !rows_of(c->in[1], &x, temps))
+    if (!fbi_rows_of(c->in[0], &g, temps) || !fbi_rows_of(c->in[1], &x, temps))
         return c->ctx->status;
     fbi_cuda_mm p = {};
     p.dtype = (fb_dtype)c->in[0]->dtype;
@@ -236,7 +185,7 @@ FBI_CUDA_KERNEL(linear_db)
     const fb_tensor *g = c->in[0];
     fbi_temps temps(c);
     fbi_rows r;
-    if (!rows_of(g, &r, temps))
+    if (!fbi_rows_of(g, &r, temps))
         return c->ctx->status;
     return g->dtype == FB_F64 ? fbi_cuda_column_sums<double>(c, (const double *)r.data, r.rows,
                                                              r.cols, r.row_stride, r.col_stride)

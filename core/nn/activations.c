@@ -33,12 +33,20 @@ static const fb_field no_fields[] = {{0}};
 
 PLAIN("ReLU", relu, fb_relu(x))
 PLAIN("GELU", gelu, fb_gelu(x))
+PLAIN("GELUTanh", gelu_tanh, fb_gelu_tanh(x))
 PLAIN("SiLU", silu, fb_silu(x))
 PLAIN("Tanh", tanh, fb_tanh(x))
 PLAIN("Sigmoid", sigmoid, fb_sigmoid(x))
 PLAIN("Flatten", flatten, fb_flatten(x, 1, -1))
 ACTIVATION("Softmax", softmax, fb_softmax(x, o->dim))
 ACTIVATION("LeakyReLU", leaky_relu, fb_leaky_relu(x, o->a))
+
+fb_activation fbi_nn_fits_linear(const fb_module *m)
+{
+    if (m->type == &relu_type)
+        return FB_ACT_RELU;
+    return m->type == &gelu_tanh_type ? FB_ACT_GELU_TANH : (fb_activation)0;
+}
 
 fb_module *fb_nn_softmax(fb_context *ctx, int dim)
 {

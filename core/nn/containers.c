@@ -14,8 +14,13 @@ static void list_free(void *self)
 static fb_tensor *sequential_forward(fb_module *m, fb_tensor *x)
 {
     const fbi_list *list = m->self;
-    for (int64_t i = 0; i < list->n; i++)
-        x = fb_nn_forward(list->m[i], x);
+    for (int64_t i = 0; i < list->n; i++) {
+        fb_activation act = i + 1 < list->n ? fbi_nn_fits_linear(list->m[i + 1]) : 0;
+        if (act && fbi_nn_is_linear(list->m[i]))
+            x = fbi_nn_linear_act(list->m[i++], x, act); /* the next layer's work, too */
+        else
+            x = fb_nn_forward(list->m[i], x);
+    }
     return x;
 }
 

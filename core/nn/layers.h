@@ -80,6 +80,8 @@ FB_API FB_USE_RESULT fb_module *fb_nn_flatten(fb_context *ctx);
 FB_API FB_USE_RESULT fb_module *fb_nn_relu(fb_context *ctx);
 /** The exact one, by erf. */
 FB_API FB_USE_RESULT fb_module *fb_nn_gelu(fb_context *ctx);
+/** fb_gelu_tanh. */
+FB_API FB_USE_RESULT fb_module *fb_nn_gelu_tanh(fb_context *ctx);
 /** x * sigmoid(x). */
 FB_API FB_USE_RESULT fb_module *fb_nn_silu(fb_context *ctx);
 /** Hyperbolic tangent. */

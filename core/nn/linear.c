@@ -23,6 +23,28 @@ static fb_tensor *linear_forward(fb_module *m, fb_tensor *x)
 static const fb_module_type linear_type = {
     .name = "Linear", .size = sizeof(linear), .fields = linear_fields, .forward = linear_forward};
 
+bool fbi_nn_is_linear(const fb_module *m)
+{
+    return m->type == &linear_type;
+}
+
+typedef struct act_args {
+    fb_tensor *x;
+    fb_activation act;
+} act_args;
+
+static fb_tensor *forward_with_act(fb_module *m, void *args)
+{
+    const linear *l = m->self;
+    const act_args *a = args;
+    return fb_linear_act(a->x, l->weight, l->bias, a->act);
+}
+
+fb_tensor *fbi_nn_linear_act(fb_module *m, fb_tensor *x, fb_activation act)
+{
+    return fb_nn_call(m, forward_with_act, &(act_args){x, act});
+}
+
 /* The "weight" of another layer, as the field of a new one takes it. NULL: error is set. */
 static fb_tensor *tied_weight(fb_context *ctx, const char *what, fb_module *of, fb_shape shape)
 {

@@ -2,6 +2,8 @@
 #ifndef FLAMBEAU_CORE_NN_NN_PRIV_H
 #define FLAMBEAU_CORE_NN_NN_PRIV_H
 
+#include <flambeau/core/ops/linalg.h>
+
 #include "core/nn/module_priv.h"
 
 enum { FBI_PATH_BYTES = 512 };
@@ -101,6 +103,14 @@ void fbi_nn_flat_drop(fb_module *root);
 fb_status fbi_nn_allocate(fb_tensor *t);
 /* A handle in no scope with a copy of t's values. */
 fb_tensor *fbi_nn_copy_of(fb_tensor *t);
+
+/* --- linear layers that end with an activation (linear.c, activations.c) --- */
+
+bool fbi_nn_is_linear(const fb_module *m);
+/* What a linear layer in front of m can do for it; 0: nothing. */
+fb_activation fbi_nn_fits_linear(const fb_module *m);
+/* Call of a linear layer, and the activation after it. */
+fb_tensor *fbi_nn_linear_act(fb_module *m, fb_tensor *x, fb_activation act);
 
 /* --- norm layers (norm.c) --- */
 bool fbi_nn_is_norm(const fb_module *m);

@@ -63,6 +63,12 @@ static bool fbi_kept(const fbi_node *n, int i)
     return fbi_edges((fbi_node *)(uintptr_t)n)[1 - i].to != NULL;
 }
 
+/* Of a product that ends with a GELU, its argument is kept and not the result. */
+static bool fbi_kept_out(const fbi_call *c, int i)
+{
+    return c->op->op != FBI_OP_linear_act || i == 1 || c->out[1]->numel == 0;
+}
+
 fb_status fbi_record(fbi_call *c)
 {
     const fbi_opdef *d = c->op;
@@ -95,8 +101,11 @@ fb_status fbi_record(fbi_call *c)
             o->out_index = (uint8_t)i;
             n->refs++;
         }
-        if (d->saves & (256u << i))
-            fbi_save(n, slot++, o, true);
+        if (d->saves & (256u << i)) {
+            if (fbi_kept_out(c, i))
+                fbi_save(n, slot, o, true);
+            slot++;
+        }
     }
     fbi_node_unref(c->ctx, n);
     return FB_OK;

@@ -1,7 +1,7 @@
 /* matmul and linear: shapes, derivatives, samples. */
 #include <flambeau/core/ops/linalg.h>
 
-#include "core/ops/op_priv.h"
+#include "core/ops/linear_priv.h"
 
 #include <flambeau/core/ops/view.h>
 
@@ -204,18 +204,8 @@ fb_status fbi_infer_linear_db(fbi_call *c)
 fb_status fbi_bwd_linear(fbi_bw *bw)
 {
     fb_tensor *g = bw->grad[0];
-    fb_status st = FB_OK;
-    if (fbi_bw_needs(bw, 2))
-        st = FBI_BW_RUN(bw, 2, linear_db, NULL, g);
-    if (!st && fbi_bw_needs(bw, 1)) {
-        fb_tensor *x = fbi_bw_in(bw, 0);
-        st = x ? FBI_BW_RUN(bw, 1, linear_dw, NULL, g, x) : bw->ctx->status;
-    }
-    if (!st && fbi_bw_needs(bw, 0)) {
-        fb_tensor *w = fbi_bw_in(bw, 1);
-        st = w ? FBI_BW_RUN(bw, 0, linear_dx, NULL, g, w) : bw->ctx->status;
-    }
-    return st;
+    fb_status st = fbi_bw_needs(bw, 2) ? FBI_BW_RUN(bw, 2, linear_db, NULL, g) : FB_OK;
+    return st ? st : fbi_linear_bwd_xw(bw, g);
 }
 
 /* [..., n] as a matrix. */
@@ -226,9 +216,9 @@ static fb_tensor *as_rows(fb_tensor *t)
     return t->ndim == 1 ? fb_unsqueeze(t, 0) : fb_flatten(t, 0, -2);
 }
 
-fb_status fbi_bwd_ops_linear(fbi_bw *bw)
+fb_status fbi_linear_bwd_ops(fbi_bw *bw, fb_tensor *g)
 {
-    fb_tensor *g = bw->grad[0], *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1);
+    fb_tensor *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1);
     fb_status st = FB_OK;
     if (!x || !w)
         return bw->ctx->status;
@@ -242,6 +232,11 @@ fb_status fbi_bwd_ops_linear(fbi_bw *bw)
     if (!st && fbi_bw_needs(bw, 2))
         st = fbi_bw_give(bw, 2, fbi_sum_to(g, FB_SHAPE(w->size[0])));
     return st;
+}
+
+fb_status fbi_bwd_ops_linear(fbi_bw *bw)
+{
+    return fbi_linear_bwd_ops(bw, bw->grad[0]);
 }
 
 void fbi_sample_linear(fbi_samples *s)

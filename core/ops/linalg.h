@@ -29,5 +29,23 @@ FB_API FB_USE_RESULT fb_tensor *fb_matmul(fb_tensor *a, fb_tensor *b);
  */
 FB_API FB_USE_RESULT fb_tensor *fb_linear(fb_tensor *x, fb_tensor *w, fb_tensor *b);
 
+/** Activations that a product can end with. */
+typedef enum fb_activation {
+    FB_ACT_RELU = 1,  /**< fb_relu */
+    FB_ACT_GELU_TANH, /**< fb_gelu_tanh; no product ends with fb_gelu, the exact one */
+} fb_activation;
+
+/**
+ * act(x w^T + b) in one pass over the result; its backward makes the gradients of the activation
+ * and of b in one, too. fb_nn_sequential calls it for a Linear before a ReLU or GELUTanh.
+ *
+ * @param x [..., in] F32 F64 F16 BF16
+ * @param w [out, in], same dtype, as b
+ * @param b [out] or NULL
+ * @return  [..., out], or NULL: FB_E_SHAPE, FB_E_DTYPE, FB_E_ARG, FB_E_NOMEM
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_linear_act(fb_tensor *x, fb_tensor *w, fb_tensor *b,
+                                              fb_activation act);
+
 FB_END
 #endif

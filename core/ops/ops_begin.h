@@ -1,4 +1,11 @@
 /* Before each inclusion of ops.def: rows that the includer did not define expand to nothing. */
+/* Of gelu_tanh: 2 sqrt(2 / pi) (x + 0.044715 x^3) and its derivatives; (1 + tanh(v / 2)) / 2 is the
+ * sigmoid of v. */
+#ifndef V_TANH_ARG
+#define V_TANH_ARG(x)  (V_C(1.5957691216057308) * (x) * (1 + V_C(0.044715) * (x) * (x)))
+#define V_TANH_ARG1(x) (V_C(1.5957691216057308) * (1 + V_C(0.134145) * (x) * (x)))
+#define V_TANH_ARG2(x) (V_C(0.42812889763560147) * (x))
+#endif
 #ifndef UNARY
 #define UNARY(...)
 #endif

@@ -14,7 +14,8 @@
  *   CUDASIM_NCCL_FAULT=f        absent@R: rank R never joins; hang@R:N, error@R:N: its launch
  *                               number N never ends, or ends the communicator half-way
  *   CUDASIM_CUDNN_VERSION=n    what the library says of itself, e.g. 91900
- *   CUDASIM_NCCL_VERSION=n      what the library says of itself; 0: it is not there */
+ *   CUDASIM_NCCL_VERSION=n      what the library says of itself; 0: it is not there
+ *   CUDASIM_LT_EPILOGUES=0      cuBLASLt has no epilogues */
 #ifndef TESTS_CUDASIM_CUDASIM_H
 #define TESTS_CUDASIM_CUDASIM_H
 

@@ -1,7 +1,10 @@
-/* cublasLtMatmul with batches and the bias epilogue, in the precision of its compute type. What the
- * backend does not call answers CUBLAS_STATUS_NOT_SUPPORTED. */
+/* cublasLtMatmul with batches and epilogues, in the precision of its compute type. What the backend
+ * does not call answers CUBLAS_STATUS_NOT_SUPPORTED. Its algorithms add in different orders, so
+ * that bits tell which one ran. */
 #include <cublasLt.h>
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "tests/cudasim/convert.h"
 #include "tests/cudasim/sim.h"
@@ -14,7 +17,8 @@ namespace
 /* What the opaque structs hold. */
 struct Desc {
     int comp, ta, tb, epi;
-    void *bias;
+    void *bias, *aux;
+    int64_t aux_ld;
 };
 struct Layout {
     int type, batch;
@@ -28,7 +32,24 @@ static_assert(sizeof(Desc) <= sizeof(cublasLtMatmulDescOpaque_t) &&
                   sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t) &&
                   sizeof(Pref) <= sizeof(cublasLtMatmulPreferenceOpaque_t),
               "the real structs have room");
+/* Of an epilogue's number; see cublasLtEpilogue_t. */
+enum {
+    RELU = 2,
+    BIAS = 4,
+    BGRAD = 16,
+    GELU = 32,
+    DGELU = 64,
+    AUX = 128,
+    BGRADA = 256,
+    BGRADB = 512
+};
+const int known[] = {CUBLASLT_EPILOGUE_DEFAULT,  CUBLASLT_EPILOGUE_BIAS,
+                     CUBLASLT_EPILOGUE_RELU,     CUBLASLT_EPILOGUE_RELU_BIAS,
+                     CUBLASLT_EPILOGUE_GELU_AUX, CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+                     CUBLASLT_EPILOGUE_DGELU,    CUBLASLT_EPILOGUE_DGELU_BGRAD,
+                     CUBLASLT_EPILOGUE_BGRADA,   CUBLASLT_EPILOGUE_BGRADB};
 const uint64_t ALGO = 0x5eed5eed;
+const int ALGOS = 3;
 const size_t WORKSPACE = 4096, SCRIBBLE = 65536;
 
 size_t esize(int t)
@@ -69,15 +90,6 @@ void load(std::vector<A> &out, const char *m, const Layout &l, bool transposed, 
     });
 }
 
-template <class A> A element(int type, const void *p, int64_t i)
-{
-    A v = 0;
-    with_type(type, [&](auto *x) {
-        v = up<A>(((const typename std::remove_pointer<decltype(x)>::type *)p)[i]);
-    });
-    return v;
-}
-
 /* What tensor cores make of an F32 operand: 10 bits of mantissa, to the nearest, ties away. */
 float tf32(float v)
 {
@@ -96,13 +108,58 @@ template <class A> void round_operand(const Desc &d, std::vector<A> &values)
             v = (A)tf32((float)v);
 }
 
+/* The tanh form, and its derivative. */
+double gelu(double x)
+{
+    return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+}
+
+double dgelu(double x)
+{
+    double t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x));
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654 * (1 + 3 * 0.044715 * x * x);
+}
+
+/* sum += column j of the product, in the order of the algorithm: forwards, backwards, two halves.
+ */
+template <class A>
+void add_products(std::vector<A> &sum, const std::vector<A> &fa, const A *b, long m, long k,
+                  uint64_t algo)
+{
+    std::vector<A> half((size_t)m, A(0));
+    for (long step = 0; step < k; step++) {
+        long p = algo == 1 ? k - 1 - step : step;
+        std::vector<A> &to = algo == 2 && p >= k / 2 ? half : sum;
+        const A *column = &fa[(size_t)(p * m)], s = b[p];
+        for (long i = 0; i < m; i++)
+            to[(size_t)i] += column[i] * s;
+    }
+    for (long i = 0; i < m; i++)
+        sum[(size_t)i] += half[(size_t)i];
+}
+
+/* What the epilogue makes of element [i, j]; z: the element of aux. */
+template <class A, class T> A epilogue(const Desc &d, A v, long i, T *z)
+{
+    if (d.epi & BIAS)
+        v += up<A>(((const T *)d.bias)[i]);
+    if (d.epi == CUBLASLT_EPILOGUE_RELU || d.epi == CUBLASLT_EPILOGUE_RELU_BIAS)
+        return v > 0 ? v : A(0);
+    if (d.epi & DGELU)
+        return v * (A)dgelu((double)up<A>(*z));
+    if (!(d.epi & GELU))
+        return v;
+    *z = down<T>(v);
+    return (A)gelu((double)v);
+}
+
 /* beta == 0 does not read C: it may hold NaN. */
 template <class A>
 void multiply(const Desc &d, const char *a, const Layout &la, const char *b, const Layout &lb,
-              char *c, const Layout &lc, A alpha, A beta)
+              char *c, const Layout &lc, A alpha, A beta, uint64_t algo)
 {
     long m = (long)lc.rows, n = (long)lc.cols, k = (long)(d.ta ? la.rows : la.cols);
-    std::vector<A> fa, fb, sum((size_t)m);
+    std::vector<A> fa, fb, sum((size_t)m), along((size_t)m, A(0));
     load(fa, a, la, d.ta, m, k);
     load(fb, b, lb, d.tb, k, n);
     round_operand(d, fa);
@@ -111,18 +168,30 @@ void multiply(const Desc &d, const char *a, const Layout &la, const char *b, con
         typedef typename std::remove_pointer<decltype(x)>::type T;
         for (long j = 0; j < n; j++) {
             std::fill(sum.begin(), sum.end(), A(0));
-            for (long p = 0; p < k; p++) {
-                A s = fb[(size_t)(j * k + p)];
-                const A *column = &fa[(size_t)(p * m)];
-                for (long i = 0; i < m; i++)
-                    sum[(size_t)i] += column[i] * s;
-            }
-            T *out = (T *)c + j * lc.ld;
+            add_products(sum, fa, &fb[(size_t)(j * k)], m, k, algo);
+            T *out = (T *)c + j * lc.ld, *aux = (T *)d.aux + (d.aux ? j * d.aux_ld : 0);
             for (long i = 0; i < m; i++) {
                 A v = alpha * sum[(size_t)i];
-                v += d.epi == CUBLASLT_EPILOGUE_BIAS ? element<A>(lc.type, d.bias, i) : A(0);
-                out[i] = down<T>(beta != A(0) ? v + beta * up<A>(out[i]) : v);
+                v = epilogue<A, T>(d, beta != A(0) ? v + beta * up<A>(out[i]) : v, i,
+                                   d.epi & AUX ? aux + i : nullptr);
+                along[(size_t)i] += v;
+                out[i] = down<T>(v);
             }
+        }
+        T *bias = (T *)d.bias;
+        for (long i = 0; i < m && d.epi & BGRAD; i++)
+            bias[i] = down<T>(along[(size_t)i]);
+        for (long i = 0; i < m && d.epi & BGRADA; i++) {
+            A v = 0;
+            for (long p = 0; p < k; p++)
+                v += fa[(size_t)(p * m + i)];
+            bias[i] = down<T>(v);
+        }
+        for (long j = 0; j < n && d.epi & BGRADB; j++) {
+            A v = 0;
+            for (long p = 0; p < k; p++)
+                v += fb[(size_t)(j * k + p)];
+            bias[j] = down<T>(v);
         }
     });
 }
@@ -135,15 +204,26 @@ template <class T> B set(T &field, const void *v, size_t n)
     return CUBLAS_STATUS_SUCCESS;
 }
 
+/* CUDASIM_LT_EPILOGUES=0: a library without any. */
+bool has_epilogue(int epi)
+{
+    const char *asked = getenv("CUDASIM_LT_EPILOGUES");
+    if (asked && !strcmp(asked, "0") && epi != CUBLASLT_EPILOGUE_DEFAULT)
+        return false;
+    return std::find(std::begin(known), std::end(known), epi) != std::end(known);
+}
+
 B check(const Desc &d, const Layout &la, const Layout &lb, const Layout &lc, const Layout &ld)
 {
     bool f64 = d.comp == CUBLAS_COMPUTE_64F;
     if ((!f64 && d.comp != CUBLAS_COMPUTE_32F && d.comp != CUBLAS_COMPUTE_32F_FAST_TF32) ||
         (d.comp == CUBLAS_COMPUTE_32F_FAST_TF32 && la.type != CUDA_R_32F) || la.type != lb.type ||
-        f64 != (la.type == CUDA_R_64F) ||
-        (d.epi != CUBLASLT_EPILOGUE_DEFAULT && d.epi != CUBLASLT_EPILOGUE_BIAS) ||
-        (d.epi == CUBLASLT_EPILOGUE_BIAS && (f64 || ld.batch > 1)))
+        f64 != (la.type == CUDA_R_64F) || !has_epilogue(d.epi) ||
+        (d.epi != CUBLASLT_EPILOGUE_DEFAULT && (f64 || ld.batch > 1)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    if ((d.epi & AUX) &&
+        (!d.aux || (uintptr_t)d.aux % 16 || d.aux_ld % 8 || d.aux_ld < (int64_t)ld.rows))
+        return CUBLAS_STATUS_INVALID_VALUE;
     for (auto *l : {&la, &lb, &lc, &ld}) {
         if (!esize(l->type))
             return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -153,8 +233,8 @@ B check(const Desc &d, const Layout &la, const Layout &lb, const Layout &lc, con
     uint64_t k = d.ta ? la.rows : la.cols;
     bool fits = (d.ta ? la.cols : la.rows) == ld.rows && (d.tb ? lb.cols : lb.rows) == k &&
                 (d.tb ? lb.rows : lb.cols) == ld.cols && lc.rows == ld.rows && lc.cols == ld.cols;
-    return fits && (d.epi == CUBLASLT_EPILOGUE_DEFAULT || d.bias) ? CUBLAS_STATUS_SUCCESS
-                                                                  : CUBLAS_STATUS_INVALID_VALUE;
+    bool wants_bias = d.epi & (BIAS | BGRAD | BGRADA | BGRADB);
+    return fits && (!wants_bias || d.bias) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 } /* namespace */
 
@@ -196,7 +276,7 @@ const char *cublasLtGetStatusString(B s)
 B cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t o, size_t, cublasComputeType_t c,
                                   cudaDataType_t)
 {
-    *(Desc *)o = Desc{c, 0, 0, CUBLASLT_EPILOGUE_DEFAULT, nullptr};
+    *(Desc *)o = Desc{c, 0, 0, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0};
     return CUBLAS_STATUS_SUCCESS;
 }
 B cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o, cublasLtMatmulDescAttributes_t a,
@@ -212,6 +292,10 @@ B cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o, cublasLtMatmulDescAttri
         return set(d.epi, v, n);
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
         return set(d.bias, v, n);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+        return set(d.aux, v, n);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
+        return set(d.aux_ld, v, n);
     default:
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
@@ -247,20 +331,25 @@ B cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t o,
     return a == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? set(((Pref *)o)->ws, v, n)
                                                          : CUBLAS_STATUS_SUCCESS;
 }
-B cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
-                                 cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                 cublasLtMatrixLayout_t, cublasLtMatmulPreference_t p, int want,
+B cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t o, cublasLtMatrixLayout_t a,
+                                 cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                 cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t p, int want,
                                  cublasLtMatmulHeuristicResult_t *r, int *n)
 {
+    *n = 0;
     if (want < 1)
         return CUBLAS_STATUS_INVALID_VALUE;
-    memset(r, 0, sizeof *r);
-    r->algo.data[0] = ALGO;
-    r->workspaceSize = ((Pref *)p)->ws >= WORKSPACE ? WORKSPACE : 0;
-    r->algo.data[1] = r->workspaceSize;
-    r->wavesCount = 1;
-    *n = 1;
-    return CUBLAS_STATUS_SUCCESS;
+    B bad = check(*(Desc *)o, *(Layout *)a, *(Layout *)b, *(Layout *)c, *(Layout *)d);
+    for (int i = 0; i < want && i < ALGOS && !bad; i++) {
+        memset(&r[i], 0, sizeof r[i]);
+        r[i].workspaceSize = ((Pref *)p)->ws >= WORKSPACE ? WORKSPACE : 0;
+        r[i].algo.data[0] = ALGO;
+        r[i].algo.data[1] = r[i].workspaceSize;
+        r[i].algo.data[2] = (uint64_t)i;
+        r[i].wavesCount = 1;
+        *n = i + 1;
+    }
+    return bad;
 }
 B cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t o, const void *al, const void *a,
                  cublasLtMatrixLayout_t oa, const void *b, cublasLtMatrixLayout_t ob,
@@ -291,8 +380,14 @@ B cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t o, const void *al, con
     op.api = me;
     op.refs = {Ref{a, extent(la), 3, false}, Ref{b, extent(lb), 5, false},
                Ref{dst, extent(ld), 10, true}};
-    if (d.epi == CUBLASLT_EPILOGUE_BIAS)
-        op.refs.push_back(Ref{d.bias, ld.rows * esize(ld.type), -1, false});
+    if (d.epi & (BIAS | BGRAD | BGRADA | BGRADB))
+        op.refs.push_back(Ref{d.bias, (d.epi & BGRADB ? ld.cols : ld.rows) * esize(ld.type), -1,
+                              !(d.epi & BIAS)});
+    if (d.epi & AUX)
+        op.refs.push_back(Ref{d.aux,
+                              ((ld.cols - 1) * (uint64_t)d.aux_ld + ld.rows) * esize(ld.type), -1,
+                              !(d.epi & DGELU)});
+    uint64_t order = algo ? algo->data[2] : 0;
     if (ws && wsz)
         op.refs.push_back(Ref{ws, wsz, 12, true});
     op.run = [=](Op &, Lock &) {
@@ -303,10 +398,11 @@ B cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t o, const void *al, con
                 return (char *)p + (size_t)q * (size_t)l.stride * esize(l.type);
             };
             if (f64)
-                multiply<double>(d, at(a, la), la, at(b, lb), lb, at(dst, ld), ld, alpha, beta);
+                multiply<double>(d, at(a, la), la, at(b, lb), lb, at(dst, ld), ld, alpha, beta,
+                                 order);
             else
                 multiply<float>(d, at(a, la), la, at(b, lb), lb, at(dst, ld), ld, (float)alpha,
-                                (float)beta);
+                                (float)beta, order);
         }
         return DONE;
     };

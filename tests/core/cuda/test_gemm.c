@@ -1,5 +1,6 @@
 /* What the plans of matrix products depend on, on the simulated card, which rounds to TF32 as a
  * card does. Values of products: tests/core/ops. */
+#include <math.h>
 #include <stdlib.h>
 
 #include <flambeau/flambeau.h>
@@ -86,6 +87,47 @@ static void the_cpu_never_rounds(void **state)
     assert_false(fb_context_allows_tf32(NULL));
 }
 
+/* A step of two layers with a GELU between them, in this dtype; [loss, gradients of the first
+ * bias]. */
+static void step(fb_dtype dtype, double out[9])
+{
+    fb_context *ctx = open_with(NULL);
+    fb_tensor *x = fb_to(fb_rand(ctx, FB_F32, FB_SHAPE(5, 16)), dtype), *y = NULL;
+    fb_tensor *w1 = fb_requires_grad(fb_to(fb_rand(ctx, FB_F32, FB_SHAPE(8, 16)), dtype), true);
+    fb_tensor *b1 = fb_requires_grad(fb_to(fb_rand(ctx, FB_F32, FB_SHAPE(8)), dtype), true);
+    fb_tensor *w2 = fb_requires_grad(fb_to(fb_rand(ctx, FB_F32, FB_SHAPE(8, 8)), dtype), true);
+    {
+        FB_SCOPE(ctx);
+        y = fb_keep(fb_linear(fb_linear_act(x, w1, b1, FB_ACT_GELU_TANH), w2, NULL));
+    }
+    fb_tensor *loss = fb_mean(y, FB_ALL, false);
+    out[0] = fb_item(loss);
+    assert_int_equal(fb_backward(loss), FB_OK);
+    fb_tensor *g = fb_to(fb_grad_of(b1), FB_F64);
+    assert_int_equal(fb_read(g, out + 1, 8 * sizeof *out), FB_OK);
+    check_close(ctx);
+}
+
+static void without_epilogues_the_results_are_the_same(void **state)
+{
+    (void)state;
+    const struct {
+        fb_dtype dtype;
+        double error;
+    } all[] = {{FB_F32, 1e-6}, {FB_BF16, 0x1p-8}, {FB_F16, 0x1p-11}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        double with[9], without[9];
+        step(all[i].dtype, with);
+        setenv("CUDASIM_LT_EPILOGUES", "0", 1);
+        step(all[i].dtype, without);
+        unsetenv("CUDASIM_LT_EPILOGUES");
+        for (int k = 0; k < 9; k++)
+            if (!(fabs(with[k] - without[k]) <= 2 * all[i].error * fabs(with[k])))
+                fail_msg("dtype %d, value %d: %.9g with, %.9g without", (int)all[i].dtype, k,
+                         with[k], without[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -94,6 +136,7 @@ int main(void)
         cmocka_unit_test(gradients_of_linear_follow_the_switch),
         cmocka_unit_test(the_switch_can_come_from_the_environment),
         cmocka_unit_test(the_cpu_never_rounds),
+        cmocka_unit_test(without_epilogues_the_results_are_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

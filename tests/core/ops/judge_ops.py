@@ -60,7 +60,8 @@ SIGNATURES = {
     "ndim": (I, P), "size": (L, P, I), "requires_grad": (P, P, B), "needs_grad": (B, P),
     "gradients": (I, Tensors, Tensors, P, P),
     "to": (P, P, I), "clamp": (P, P, D, D), "where": (P, P, P, P),
-    "matmul": (P, P, P), "linear": (P, P, P, P), "conv2d": (P, P, P, P, P),
+    "matmul": (P, P, P), "linear": (P, P, P, P), "linear_act": (P, P, P, P, I),
+    "gelu_tanh": (P, P), "conv2d": (P, P, P, P, P),
     "conv_transpose2d": (P, P, P, P, P), "max_pool2d": (P, P, L, L, P),
     "avg_pool2d": (P, P, L, L, P), "adaptive_avg_pool2d": (P, P, L, L),
     "softmax": (P, P, I), "log_softmax": (P, P, I), "cross_entropy": (P, P, P, P),
@@ -199,6 +200,14 @@ def cases():
         for a, b in [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (3, 4, 2)), ((4,), (4,)),
                      ((70, 130), (130, 65)), ((0, 4), (4, 2)), ((3, 0), (0, 2))]:
             yield "matmul", torch.matmul, FB["matmul"], [v(*a, lo=-1, hi=1), v(*b, lo=-1, hi=1)]
+        if dtype.is_floating_point:
+            def tanh_form(x):
+                return F.gelu(x, approximate="tanh")
+            yield "gelu_tanh", tanh_form, FB["gelu_tanh"], [v(3, 5)]
+            for act, torch_act in [(1, torch.relu), (2, tanh_form)]:
+                yield ("linear_act", lambda x, w, b, f=torch_act: f(F.linear(x, w, b)),
+                       lambda x, w, b, act=act: FB["linear_act"](x, w, b, act),
+                       [v(2, 3, 4), v(8, 4), v(8)])
         yield "linear", F.linear, FB["linear"], [v(2, 3, 4), v(5, 4), v(5)]
         yield ("linear", lambda x, w: F.linear(x, w), lambda x, w: FB["linear"](x, w, None),
                [v(3, 4), v(5, 4)])

@@ -28,6 +28,8 @@ static const large_call larges[] = {
     {FBI_OP_matmul, 0, {FB_SHAPE(130, 300), FB_SHAPE(300, 90)}},
     {FBI_OP_matmul, 2, {FB_SHAPE(6, 50, 70), FB_SHAPE(6, 70, 60)}},
     {FBI_OP_linear, 0, {FB_SHAPE(500, 80), FB_SHAPE(90, 80), FB_SHAPE(90)}},
+    {FBI_OP_linear_act, 0, {FB_SHAPE(500, 80), FB_SHAPE(90, 80), FB_SHAPE(90)}},
+    {FBI_OP_linear_act, 1, {FB_SHAPE(500, 80), FB_SHAPE(90, 80), FB_SHAPE(90)}},
     REDUCTION(sum),
     {FBI_OP_sum, 0, {FB_SHAPE(100001)}},
     REDUCTION(mean),

@@ -1,0 +1,187 @@
+/* The cache of plans, by everything that a plan depends on; an algorithm for each. It is cuBLASLt's
+ * first heuristic: bits must not depend on how busy a card was. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/cuda/gemm_priv.h"
+
+/* Open addressing, at most half full; emptied when there are MOST plans. */
+enum { SLOTS = 8192, MOST = 4096 };
+
+struct fbi_cuda_plans {
+    int n;
+    fbi_lt_plan *slots[SLOTS];
+};
+
+static void empty(fbi_cuda_plans *p)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        free(p->slots[i]);
+        p->slots[i] = NULL;
+    }
+    p->n = 0;
+}
+
+void fbi_cuda_plans_free(fbi_cuda *d)
+{
+    if (d->plans)
+        empty(d->plans);
+    free(d->plans);
+    d->plans = NULL;
+}
+
+static uint64_t hash_of(const fbi_lt_key *key)
+{
+    uint64_t h = 0x9E3779B97F4A7C15u, word;
+    for (size_t i = 0; i < sizeof *key; i += sizeof word) {
+        memcpy(&word, (const char *)key + i, sizeof word);
+        h = (h ^ word) * 0xff51afd7ed558ccdu;
+        h ^= h >> 32;
+    }
+    return h;
+}
+
+/* The slot where the key is, or may be put. */
+static fbi_lt_plan **slot_of(fbi_cuda_plans *p, const fbi_lt_key *key)
+{
+    uint64_t i = hash_of(key) % SLOTS;
+    while (p->slots[i] && memcmp(&p->slots[i]->key, key, sizeof *key) != 0)
+        i = (i + 1) % SLOTS;
+    return &p->slots[i];
+}
+
+/* --- making a plan --- */
+
+static fb_status layout(fb_context *ctx, cublasLtMatrixLayout_t l, cudaDataType type, int64_t rows,
+                        int64_t cols, int64_t ld, int64_t batch, int64_t stride)
+{
+    int32_t count = (int32_t)batch;
+    FBI_LT_TRY(ctx, cublasLtMatrixLayoutInit(l, type, (uint64_t)rows, (uint64_t)cols, ld));
+    FBI_LT_TRY(ctx, cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
+                                                     sizeof count));
+    FBI_LT_TRY(ctx, cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                                     &stride, sizeof stride));
+    return FB_OK;
+}
+
+#define SET(ctx, p, name, value) \
+    FBI_LT_TRY(ctx, cublasLtMatmulDescSetAttribute(&(p)->op, name, &(value), sizeof(value)))
+
+static bool has_aux(const fbi_lt_key *k)
+{
+    return k->epilogue & 128; /* all that write or read one; see cublasLtEpilogue_t */
+}
+
+static bool has_bias(const fbi_lt_key *k)
+{
+    return k->epilogue & (4 | 16 | 256 | 512);
+}
+
+static fb_status aim(fb_context *ctx, fbi_lt_plan *p, const fbi_lt_data *data)
+{
+    if (has_bias(&p->key))
+        SET(ctx, p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, data->bias);
+    if (has_aux(&p->key))
+        SET(ctx, p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, data->aux);
+    return FB_OK;
+}
+
+static fb_status describe(fb_context *ctx, fbi_lt_plan *p, const fbi_lt_data *data)
+{
+    const fbi_lt_key *k = &p->key;
+    cudaDataType type = (cudaDataType)k->type;
+    int32_t ta = k->ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb = k->tb ? CUBLAS_OP_T : CUBLAS_OP_N;
+    FBI_LT_TRY(ctx, cublasLtMatmulDescInit(&p->op, (cublasComputeType_t)k->compute,
+                                           type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F));
+    SET(ctx, p, CUBLASLT_MATMUL_DESC_TRANSA, ta);
+    SET(ctx, p, CUBLASLT_MATMUL_DESC_TRANSB, tb);
+    SET(ctx, p, CUBLASLT_MATMUL_DESC_EPILOGUE, k->epilogue);
+    if (has_aux(k))
+        SET(ctx, p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, k->m); /* aux has the shape of c, dense */
+    fb_status st = aim(ctx, p, data); /* heuristics look at the alignment of these */
+    if (!st)
+        st = layout(ctx, &p->a, type, k->ta ? k->k : k->m, k->ta ? k->m : k->k, k->lda, k->batch,
+                    k->stride_a);
+    if (!st)
+        st = layout(ctx, &p->b, type, k->tb ? k->n : k->k, k->tb ? k->k : k->n, k->ldb, k->batch,
+                    k->stride_b);
+    return st ? st : layout(ctx, &p->c, type, k->m, k->n, k->ldc, k->batch, k->stride_c);
+}
+
+static fb_status choose(fb_context *ctx, fbi_lt_plan *p)
+{
+    fbi_cuda *d = fbi_cuda_of(ctx);
+    cublasLtMatmulPreferenceOpaque_t pref;
+    cublasLtMatmulHeuristicResult_t found;
+    int n = 0;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        uint32_t value;
+    } alignments[] = {{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p->key.align_a},
+                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p->key.align_b},
+                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p->key.align_c},
+                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p->key.align_c}};
+    FBI_LT_TRY(ctx, cublasLtMatmulPreferenceInit(&pref));
+    FBI_LT_TRY(
+        ctx, cublasLtMatmulPreferenceSetAttribute(&pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                  &d->workspace_bytes, sizeof d->workspace_bytes));
+    for (int i = 0; i < 4; i++)
+        FBI_LT_TRY(ctx, cublasLtMatmulPreferenceSetAttribute(&pref, alignments[i].name,
+                                                             &alignments[i].value,
+                                                             sizeof alignments[i].value));
+    cublasStatus_t e = cublasLtMatmulAlgoGetHeuristic(d->lt, &p->op, &p->a, &p->b, &p->c, &p->c,
+                                                      &pref, 1, &found, &n);
+    p->refused = e == CUBLAS_STATUS_NOT_SUPPORTED || (e == CUBLAS_STATUS_SUCCESS && n < 1);
+    if (p->refused)
+        return FB_OK;
+    FBI_LT_TRY(ctx, e);
+    p->algo = found.algo;
+    return FB_OK;
+}
+
+fb_status fbi_lt_plan_of(const fbi_call *c, const fbi_lt_key *key, const fbi_lt_data *data,
+                         fbi_lt_plan **out)
+{
+    fb_context *ctx = c->ctx;
+    fbi_cuda *d = fbi_cuda_of(ctx);
+    if (!d->plans && !(d->plans = calloc(1, sizeof *d->plans)))
+        return d->core->fail(ctx, FB_E_NOMEM, "matrix product: no memory for plans");
+    fbi_lt_plan **slot = slot_of(d->plans, key);
+    if (!*slot) {
+        if (d->plans->n == MOST) {
+            empty(d->plans);
+            slot = slot_of(d->plans, key);
+        }
+        fbi_lt_plan *p = calloc(1, sizeof *p);
+        if (!p)
+            return d->core->fail(ctx, FB_E_NOMEM, "matrix product: no memory for a plan");
+        p->key = *key;
+        fb_status st = describe(ctx, p, data);
+        st = st ? st : choose(ctx, p);
+        if (st) {
+            free(p);
+            return st;
+        }
+        *slot = p;
+        d->plans->n++;
+    }
+    *out = *slot;
+    return FB_OK;
+}
+
+fb_status fbi_lt_start(fb_context *ctx, fbi_lt_plan *p, const fbi_lt_data *data,
+                       const cublasLtMatmulAlgo_t *algo)
+{
+    fbi_cuda *d = fbi_cuda_of(ctx);
+    const float one = 1, beta = data->beta;
+    const double one64 = 1, beta64 = (double)data->beta;
+    bool f64 = p->key.type == CUDA_R_64F;
+    fb_status st = aim(ctx, p, data);
+    if (st)
+        return st;
+    FBI_LT_TRY(ctx,
+               cublasLtMatmul(d->lt, &p->op, f64 ? (const void *)&one64 : &one, data->a, &p->a,
+                              data->b, &p->b, f64 ? (const void *)&beta64 : &beta, data->c, &p->c,
+                              data->c, &p->c, algo, d->workspace, d->workspace_bytes, d->stream));
+    return FB_OK;
+}

@@ -1,0 +1,217 @@
+/* Products that end with an activation, against the two operators that they stand for. */
+#include "ops_test_priv.h"
+
+#include <flambeau/core/nn/layers.h>
+#include <flambeau/core/ops/create.h>
+#include <flambeau/core/ops/linalg.h>
+#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/view.h>
+
+#include "core/tensor/context_priv.h"
+
+enum { M = 66, IN = 50, MIDDLE = 40, OUT = 24, GRADS = 5 };
+
+/* --- what runs: the context's profiler --- */
+
+static struct {
+    int linear_act, linear_dact, linear, gelu;
+} ran;
+
+static void count(const char *name)
+{
+    ran.linear_act += strcmp(name, "linear_act") == 0;
+    ran.linear_dact += strcmp(name, "linear_dact") == 0;
+    ran.linear += strcmp(name, "linear") == 0;
+    ran.gelu += strcmp(name, "gelu") == 0;
+}
+
+static void nothing(void) {}
+
+static const fbi_trace counter = {count, nothing};
+
+static void listen(fb_context *ctx, bool on)
+{
+    static const fbi_trace *before;
+    if (on) {
+        before = ctx->trace;
+        memset(&ran, 0, sizeof ran);
+    }
+    ctx->trace = on ? &counter : before;
+}
+
+/* --- a chain: act(x w1' + b1) w2' + b2, and how it is written --- */
+
+typedef enum way { TWO_OPERATORS, FUSED, FUSED_AND_HELD } way;
+
+static double one_of(double x, int i)
+{
+    return x * (double)((i * 37 + 11) % 97 - 48) / 48;
+}
+
+static fb_tensor *leaf(fb_context *ctx, fb_shape shape, double size)
+{
+    static float v[MIDDLE * (IN + M)];
+    for (int i = 0; i < fb_shape_numel(shape); i++)
+        v[i] = (float)one_of(size, i);
+    return fb_requires_grad(fb_from(ctx, FB_F32, shape, v), true);
+}
+
+static fb_tensor *activated(fb_tensor *x, fb_tensor *w, fb_tensor *b, fb_activation act, way how)
+{
+    if (how != TWO_OPERATORS)
+        return fb_linear_act(x, w, b, act);
+    fb_tensor *z = fb_linear(x, w, b);
+    return act == FB_ACT_RELU ? fb_relu(z) : fb_gelu_tanh(z);
+}
+
+typedef struct results {
+    float y[M * OUT], grad[GRADS][MIDDLE * (IN + M)];
+} results;
+
+static void chain(fb_context *ctx, fb_activation act, way how, results *r)
+{
+    FB_SCOPE(ctx);
+    fb_tensor *in[GRADS] = {leaf(ctx, FB_SHAPE(6, 11, IN), 1), leaf(ctx, FB_SHAPE(MIDDLE, IN), 0.3),
+                            leaf(ctx, FB_SHAPE(MIDDLE), 0.5), leaf(ctx, FB_SHAPE(OUT, MIDDLE), 0.4),
+                            leaf(ctx, FB_SHAPE(OUT), 1)};
+    fb_tensor *held = NULL, *y = NULL;
+    {
+        FB_SCOPE(ctx);
+        fb_tensor *h = activated(in[0], in[1], in[2], act, how);
+        fb_set(&held, how == FUSED_AND_HELD ? h : NULL);
+        y = fb_keep(fb_linear(h, in[3], in[4]));
+    }
+    assert_int_equal(fb_read(y, r->y, sizeof r->y), FB_OK);
+    assert_int_equal(fb_backward(fb_sum(fb_square(y), FB_ALL, false)), FB_OK);
+    for (int i = 0; i < GRADS; i++) {
+        fb_tensor *g = fb_grad_of(in[i]);
+        assert_int_equal(fb_read(g, r->grad[i], (size_t)fb_numel(g) * sizeof(float)), FB_OK);
+    }
+    fb_set(&held, NULL);
+}
+
+static void near(const float *got, const float *want, int64_t n, double size, const char *what)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs((double)got[i] - (double)want[i]) <= 2e-5 * size))
+            fail_msg("%s[%d] is %.9g, not %.9g", what, (int)i, (double)got[i], (double)want[i]);
+}
+
+static void same(const results *got, const results *want)
+{
+    static const struct {
+        const char *name;
+        int64_t n;
+        double size;
+    } grads[GRADS] = {{"dx", (int64_t)M * IN, 30},
+                      {"dw1", (int64_t)MIDDLE * IN, 200},
+                      {"db1", MIDDLE, 200},
+                      {"dw2", (int64_t)OUT * MIDDLE, 400},
+                      {"db2", OUT, 400}};
+    near(got->y, want->y, (int64_t)M * OUT, 10, "y");
+    for (int i = 0; i < GRADS; i++)
+        near(got->grad[i], want->grad[i], grads[i].n, grads[i].size, grads[i].name);
+}
+
+static void a_chain_has_the_values_and_gradients_of_its_operators(void **state)
+{
+    fb_context *ctx = *state;
+    static results want, got;
+    for (int act = FB_ACT_RELU; act <= FB_ACT_GELU_TANH; act++) {
+        chain(ctx, act, TWO_OPERATORS, &want);
+        listen(ctx, true);
+        chain(ctx, act, FUSED, &got);
+        listen(ctx, false);
+        same(&got, &want);
+        /* one product makes the gradient of the argument and that of the bias */
+        assert_int_equal(ran.linear_act, 1 + 1); /* forward; the node's backward has its name */
+        assert_int_equal(ran.linear_dact, 1);
+    }
+}
+
+static void a_result_that_somebody_holds_keeps_its_own_gradient(void **state)
+{
+    fb_context *ctx = *state;
+    static results want, got;
+    for (int act = FB_ACT_RELU; act <= FB_ACT_GELU_TANH; act++) {
+        chain(ctx, act, TWO_OPERATORS, &want);
+        listen(ctx, true);
+        chain(ctx, act, FUSED_AND_HELD, &got);
+        listen(ctx, false);
+        same(&got, &want);
+        assert_int_equal(ran.linear_dact, 0);
+    }
+}
+
+static void the_same_call_gives_the_same_bits(void **state)
+{
+    fb_context *ctx = *state;
+    static results a, b;
+    chain(ctx, FB_ACT_GELU_TANH, FUSED, &a);
+    chain(ctx, FB_ACT_GELU_TANH, FUSED, &b);
+    assert_memory_equal(a.y, b.y, sizeof a.y);
+    assert_memory_equal(a.grad, b.grad, sizeof a.grad);
+}
+
+/* Two users of one result: the sum of their gradients reaches the activation. */
+static void a_result_used_twice_gets_both_gradients(void **state)
+{
+    fb_context *ctx = *state;
+    float got[2][8 * 4];
+    for (int how = 0; how < 2; how++) {
+        FB_SCOPE(ctx);
+        fb_tensor *x = leaf(ctx, FB_SHAPE(8, 4), 1), *w = leaf(ctx, FB_SHAPE(8, 4), 0.7);
+        fb_tensor *v = leaf(ctx, FB_SHAPE(3, 8), 0.9), *loss = NULL;
+        {
+            FB_SCOPE(ctx);
+            fb_tensor *h = activated(x, w, NULL, FB_ACT_GELU_TANH, how ? FUSED : TWO_OPERATORS);
+            fb_tensor *y = fb_sum(fb_square(fb_linear(h, v, NULL)), FB_ALL, false);
+            loss = fb_keep(fb_add(y, fb_sum(h, FB_ALL, false)));
+        }
+        assert_int_equal(fb_backward(loss), FB_OK);
+        assert_int_equal(fb_read(fb_grad_of(x), got[how], sizeof got[how]), FB_OK);
+    }
+    near(got[1], got[0], 32, 10, "dx");
+}
+
+static void a_sequence_of_layers_uses_it_and_never_for_the_exact_gelu(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_module *tanh_form = fb_nn_sequential(ctx, fb_nn_linear(ctx, 8, 16, NULL),
+                                            fb_nn_gelu_tanh(ctx), fb_nn_linear(ctx, 16, 8, NULL),
+                                            fb_nn_relu(ctx), fb_nn_linear(ctx, 8, 1, NULL));
+    fb_module *exact = fb_nn_sequential(ctx, fb_nn_linear(ctx, 8, 16, NULL), fb_nn_gelu(ctx));
+    fb_tensor *x = leaf(ctx, FB_SHAPE(5, 8), 2);
+    listen(ctx, true);
+    fb_tensor *y = fb_nn_forward(tanh_form, x);
+    listen(ctx, false);
+    assert_int_equal(ran.linear_act, 2);
+    assert_int_equal(ran.linear, 1);
+    fb_tensor *z = x;
+    for (int i = 0; i < 5; i++)
+        z = fb_nn_forward(fb_nn_list_at(tanh_form, i), z);
+    float got[5], want[5];
+    assert_int_equal(fb_read(y, got, sizeof got), FB_OK);
+    assert_int_equal(fb_read(z, want, sizeof want), FB_OK);
+    near(got, want, 5, 1, "y");
+
+    listen(ctx, true);
+    assert_non_null(fb_nn_forward(exact, x));
+    listen(ctx, false);
+    assert_int_equal(ran.linear_act, 0);
+    assert_int_equal(ran.gelu, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_chain_has_the_values_and_gradients_of_its_operators),
+        cmocka_unit_test(a_result_that_somebody_holds_keeps_its_own_gradient),
+        cmocka_unit_test(the_same_call_gives_the_same_bits),
+        cmocka_unit_test(a_result_used_twice_gets_both_gradients),
+        cmocka_unit_test(a_sequence_of_layers_uses_it_and_never_for_the_exact_gelu),
+    };
+    return cmocka_run_group_tests(tests, open_context, close_context);
+}
