@@ -41,8 +41,7 @@ FB_API FB_USE_RESULT fb_tensor *fb_sigmoid(fb_tensor *x);
 FB_API FB_USE_RESULT fb_tensor *fb_relu(fb_tensor *x);
 /** x times the normal distribution function, by erf. */
 FB_API FB_USE_RESULT fb_tensor *fb_gelu(fb_tensor *x);
-/** 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), close to fb_gelu; GPT-2 was trained with it.
- */
+/** 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), close to fb_gelu, as GPT-2 has it. */
 FB_API FB_USE_RESULT fb_tensor *fb_gelu_tanh(fb_tensor *x);
 /** x * sigmoid(x). */
 FB_API FB_USE_RESULT fb_tensor *fb_silu(fb_tensor *x);
