@@ -137,27 +137,39 @@ done:
     return st;
 }
 
-fb_status FBI_KERNEL(layer_norm)(const fbi_call *c)
+/* y, mean and rstd of x, or of x + r, which goes to `sum`. */
+static fb_status layer(const fbi_call *c, const fb_tensor *r, fb_tensor *sum, double eps,
+                       fb_tensor *const y[3])
 {
-    const fbi_attrs_layer_norm *a = c->attrs;
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
-    void *copy[3] = {NULL};
+    const fb_tensor *const from[4] = {x, w, b, r};
+    void *copy[4] = {NULL}, *p[4] = {NULL}, *to = sum ? fbi_ptr(sum) : NULL;
     fb_status st = FB_OK;
-    void *xd = row_major(c, x, &copy[0]), *wd = w ? row_major(c, w, &copy[1]) : NULL;
-    void *bd = b ? row_major(c, b, &copy[2]) : NULL;
-    int64_t rows = c->out[1]->numel, cols = rows ? x->numel / rows : 0;
-    int threads = threads_for(c, x);
-    if (!xd || (w && !wd) || (b && !bd))
-        st = c->ctx->status;
-    else if (x->dtype == FB_F32)
-        layer_f32(xd, rows, cols, wd, bd, a->eps, fbi_ptr(c->out[0]), fbi_ptr(c->out[1]),
-                  fbi_ptr(c->out[2]), threads);
-    else
-        layer_f64(xd, rows, cols, wd, bd, a->eps, fbi_ptr(c->out[0]), fbi_ptr(c->out[1]),
-                  fbi_ptr(c->out[2]), threads);
-    for (int i = 0; i < 3; i++)
+    int64_t rows = y[1]->numel, cols = rows ? x->numel / rows : 0;
+    for (int i = 0; i < 4 && !st; i++)
+        if (from[i] && !(p[i] = row_major(c, from[i], &copy[i])))
+            st = c->ctx->status;
+    if (!st && x->dtype == FB_F32)
+        layer_f32(p[0], p[3], to, rows, cols, p[1], p[2], eps, fbi_ptr(y[0]), fbi_ptr(y[1]),
+                  fbi_ptr(y[2]), threads_for(c, x));
+    else if (!st)
+        layer_f64(p[0], p[3], to, rows, cols, p[1], p[2], eps, fbi_ptr(y[0]), fbi_ptr(y[1]),
+                  fbi_ptr(y[2]), threads_for(c, x));
+    for (int i = 0; i < 4; i++)
         free(copy[i]);
     return st;
+}
+
+fb_status FBI_KERNEL(layer_norm)(const fbi_call *c)
+{
+    return layer(c, NULL, NULL, ((const fbi_attrs_layer_norm *)c->attrs)->eps, c->out);
+}
+
+fb_status FBI_KERNEL(add_layer_norm)(const fbi_call *c)
+{
+    const fbi_attrs_add_layer_norm *a = c->attrs;
+    return layer(c, c->in[3], c->out[1], a->eps,
+                 (fb_tensor *const[]){c->out[0], c->out[2], c->out[3]});
 }
 
 /* dw = sum over rows of g h, db = sum over rows of g. */
@@ -189,25 +201,36 @@ static fb_status layer_params(const fbi_call *c, const void *g, const void *x, c
     return st;
 }
 
-fb_status FBI_KERNEL(layer_norm_bwd)(const fbi_call *c)
+/* g, x, w, mean, rstd, and what is added to dx or NULL. */
+static fb_status layer_backward(const fbi_call *c, fb_tensor *const in[6])
 {
-    const fb_tensor *x = c->in[1], *w = c->in[2];
-    void *copy[5] = {NULL}, *data[5] = {NULL};
+    const fb_tensor *x = in[1];
+    void *copy[6] = {NULL}, *p[6] = {NULL}, *dx = fbi_ptr(c->out[0]);
     fb_status st = FB_OK;
-    for (int i = 0; i < 5 && !st; i++)
-        if (c->in[i] && !(data[i] = row_major(c, c->in[i], &copy[i])))
+    for (int i = 0; i < 6 && !st; i++)
+        if (in[i] && !(p[i] = row_major(c, in[i], &copy[i])))
             st = c->ctx->status;
-    int64_t rows = c->in[3]->numel, cols = rows ? x->numel / rows : c->out[1]->numel;
+    int64_t rows = in[3]->numel, cols = rows ? x->numel / rows : c->out[1]->numel;
     int threads = threads_for(c, x);
     if (!st) /* dx may take the place of g */
-        st = layer_params(c, data[0], data[1], data[3], data[4], rows, cols);
+        st = layer_params(c, p[0], p[1], p[3], p[4], rows, cols);
     if (!st && x->dtype == FB_F32)
-        layer_dx_f32(data[0], data[1], rows, cols, w ? data[2] : NULL, data[3], data[4],
-                     fbi_ptr(c->out[0]), threads);
+        layer_dx_f32(p[0], p[1], p[5], rows, cols, p[2], p[3], p[4], dx, threads);
     else if (!st)
-        layer_dx_f64(data[0], data[1], rows, cols, w ? data[2] : NULL, data[3], data[4],
-                     fbi_ptr(c->out[0]), threads);
-    for (int i = 0; i < 5; i++)
+        layer_dx_f64(p[0], p[1], p[5], rows, cols, p[2], p[3], p[4], dx, threads);
+    for (int i = 0; i < 6; i++)
         free(copy[i]);
     return st;
+}
+
+fb_status FBI_KERNEL(layer_norm_bwd)(const fbi_call *c)
+{
+    fb_tensor *const in[6] = {c->in[0], c->in[1], c->in[2], c->in[3], c->in[4], NULL};
+    return layer_backward(c, in);
+}
+
+fb_status FBI_KERNEL(add_layer_norm_bwd)(const fbi_call *c)
+{
+    fb_tensor *const in[6] = {c->in[0], c->in[1], c->in[2], c->in[4], c->in[5], c->in[3]};
+    return layer_backward(c, in);
 }

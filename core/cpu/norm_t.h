@@ -34,8 +34,9 @@ static double FN(fold)(const double s[LANES])
     return t[0];
 }
 
-static void FN(layer)(const T *x, int64_t rows, int64_t cols, const T *w, const T *b, double eps,
-                      T *y, T *mean, T *rstd, int threads)
+/* With r: of x + r, which goes to `sum`. */
+static void FN(layer)(const T *x, const T *r, T *sum, int64_t rows, int64_t cols, const T *w,
+                      const T *b, double eps, T *y, T *mean, T *rstd, int threads)
 {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int64_t i = 0; i < rows; i++) {
@@ -43,6 +44,10 @@ static void FN(layer)(const T *x, int64_t rows, int64_t cols, const T *w, const 
         T *o = y + i * cols;
         double s[LANES] = {0}, q[LANES] = {0};
         int64_t j = 0;
+        for (; r && j < cols; j++)
+            sum[i * cols + j] = v[j] + r[i * cols + j];
+        v = r ? sum + i * cols : v;
+        j = 0;
         for (; j + LANES <= cols; j += LANES)
             for (int l = 0; l < LANES; l++)
                 s[l] += (double)v[j + l];
@@ -54,18 +59,19 @@ static void FN(layer)(const T *x, int64_t rows, int64_t cols, const T *w, const 
                 q[l] += ((double)v[j + l] - m) * ((double)v[j + l] - m);
         for (; j < cols; j++)
             q[j % LANES] += ((double)v[j] - m) * ((double)v[j] - m);
-        double r = 1 / sqrt(FN(fold)(q) / (double)cols + eps);
+        double root = 1 / sqrt(FN(fold)(q) / (double)cols + eps);
         mean[i] = (T)m;
-        rstd[i] = (T)r;
+        rstd[i] = (T)root;
         for (j = 0; j < cols; j++) {
-            T h = (T)(((double)v[j] - m) * r);
+            T h = (T)(((double)v[j] - m) * root);
             o[j] = h * (w ? w[j] : 1) + (b ? b[j] : 0);
         }
     }
 }
 
-static void FN(layer_dx)(const T *g, const T *x, int64_t rows, int64_t cols, const T *w,
-                         const T *mean, const T *rstd, T *dx, int threads)
+/* And `more`, unless it is NULL. */
+static void FN(layer_dx)(const T *g, const T *x, const T *more, int64_t rows, int64_t cols,
+                         const T *w, const T *mean, const T *rstd, T *dx, int threads)
 {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int64_t i = 0; i < rows; i++) {
@@ -86,7 +92,8 @@ static void FN(layer_dx)(const T *g, const T *x, int64_t rows, int64_t cols, con
         double a = FN(fold)(s) / (double)cols, b = FN(fold)(q) / (double)cols;
         for (int64_t j = 0; j < cols; j++) {
             double gw = (double)u[j] * (w ? (double)w[j] : 1);
-            dx[i * cols + j] = (T)((gw - a - (((double)v[j] - m) * r) * b) * r);
+            T d = (T)((gw - a - (((double)v[j] - m) * r) * b) * r);
+            dx[i * cols + j] = more ? d + more[i * cols + j] : d;
         }
     }
 }

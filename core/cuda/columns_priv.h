@@ -97,5 +97,19 @@ static fb_status fbi_cuda_column_sums(const fbi_call *c, const T *x, int64_t row
         FBI_LAUNCH(c, fbi_add_to<T>, fbi_blocks(c->ctx, cols), FBI_BLOCK, out, (const T *)to, cols);
     return st;
 }
+template <class T> __global__ void fbi_store_row(const T *v, int64_t n, void *to, int dtype)
+{
+    FBI_EACH(i, n)
+    fbi_store<T>(to, dtype, i, v[i]);
+}
+
+/* The elements of a dense tensor, in its dtype. */
+template <class T> static fb_status fbi_cuda_store_row(const fbi_call *c, const T *v, fb_tensor *to)
+{
+    if (to->numel)
+        FBI_LAUNCH(c, fbi_store_row<T>, fbi_blocks(c->ctx, to->numel), FBI_BLOCK, v, to->numel,
+                   fbi_cuda_data(to), (int)to->dtype);
+    return FB_OK;
+}
 
 #endif

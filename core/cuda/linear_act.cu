@@ -90,12 +90,6 @@ __global__ void argument_gradient(const void *g, const void *s, int dtype, int64
     }
 }
 
-template <class T> __global__ void store_row(const T *v, int64_t n, void *to, int dtype)
-{
-    FBI_EACH(i, n)
-    fbi_store<T>(to, dtype, i, v[i]);
-}
-
 /* c->out[0] and [1] from dense g and s. */
 template <class T>
 static fb_status run_gradient(const fbi_call *c, const void *g, const void *s, bool relu)
@@ -117,11 +111,7 @@ static fb_status run_gradient(const fbi_call *c, const void *g, const void *s, b
     fbi_partial_columns<T> parts = {part, NULL, cols};
     fb_status st = fbi_cuda_columns<fbi_partial_columns<T>, T>(c, parts, part, NULL, 1, blocks,
                                                                cols, sum, (T *)NULL);
-    if (st)
-        return st;
-    FBI_LAUNCH(c, store_row<T>, fbi_blocks(c->ctx, cols), FBI_BLOCK, (const T *)sum, cols,
-               fbi_cuda_data(db), (int)db->dtype);
-    return FB_OK;
+    return st ? st : fbi_cuda_store_row(c, (const T *)sum, c->out[1]);
 }
 
 static fb_status gradient(const fbi_call *c, const void *g, const fb_tensor *s, bool relu)

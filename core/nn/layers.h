@@ -53,7 +53,9 @@ FB_API FB_USE_RESULT fb_module *fb_nn_batch_norm2d(fb_context *ctx, int64_t chan
 /** The same for [n, channels] or [n, channels, length]. */
 FB_API FB_USE_RESULT fb_module *fb_nn_batch_norm1d(fb_context *ctx, int64_t channels,
                                                    const fb_norm_options *opts);
-/** Normalise the last `shape.n` dimensions. Ba, Kiros, Hinton: arXiv:1607.06450. */
+/** Normalise the last `shape.n` dimensions. With two inputs and two outputs (fb_nn_forward_n) it is
+ * fb_add_layer_norm: x and residual give y and x + residual. Ba, Kiros, Hinton: arXiv:1607.06450.
+ */
 FB_API FB_USE_RESULT fb_module *fb_nn_layer_norm(fb_context *ctx, fb_shape shape,
                                                  const fb_norm_options *opts);
 

@@ -239,10 +239,27 @@ static fb_tensor *layer_norm_forward(fb_module *m, fb_tensor *x)
     return fb_layer_norm(x, l->shape, l->weight, l->bias, l->eps);
 }
 
+/* (x) -> (y), or (x, residual) -> (y, x + residual) */
+static void layer_norm_forward_n(fb_module *m, fb_tensors in, fb_outs out)
+{
+    const layer_norm *l = m->self;
+    if (in.n == 1 && out.n == 1)
+        *out.t[0] = layer_norm_forward(m, in.t[0]);
+    else if (in.n == 2 && out.n == 2)
+        *out.t[0] =
+            fb_add_layer_norm(in.t[0], in.t[1], l->shape, l->weight, l->bias, l->eps, out.t[1]);
+    else
+        fbi_fail(m->ctx, FB_E_ARG,
+                 "LayerNorm: called with %d inputs and %d outputs: it makes y from x, or y and "
+                 "x + residual from x and residual",
+                 in.n, out.n);
+}
+
 static const fb_module_type layer_norm_type = {.name = "LayerNorm",
                                                .size = sizeof(layer_norm),
                                                .fields = layer_norm_fields,
-                                               .forward = layer_norm_forward};
+                                               .forward = layer_norm_forward,
+                                               .forward_n = layer_norm_forward_n};
 
 fb_module *fb_nn_layer_norm(fb_context *ctx, fb_shape shape, const fb_norm_options *opts)
 {

@@ -7,12 +7,17 @@
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/view.h>
 
-static fb_shape tail(const fb_tensor *x, int64_t dims)
+fb_shape fbi_tail(const fb_tensor *x, int64_t dims)
 {
     fb_shape s = {(int)dims, {0}};
     for (int i = 0; i < s.n; i++)
         s.d[i] = x->size[x->ndim - s.n + i];
     return s;
+}
+
+bool fbi_ends_in(const fb_tensor *x, fb_shape shape)
+{
+    return shape.n >= 1 && shape.n <= x->ndim && fb_shape_equal(fbi_tail(x, shape.n), shape);
 }
 
 static fb_shape head(const fb_tensor *x, int64_t dims)
@@ -32,7 +37,7 @@ fb_status fbi_infer_layer_norm(fbi_call *c)
     if (a->dims < 1 || a->dims > x->ndim)
         return fbi_op_fail(c, FB_E_SHAPE, "%lld dimensions to normalise, input %s",
                            (long long)a->dims, fbi_text(x));
-    st = fbi_norm_params(c, tail(x, a->dims), "end");
+    st = fbi_norm_params(c, fbi_tail(x, a->dims), "end");
     if (st)
         return st;
     st = fbi_out(c, 0, (fb_dtype)x->dtype, fb_shape_of(x));
@@ -49,7 +54,7 @@ fb_status fbi_infer_layer_norm_bwd(fbi_call *c)
     fb_dtype dtype = (fb_dtype)(c->in[2] ? c->in[2] : x)->dtype;
     fb_status st = fbi_out(c, 0, (fb_dtype)x->dtype, fb_shape_of(x));
     for (int i = 1; i < 3 && !st; i++)
-        st = fbi_out(c, i, dtype, tail(x, a->dims));
+        st = fbi_out(c, i, dtype, fbi_tail(x, a->dims));
     return st;
 }
 
@@ -70,40 +75,46 @@ static fb_tensor *per_row(fb_tensor *t, const fb_tensor *x)
     return fb_reshape(t, s);
 }
 
-fb_status fbi_bwd_ops_layer_norm(fbi_bw *bw)
+fb_status fbi_layer_norm_ops(fbi_bw *bw, fb_tensor *saved, fb_tensor *const grad[3], int64_t n,
+                             double eps, fb_tensor **dx)
 {
-    const fbi_attrs_layer_norm *a = bw->attrs;
-    fb_tensor *saved = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1), *dx = NULL;
-    fb_tensor *g = fbi_exact(bw->grad[0]), *x = fbi_exact(saved);
+    fb_tensor *w = fbi_bw_in(bw, 1), *g = fbi_exact(grad[0]), *x = fbi_exact(saved);
     fbi_norm_parts p;
     if (!x)
         return bw->ctx->status;
-    fb_dtype narrow = (fb_dtype)saved->dtype, params = w ? (fb_dtype)w->dtype : narrow;
-    fb_shape dims = {(int)a->dims, {0}}, t = tail(x, a->dims);
+    fb_dtype params = w ? (fb_dtype)w->dtype : (fb_dtype)saved->dtype;
+    fb_shape dims = {(int)n, {0}}, t = fbi_tail(x, n);
     for (int i = 0; i < dims.n; i++)
         dims.d[i] = x->ndim - dims.n + i;
-    if (!fbi_norm_parts_of(x, dims, a->eps, &p))
+    if (!fbi_norm_parts_of(x, dims, eps, &p))
         return bw->ctx->status;
     double per = (double)fb_shape_numel(t);
-    fb_status st = FB_OK;
-    if (g && fbi_bw_needs(bw, 0))
-        dx = fbi_norm_dx(&p, w ? fb_mul(g, w) : g, dims);
-    if (bw->grad[1] && fbi_bw_needs(bw, 0)) {
-        fb_tensor *gm = fb_mul_scalar(per_row(bw->grad[1], x), 1 / per);
-        dx = fbi_sum_or(dx, fb_expand(gm, fb_shape_of(x)));
+    if (g && dx)
+        *dx = fbi_norm_dx(&p, w ? fb_mul(g, w) : g, dims);
+    if (grad[1] && dx) {
+        fb_tensor *gm = fb_mul_scalar(per_row(grad[1], x), 1 / per);
+        *dx = fbi_sum_or(*dx, fb_expand(gm, fb_shape_of(x)));
     }
-    if (bw->grad[2] && fbi_bw_needs(bw, 0)) { /* d rstd / d x = -rstd^3 (x - mean) / n */
-        fb_tensor *gr = fb_mul_scalar(per_row(bw->grad[2], x), -1 / per);
+    if (grad[2] && dx) { /* d rstd / d x = -rstd^3 (x - mean) / n */
+        fb_tensor *gr = fb_mul_scalar(per_row(grad[2], x), -1 / per);
         fb_tensor *slope = fb_mul(p.centred, fb_pow_scalar(p.rstd, 3));
-        dx = fbi_sum_or(dx, fb_mul(slope, gr));
+        *dx = fbi_sum_or(*dx, fb_mul(slope, gr));
     }
-    if (fbi_bw_needs(bw, 0) && (g || bw->grad[1] || bw->grad[2]))
-        st = fbi_bw_give(bw, 0, fb_to(dx, narrow));
-    if (!st && g && fbi_bw_needs(bw, 1))
+    fb_status st = FB_OK;
+    if (g && fbi_bw_needs(bw, 1))
         st = fbi_bw_give(bw, 1, fb_to(fbi_sum_to(fb_mul(g, p.hat), t), params));
     if (!st && g && fbi_bw_needs(bw, 2))
         st = fbi_bw_give(bw, 2, fb_to(fbi_sum_to(g, t), params));
     return st;
+}
+
+fb_status fbi_bwd_ops_layer_norm(fbi_bw *bw)
+{
+    const fbi_attrs_layer_norm *a = bw->attrs;
+    fb_tensor *x = fbi_bw_in(bw, 0), *dx = NULL;
+    bool wanted = fbi_bw_needs(bw, 0) && (bw->grad[0] || bw->grad[1] || bw->grad[2]);
+    fb_status st = fbi_layer_norm_ops(bw, x, bw->grad, a->dims, a->eps, wanted ? &dx : NULL);
+    return st || !wanted ? st : fbi_bw_give(bw, 0, fb_to(dx, (fb_dtype)x->dtype));
 }
 
 void fbi_sample_layer_norm(fbi_samples *s)
@@ -137,7 +148,7 @@ fb_tensor *fb_layer_norm(fb_tensor *x, fb_shape shape, fb_tensor *weight, fb_ten
     FBI_ENTRY(ctx);
     if (!fbi_tensor_check(ctx, x, "layer_norm", "x"))
         return NULL;
-    if (shape.n < 1 || shape.n > x->ndim || !fb_shape_equal(tail(x, shape.n), shape)) {
+    if (!fbi_ends_in(x, shape)) {
         fbi_fail(ctx, FB_E_SHAPE, "layer_norm: input %s does not end in %s", fbi_text(x),
                  fbi_shape_text(ctx, shape));
         return NULL;

@@ -44,5 +44,17 @@ FB_API FB_USE_RESULT fb_tensor *fb_batch_norm_eval(fb_tensor *x, fb_tensor *weig
 FB_API FB_USE_RESULT fb_tensor *fb_layer_norm(fb_tensor *x, fb_shape shape, fb_tensor *weight,
                                               fb_tensor *bias, double eps);
 
+/**
+ * fb_layer_norm of x + residual, and that sum, in one pass; backward is one pass, too. So it goes
+ * from one block of a transformer to the next.
+ *
+ * @param residual like x
+ * @param sum      receives x + residual
+ * @return         as fb_layer_norm; also FB_E_SHAPE, FB_E_DTYPE if residual is not like x
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_add_layer_norm(fb_tensor *x, fb_tensor *residual, fb_shape shape,
+                                                  fb_tensor *weight, fb_tensor *bias, double eps,
+                                                  fb_tensor **sum);
+
 FB_END
 #endif

@@ -19,5 +19,13 @@ fb_status fbi_norm_bwd(fbi_bw *bw, fbi_op op, const void *attrs);
 fb_tensor *fbi_sum_or(fb_tensor *a, fb_tensor *b);
 /* Gradient of x from the gradient of hat. */
 fb_tensor *fbi_norm_dx(const fbi_norm_parts *p, fb_tensor *ghat, fb_shape dims);
+/* The last sizes of x, and whether they are `shape`. */
+fb_shape fbi_tail(const fb_tensor *x, int64_t dims);
+bool fbi_ends_in(const fb_tensor *x, fb_shape shape);
+/* What follows from the gradients of layer_norm(x) over its last n dimensions, its means and its
+ * rstd, of operators: those of the weight and the bias, inputs 1 and 2, are given; *dx (NULL: not
+ * wanted) begins as NULL. */
+fb_status fbi_layer_norm_ops(fbi_bw *bw, fb_tensor *x, fb_tensor *const grad[3], int64_t n,
+                             double eps, fb_tensor **dx);
 
 #endif

@@ -32,17 +32,29 @@ static fb_tensor *attend(block *self, fb_tensor *x)
     return fb_nn_forward(self->proj, fb_flatten(fb_permute(y, FB_DIMS(0, 2, 1, 3)), 2, 3));
 }
 
-static fb_tensor *block_forward(fb_module *m, fb_tensor *x)
+/* *x += r, and the norm of that: one pass over both. */
+static fb_tensor *add_norm(fb_module *ln, fb_tensor **x, fb_tensor *r)
+{
+    fb_tensor *y = NULL, *sum = NULL;
+    fb_nn_forward_n(ln, FB_TENSORS(*x, r), FB_OUTS(&y, &sum));
+    *x = sum;
+    return y;
+}
+
+/* (x, what is still to be added to it) -> the same; the next norm adds it. */
+static void block_forward(fb_module *m, fb_tensors in, fb_outs out)
 {
     block *self = fb_nn_self(m);
-    fb_tensor *y = attend(self, fb_nn_forward(self->ln1, x));
-    x = fb_add(x, fb_nn_forward(self->drop, y));
-    y = fb_gelu(fb_nn_forward(self->fc, fb_nn_forward(self->ln2, x)));
-    return fb_add(x, fb_nn_forward(self->drop, fb_nn_forward(self->out, y)));
+    fb_tensor *x = in.t[0];
+    fb_tensor *y = in.n == 1 ? fb_nn_forward(self->ln1, x) : add_norm(self->ln1, &x, in.t[1]);
+    y = fb_nn_forward(self->drop, attend(self, y));
+    y = fb_gelu(fb_nn_forward(self->fc, add_norm(self->ln2, &x, y)));
+    *out.t[0] = x;
+    *out.t[1] = fb_nn_forward(self->drop, fb_nn_forward(self->out, y));
 }
 
 static const fb_module_type block_type = {
-    .name = "Block", .size = sizeof(block), .fields = block_fields, .forward = block_forward};
+    .name = "Block", .size = sizeof(block), .fields = block_fields, .forward_n = block_forward};
 
 static fb_module *linear(fb_context *ctx, const gpt_config *c, int64_t in, int64_t out,
                          const fb_linear_options *opts)
@@ -78,9 +90,12 @@ static fb_tensor *gpt_forward(fb_module *m, fb_tensor *tokens)
     double time = (double)fb_size(tokens, 1);
     fb_tensor *at = fb_arange(fb_nn_context(m), FB_I64, 0, time, 1);
     fb_tensor *x = fb_add(fb_nn_forward(self->wte, tokens), fb_nn_forward(self->wpe, at));
-    for (int64_t i = 0; i < fb_nn_list_size(self->h); i++)
-        x = fb_nn_forward(fb_nn_list_at(self->h, i), x);
-    return fb_nn_forward(self->lm_head, fb_nn_forward(self->ln_f, x));
+    fb_tensor *more = NULL;
+    for (int64_t i = 0; i < fb_nn_list_size(self->h); i++) {
+        fb_tensors in = more ? FB_TENSORS(x, more) : FB_TENSORS(x);
+        fb_nn_forward_n(fb_nn_list_at(self->h, i), in, FB_OUTS(&x, &more));
+    }
+    return fb_nn_forward(self->lm_head, add_norm(self->ln_f, &x, more));
 }
 
 static const fb_module_type gpt_type = {

@@ -88,6 +88,29 @@ static fb_status take(void *self, fb_module *layer, fb_tensor *mean, fb_tensor *
     return FB_OK;
 }
 
+static void a_layer_norm_takes_the_residual_along(void **state)
+{
+    (void)state;
+    fb_context *ctx = check_open_device(1);
+    fb_module *norm = fb_nn_layer_norm(ctx, FB_SHAPE(4), NULL);
+    fb_tensor *x = fb_from(ctx, FB_F32, FB_SHAPE(1, 4), ((float[]){1, 2, 3, 4}));
+    fb_tensor *r = fb_from(ctx, FB_F32, FB_SHAPE(1, 4), ((float[]){1, 0, 1, 0}));
+    fb_tensor *y = NULL, *sum = NULL;
+    assert_int_equal(fb_nn_forward_n(norm, FB_TENSORS(x, r), FB_OUTS(&y, &sum)), FB_OK);
+    float s[4], got[4], want[4];
+    assert_int_equal(fb_read(sum, s, sizeof s), FB_OK);
+    assert_memory_equal(s, ((float[]){2, 2, 4, 4}), sizeof s);
+    assert_int_equal(fb_read(y, got, sizeof got), FB_OK);
+    assert_int_equal(fb_read(fb_nn_forward(norm, sum), want, sizeof want), FB_OK);
+    for (int i = 0; i < 4; i++)
+        assert_true(fabsf(got[i] - want[i]) < 1e-6f);
+    assert_int_equal(fb_nn_forward_n(norm, FB_TENSORS(x, r), FB_OUTS(&y)), FB_E_ARG);
+    check_error(ctx, FB_E_ARG,
+                "LayerNorm: called with 2 inputs and 1 outputs: it makes y from x, or y and x + "
+                "residual from x and residual");
+    check_close(ctx);
+}
+
 static void a_sink_gets_the_statistics_instead(void **state)
 {
     (void)state;
@@ -154,6 +177,7 @@ int main(void)
         cmocka_unit_test(linear_is_x_times_w_transposed_plus_b),
         cmocka_unit_test(a_tied_layer_shares_the_weight),
         cmocka_unit_test(batch_norm_keeps_running_statistics),
+        cmocka_unit_test(a_layer_norm_takes_the_residual_along),
         cmocka_unit_test(a_sink_gets_the_statistics_instead),
         cmocka_unit_test(images_go_through),
         cmocka_unit_test(a_small_model_learns),

@@ -65,6 +65,52 @@ static void layer_norm_and_its_gradients_match_plain_loops(void **state)
     expect_values(fb_grad_of(tb), db, D, 1e-5);
 }
 
+/* loss = sum(u y) + sum(u s) of y = layer_norm(s), s = x + r. */
+static void add_layer_norm_is_the_norm_of_a_sum_and_the_sum(void **state)
+{
+    fb_context *ctx = *state;
+    enum { ROWS = 90, M = 37 };
+    static float x[ROWS * M], r[ROWS * M], u[ROWS * M], w[M], b[M];
+    static double want[ROWS * M], s[ROWS * M];
+    fill(x, ROWS * M, -2, 3);
+    fill(r, ROWS * M, 1, 2);
+    fill(u, ROWS * M, -1, 1);
+    fill(w, M, 0.5, 1.5);
+    fill(b, M, -1, 1);
+    static float grads[2][4][ROWS * M];
+    for (int fused = 0; fused < 2; fused++) {
+        FB_SCOPE(ctx);
+        fb_tensor *in[4] = {fb_from(ctx, FB_F32, FB_SHAPE(9, 10, M), x),
+                            fb_from(ctx, FB_F32, FB_SHAPE(9, 10, M), r),
+                            fb_from(ctx, FB_F32, FB_SHAPE(M), w),
+                            fb_from(ctx, FB_F32, FB_SHAPE(M), b)};
+        for (int i = 0; i < 4; i++)
+            fb_requires_grad(in[i], true);
+        fb_tensor *tu = fb_from(ctx, FB_F32, FB_SHAPE(9, 10, M), u), *sum = NULL, *y = NULL;
+        if (fused) {
+            y = fb_add_layer_norm(in[0], in[1], FB_SHAPE(M), in[2], in[3], 1e-5, &sum);
+            expect_values(y, want, ROWS * M, 1e-6);
+            expect_values(sum, s, ROWS * M, 0);
+        } else {
+            sum = fb_add(in[0], in[1]);
+            y = fb_layer_norm(sum, FB_SHAPE(M), in[2], in[3], 1e-5);
+            fb_tensor *wide[2] = {fb_to(y, FB_F64), fb_to(sum, FB_F64)};
+            assert_int_equal(fb_read(wide[0], want, sizeof want), FB_OK);
+            assert_int_equal(fb_read(wide[1], s, sizeof s), FB_OK);
+        }
+        fb_tensor *loss = fb_sum(fb_mul(tu, fb_add(y, sum)), FB_ALL, false);
+        assert_int_equal(fb_backward(loss), FB_OK);
+        for (int i = 0; i < 4; i++) {
+            fb_tensor *g = fb_grad_of(in[i]);
+            assert_int_equal(fb_read(g, grads[fused][i], (size_t)fb_numel(g) * sizeof(float)),
+                             FB_OK);
+        }
+    }
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < (i < 2 ? ROWS * M : M); k++)
+            assert_true(fabsf(grads[1][i][k] - grads[0][i][k]) <= 2e-5f);
+}
+
 static void batch_norm_and_its_gradients_match_plain_loops(void **state)
 {
     fb_context *ctx = *state;
@@ -171,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layer_norm_and_its_gradients_match_plain_loops),
+        cmocka_unit_test(add_layer_norm_is_the_norm_of_a_sum_and_the_sum),
         cmocka_unit_test(batch_norm_and_its_gradients_match_plain_loops),
         cmocka_unit_test(dropout_scales_what_it_keeps_and_masks_the_gradient_alike),
         cmocka_unit_test(attention_matches_plain_loops),
