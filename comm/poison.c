@@ -47,6 +47,8 @@ fb_status fbi_world_check(fb_world *world)
     fbi_logline("rank %d: %s", world->rank, text);
     atomic_store(&world->own->printed, 1);
     fbi_fail(world->ctx, FB_E_COMM, "%s", text);
+    if (world->ctx->backend->halt)
+        world->ctx->backend->halt(world->ctx); /* an aborted sum is none */
     fbi_links_abort(world); /* a device that waits for others would wait for ever */
     return FB_E_COMM;
 }

@@ -44,8 +44,9 @@ fb_status fbi_ddp_commit_open(fbi_ddp *d)
     d->leaf_counts = calloc((size_t)d->group->shards + 1, sizeof *d->leaf_counts);
     /* A view for each bucket and the statistics, or one for each parameter, which are no fewer. */
     d->views = calloc((size_t)d->n_params + 1, sizeof *d->views);
+    d->named = calloc((size_t)d->n_params + 1, sizeof *d->named);
     d->squares = calloc((size_t)d->n_params + 1, sizeof *d->squares);
-    if (!d->packets || !d->counts || !d->leaf_counts || !d->views || !d->squares)
+    if (!d->packets || !d->counts || !d->leaf_counts || !d->views || !d->named || !d->squares)
         return fbi_fail(d->ctx, FB_E_NOMEM, "ddp_attach: no memory");
     return FB_OK;
 }
@@ -56,6 +57,8 @@ void fbi_ddp_commit_close(fbi_ddp *d)
     free(d->counts);
     free(d->leaf_counts);
     free(d->views);
+    free(d->named);
+    fbi_storage_unref(d->ctx, d->count);
     free(d->squares);
 }
 
@@ -68,7 +71,7 @@ static fbi_flat_view view_of(const fbi_block *k, int64_t begin, int64_t n)
 }
 
 /* The sums are the same on every rank: each looks at its part of them. */
-static fb_status own_part_finite(const fbi_ddp *d, bool *finite)
+static bool own_part_finite(const fbi_ddp *d)
 {
     const fb_group *g = d->group;
     int64_t n = 0;
@@ -80,7 +83,7 @@ static fb_status own_part_finite(const fbi_ddp *d, bool *finite)
     }
     if (d->norms.row)
         d->views[n++] = (fbi_flat_view){FB_F64, d->norms.total->data, d->norms.row};
-    return fbi_all_finite(d->ctx, d->views, n, finite);
+    return fbi_all_finite(d->ctx, d->views, n);
 }
 
 /* The blocks begin with what backward reaches first: trouble of the loss shows there. */
@@ -90,34 +93,31 @@ static const char *first_bad(const fbi_ddp *d)
         for (int i = 0; i < k->flat->n_params; i++) {
             const fbi_flat_param *p = &k->flat->params[i];
             fbi_flat_view v = view_of(k, p->begin, p->n);
-            bool finite = true;
-            if (p->t->leaf->state == FBI_GRAD_LIVE)
-                fbi_all_finite(d->ctx, &v, 1, &finite);
-            if (!finite)
+            if (p->t->leaf->state == FBI_GRAD_LIVE && !fbi_all_finite(d->ctx, &v, 1))
                 return p->name;
         }
     return NULL;
 }
 
-static void skip(fbi_ddp *d)
+void fbi_ddp_learned(void *self, const fb_batch_info *at, const char *name)
 {
-    const char *name = first_bad(d);
+    fbi_ddp *d = self;
     d->stats.skipped++;
     if (d->group->rank)
         return;
     if (name)
-        fbi_skipped(d->ctx, d->stats.skipped, "the gradient of %s is not finite", name);
+        fbi_skipped(at, d->stats.skipped, "the gradient of %s is not finite", name);
     else
-        fbi_skipped(d->ctx, d->stats.skipped, "batch statistics are not finite");
+        fbi_skipped(at, d->stats.skipped, "batch statistics are not finite");
 }
 
 /* --- the exchange --- */
 
-static fb_status fill_own(const fbi_ddp *d, char *p)
+/* On a device nobody waits to look: every rank looks at all sums there, and finds the same. */
+static void fill_own(const fbi_ddp *d, char *p)
 {
     const fb_context *ctx = d->ctx;
-    bool finite = true;
-    fb_status st = own_part_finite(d, &finite);
+    bool finite = !ctx->backend->host_memory || own_part_finite(d);
     packet own = {.commits = d->stats.steps,
                   .epoch = ctx->in_step ? ctx->batch.epoch : -1,
                   .step = ctx->in_step ? ctx->batch.step : -1,
@@ -129,7 +129,6 @@ static fb_status fill_own(const fbi_ddp *d, char *p)
     memcpy(p, &own, sizeof own);
     memcpy(counts_of(p), d->counts, (size_t)d->group->n_leaves * sizeof *d->counts);
     memcpy(used_of(d, p), d->used, (size_t)d->n_params);
-    return st;
 }
 
 static fb_status compare(const fbi_ddp *d, const packet *mine, int r, const packet *theirs)
@@ -191,9 +190,8 @@ static fb_status exchange(fbi_ddp *d, verdict *v)
     const fb_group *g = d->group;
     char *mine = d->packets, *all = d->packets + d->packet_bytes;
     *v = (verdict){.counted = -1, .plain = -1};
-    fb_status st = fill_own(d, mine);
-    if (!st)
-        st = fbi_group_gather(d->group, "commit", mine, d->packet_bytes, all);
+    fill_own(d, mine);
+    fb_status st = fbi_group_gather(d->group, "commit", mine, d->packet_bytes, all);
     packet own, theirs;
     memcpy(&own, mine, sizeof own);
     for (int r = 0; r < g->size && !st; r++) {
@@ -214,23 +212,63 @@ static fb_status exchange(fbi_ddp *d, verdict *v)
 }
 
 /* Squared norm of the summed gradients: the same on every rank, since the sums are. */
-static fb_status norm2(const fbi_ddp *d, double *total)
+static double norm2(const fbi_ddp *d)
 {
     int64_t n = 0;
-    *total = 0;
+    double total = 0;
     for (const fbi_block *k = d->blocks; k; k = k->next)
         for (int i = 0; i < k->flat->n_params; i++)
             if (k->flat->params[i].t->leaf->state == FBI_GRAD_LIVE)
                 d->views[n++] = view_of(k, k->flat->params[i].begin, k->flat->params[i].n);
-    fb_status st = fbi_sums_of_squares(d->ctx, d->views, n, d->squares);
+    fbi_sums_of_squares(d->ctx, d->views, n, d->squares);
     for (int64_t i = 0; i < n; i++)
-        *total += d->squares[i];
+        total += d->squares[i];
+    return total;
+}
+
+static fb_status answer(fbi_ddp *d, const verdict *v, fbi_commit *c)
+{
+    fb_status st = FB_OK;
+    if (v->not_finite)
+        fbi_ddp_learned(d, fbi_step_of(d->ctx), first_bad(d));
+    else
+        st = fbi_ddp_norms_apply(d, NULL);
+    c->apply = !v->not_finite && v->count > 0;
+    c->scale = v->count > 0 ? 1 / v->count : 1;
+    if (c->want_norm && !st)
+        c->norm2 = norm2(d);
     return st;
+}
+
+/* --- on a device: what is to be looked at there --- */
+
+/* In order of the blocks, for the sake of who is blamed; what was not reached is zero. */
+static void fill_views(const fbi_ddp *d, fbi_commit *c)
+{
+    int64_t n = 0;
+    for (const fbi_block *k = d->blocks; k; k = k->next)
+        for (int i = 0; i < k->flat->n_params; i++) {
+            const fbi_flat_param *p = &k->flat->params[i];
+            if (fbi_ddp_trained(&d->buckets[k->bucket_of[i]]))
+                d->named[n++] = (fbi_named_view){p->name, k->flat->grads->storage, k->flat->dtype,
+                                                 k->flat->grads->offset + p->begin, p->n};
+        }
+    c->views = d->named;
+    c->n_views = n;
+    if (d->norms.row)
+        c->also = (fbi_named_view){
+            .block = d->norms.total, .dtype = FB_F64, .begin = 0, .n = d->norms.row};
+}
+
+fb_status fbi_ddp_judged(void *self, const int64_t *fine)
+{
+    return fbi_ddp_norms_apply(self, fine);
 }
 
 fb_status fbi_ddp_commit(void *self, fbi_commit *c)
 {
     fbi_ddp *d = self;
+    bool host = d->ctx->backend->host_memory;
     double t0 = fbi_now();
     verdict v;
     fb_status st = d->summed ? FB_OK : fbi_ddp_settle(d);
@@ -238,20 +276,16 @@ fb_status fbi_ddp_commit(void *self, fbi_commit *c)
         st = fbi_ddp_norms_sum(d);
     if (!st)
         st = exchange(d, &v);
-    if (st) {
-        c->apply = false;
+    if (!st && host)
+        st = answer(d, &v, c);
+    if (!st && !host)
+        fill_views(d, c);
+    if (!st && !host && v.counted >= 0)
+        st = fbi_ddp_count_sum(d, &c->count);
+    c->apply &= !st;
+    if (st)
         return st;
-    }
-    if (v.not_finite)
-        skip(d);
-    else
-        st = fbi_ddp_norms_apply(d);
-    c->apply = !v.not_finite && v.count > 0;
-    c->scale = v.count > 0 ? 1 / v.count : 1;
-    c->norm2 = 0;
-    if (c->want_norm && !st)
-        st = norm2(d, &c->norm2);
     d->stats.steps++;
     d->stats.seconds += fbi_now() - t0;
-    return st;
+    return FB_OK;
 }

@@ -60,8 +60,12 @@ FB_API fb_status fb_ddp_attach(fb_group *group, fb_module *model, const fb_ddp_o
                    .summed = true};
     d->bucket_bytes = opts ? opts->bucket_bytes : 0;
     d->hook = (fbi_backward_hook){.begin = fbi_ddp_begin, .finished = fbi_ddp_finished, .self = d};
-    d->reducer =
-        (fbi_reducer){.self = d, .root = model, .commit = fbi_ddp_commit, .zeroed = fbi_ddp_zeroed};
+    d->reducer = (fbi_reducer){.self = d,
+                               .root = model,
+                               .commit = fbi_ddp_commit,
+                               .zeroed = fbi_ddp_zeroed,
+                               .judged = fbi_ddp_judged,
+                               .learned = fbi_ddp_learned};
     fb_status st = fbi_reducer_set(model, &d->reducer);
     if (st) {
         free(d);
@@ -96,6 +100,8 @@ FB_API fb_status fb_ddp_no_sync(fb_module *model, bool on)
 FB_API fb_status fb_ddp_stats_of(fb_module *model, fb_ddp_stats *stats)
 {
     fbi_ddp *d = ddp_of(model);
+    if (d)
+        fbi_optim_settle_all(d->ctx);
     *stats = d ? d->stats : (fb_ddp_stats){0};
     if (!d && model)
         fbi_fail(fb_nn_context(model), FB_E_STATE, "ddp_stats_of: the model is not attached");

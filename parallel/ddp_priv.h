@@ -95,7 +95,6 @@ typedef struct fbi_norms {
     int n;
     int64_t row;         /* statistics of one leaf, and the weight of each layer: doubles */
     fbi_storage *values; /* [row] of the open leaf, times share */
-    double *count;       /* [n] the weights, which end the row: on the host */
     fbi_storage *total;  /* [row] */
     fbi_carry carry;
     int leaf, next; /* open leaf, -1: none; the leaf that the stack waits for */
@@ -105,8 +104,8 @@ fb_status fbi_ddp_norms_open(fbi_ddp *d);
 void fbi_ddp_norms_close(fbi_ddp *d);
 /* Sum over the leaves, into norms.total. */
 fb_status fbi_ddp_norms_sum(fbi_ddp *d);
-/* Update the running buffers from the sums. */
-fb_status fbi_ddp_norms_apply(fbi_ddp *d);
+/* Update the running buffers from the sums, unless *fine (device memory; NULL: it is 1) is 0. */
+fb_status fbi_ddp_norms_apply(fbi_ddp *d, const int64_t *fine);
 /* Forget what leaves of this step gave. */
 void fbi_ddp_norms_forget(fbi_ddp *d);
 
@@ -133,6 +132,7 @@ struct fbi_ddp {
     /* what the losses of these gradients count */
     double *counts, *leaf_counts; /* [n_leaves]; [shards], of all ranks */
     bool counted, plain;          /* some backward gave a count; some other gave none */
+    fbi_storage *count; /* on a device, instead: [n_leaves] doubles, and the total behind them */
 
     /* this backward */
     bool in_pass, sums, no_sync; /* sums: buckets leave as they become ready */
@@ -141,6 +141,7 @@ struct fbi_ddp {
     char *packets; /* room of the exchange at a step */
     size_t packet_bytes;
     fbi_flat_view *views; /* room for what is looked at: [n_params + 1] */
+    fbi_named_view *named;
     double *squares;
 
     fbi_norms norms;
@@ -171,5 +172,14 @@ void fbi_ddp_zeroed(void *self);
 fb_status fbi_ddp_commit_open(fbi_ddp *d);
 void fbi_ddp_commit_close(fbi_ddp *d);
 fb_status fbi_ddp_commit(void *self, fbi_commit *c);
+fb_status fbi_ddp_judged(void *self, const int64_t *fine);
+void fbi_ddp_learned(void *self, const fb_batch_info *at, const char *name);
+/* --- parallel/count.c: counts of losses, where the host does not know them --- */
+/* Nothing has been counted yet. */
+fb_status fbi_ddp_count_clear(fbi_ddp *d);
+/* The backward that runs counts for the open leaf. */
+fb_status fbi_ddp_count_add(fbi_ddp *d);
+/* Sum over all leaves and ranks; *total is in device memory. */
+fb_status fbi_ddp_count_sum(fbi_ddp *d, const double **total);
 
 #endif

@@ -61,11 +61,12 @@ static fb_status keep_sums(fbi_ddp *d)
 }
 
 /* Nothing of older gradients is wanted any more. */
-static void begin_step(fbi_ddp *d)
+static fb_status begin_step(fbi_ddp *d)
 {
     memset(d->used, 0, (size_t)d->n_params * sizeof *d->used);
     memset(d->counts, 0, (size_t)d->group->n_leaves * sizeof *d->counts);
     d->counted = d->plain = false;
+    return d->ctx->backend->host_memory ? FB_OK : fbi_ddp_count_clear(d);
 }
 
 static fb_status open_leaf(fbi_ddp *d, int leaf, int64_t step)
@@ -73,8 +74,8 @@ static fb_status open_leaf(fbi_ddp *d, int leaf, int64_t step)
     fb_status st = FB_OK;
     if (d->next == d->group->first_leaf) {
         st = keep_sums(d);
-        if (!d->kept)
-            begin_step(d);
+        if (!d->kept && !st)
+            st = begin_step(d);
     }
     d->summed = false;
     d->open = true;
@@ -86,14 +87,15 @@ static fb_status open_leaf(fbi_ddp *d, int leaf, int64_t step)
     return st;
 }
 
-static void note_count(fbi_ddp *d)
+static fb_status note_count(fbi_ddp *d)
 {
     const fbi_pass_count *now = &d->ctx->pass_count;
     if (fbi_ddp_is_absent(d))
-        return;
+        return FB_OK;
     d->counted |= now->counted;
     d->plain |= !now->counted;
     d->counts[d->leaf - d->group->first_leaf] += now->counted ? now->count : 0;
+    return now->on_device ? fbi_ddp_count_add(d) : FB_OK;
 }
 
 /* The first parameter of ours that this backward reaches. */
@@ -119,7 +121,7 @@ static fb_status begin_pass(fbi_ddp *d)
     if (!st && !d->open)
         st = open_leaf(d, leaf, step);
     if (!st)
-        note_count(d);
+        st = note_count(d);
     d->absent = absent;
     d->sums = !d->no_sync && (!ctx->in_step || ctx->batch.last);
     d->next_bucket = 0;

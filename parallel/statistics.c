@@ -11,9 +11,7 @@ static fb_status close_leaf(fbi_ddp *d)
 {
     fbi_norms *s = &d->norms;
     int next = s->carry.depth ? s->next : d->group->first_leaf;
-    double *weights = (double *)s->values->data + s->row - s->n;
-    fb_status st =
-        d->ctx->backend->copy_in(d->ctx, weights, s->count, (size_t)s->n * sizeof *s->count);
+    fb_status st = FB_OK;
     for (int k = next; k < s->leaf && !st; k++)
         st = fbi_carry_push(&s->carry, k, NULL, false);
     if (!st)
@@ -36,7 +34,6 @@ static fb_status open_leaf(fbi_ddp *d)
     if (st || s->leaf >= 0)
         return st;
     s->leaf = leaf;
-    memset(s->count, 0, (size_t)s->n * sizeof *s->count);
     return d->ctx->backend->fill_zero(d->ctx, s->values->data, (size_t)s->row * sizeof(double));
 }
 
@@ -44,6 +41,7 @@ static fb_status open_leaf(fbi_ddp *d)
 
 static void add_to_row(const fbi_statistics *s)
 {
+    *s->weight += s->share;
     for (int64_t i = 0; i < s->n; i++) {
         s->row[i] += s->share * (double)s->mean[i];
         s->row[s->n + i] += s->share * (double)s->var[i];
@@ -72,6 +70,12 @@ static fb_status run(fb_context *ctx, const fbi_statistics *s)
     return FB_OK;
 }
 
+/* Place of a layer's weight in the row of a leaf. */
+static int64_t weight_of(const fbi_ddp *d, const fbi_norm *norm)
+{
+    return d->norms.row - d->norms.n + (norm - d->norms.norm);
+}
+
 /* A layer that is called several times for one leaf counts with the mean of its calls;
  * micro-batches of a leaf count by their shares. */
 static fb_status give(void *self, fb_module *layer, fb_tensor *mean, fb_tensor *var)
@@ -88,9 +92,10 @@ static fb_status give(void *self, fb_module *layer, fb_tensor *mean, fb_tensor *
     if (st)
         return st;
     double share = d->ctx->in_step ? d->ctx->batch.share : 1.0 / d->group->size;
-    d->norms.count[norm - d->norms.norm] += share;
+    double *row = d->norms.values->data;
     return run(d->ctx, &(fbi_statistics){.n = norm->n,
-                                         .row = (double *)d->norms.values->data + norm->at,
+                                         .row = row + norm->at,
+                                         .weight = row + weight_of(d, norm),
                                          .share = share,
                                          .mean = fbi_ptr(mean),
                                          .var = fbi_ptr(var)});
@@ -120,9 +125,6 @@ fb_status fbi_ddp_norms_open(fbi_ddp *d)
     if (st || !s->row)
         return st;
     s->row += s->n; /* the weight of each layer, behind its statistics */
-    s->count = calloc((size_t)s->n, sizeof *s->count);
-    if (!s->count)
-        return fbi_fail(d->ctx, FB_E_NOMEM, "ddp_attach: no memory for batch statistics");
     s->values = fbi_storage_new(d->ctx, (size_t)s->row * sizeof(double));
     s->total = s->values ? fbi_storage_new(d->ctx, (size_t)s->row * sizeof(double)) : NULL;
     if (!s->total)
@@ -144,7 +146,6 @@ void fbi_ddp_norms_close(fbi_ddp *d)
     fbi_storage_unref(d->ctx, s->values);
     fbi_storage_unref(d->ctx, s->total);
     free(s->norm);
-    free(s->count);
 }
 
 static fb_status fill_up(fbi_ddp *d)
@@ -181,9 +182,8 @@ fb_status fbi_ddp_norms_sum(fbi_ddp *d)
 
 /* Total weights of a step add up to 1 for each call of the layer: dividing by them gives the mean.
  */
-static fb_status update(const fbi_ddp *d, const fbi_norm *norm, double *total)
+static fb_status update(const fbi_ddp *d, const fbi_norm *norm, double *total, const int64_t *fine)
 {
-    const fbi_norms *s = &d->norms;
     const fbi_running *r = &norm->running;
     fbi_bump(r->mean);
     fbi_bump(r->var);
@@ -192,17 +192,18 @@ static fb_status update(const fbi_ddp *d, const fbi_norm *norm, double *total)
     return run(d->ctx, &(fbi_statistics){.n = norm->n,
                                          .row = total + norm->at,
                                          .momentum = r->momentum,
-                                         .total = total + s->row - s->n + (norm - s->norm),
+                                         .total = total + weight_of(d, norm),
+                                         .fine = fine,
                                          .mean = fbi_ptr(r->mean),
                                          .var = fbi_ptr(r->var),
                                          .count = r->count ? fbi_ptr(r->count) : NULL});
 }
 
-fb_status fbi_ddp_norms_apply(fbi_ddp *d)
+fb_status fbi_ddp_norms_apply(fbi_ddp *d, const int64_t *fine)
 {
     fb_status st = FB_OK;
     for (int i = 0; i < d->norms.n && !st; i++)
-        st = update(d, &d->norms.norm[i], d->norms.total->data);
+        st = update(d, &d->norms.norm[i], d->norms.total->data, fine);
     return st;
 }
 

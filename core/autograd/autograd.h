@@ -16,7 +16,8 @@ typedef struct fb_backward_options {
                          >= 0, exact in integers up to 2^53. The share does not scale it;
                          fb_optim_step divides the gradients of a model by the counts of all
                          backwards of the step that reached it, on all ranks. All of these must
-                         give one. */
+                         give one. On a card nobody waits to see that it is >= 0: then the step is
+                         not applied, which is told later. */
     bool retain_graph, create_graph;
 } fb_backward_options;
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "core/autograd/pass_priv.h"
+#include "core/tensor/device_priv.h"
 
 /* What this backward counts, and the factor on its gradients: the share; 1 for a sum, which the
  * optimizer divides by the counts of all micro-batches; 0 for a micro-batch that only fills up. */
@@ -20,7 +21,10 @@ static fb_status fbi_begin_count(fb_context *ctx, const fb_backward_options *o, 
                             "fb_backward: count must be one number, for instance of I64; it is %s "
                             "%s",
                             fb_dtype_name((fb_dtype)count->dtype), fbi_text(count));
-        now.count = fb_item(count);
+        if (ctx->backend->host_memory)
+            now.count = fb_item(count);
+        else
+            now.on_device = count; /* a step that finds it negative is not applied */
         if (ctx->status)
             return ctx->status;
         if (!(now.count >= 0 && now.count <= DBL_MAX))

@@ -85,7 +85,7 @@ void fbi_leaf_free(fb_context *ctx, fbi_leaf *leaf)
     }
     fbi_tensor_unref(leaf->grad);
     fbi_tensor_unref(leaf->linked);
-    fbi_tally_unref(leaf->tally);
+    fbi_tally_unref(ctx, leaf->tally);
     free(leaf->name);
     free(leaf);
 }

@@ -73,6 +73,7 @@ typedef struct fbi_tally {
     int32_t refs; /* of leaves and optimizers */
     uint32_t pass;
     double count;
+    fbi_storage *sum;    /* the count of a device, which the host does not know: one double */
     bool counted, plain; /* some backward gave a count; some other gave none */
     bool spent;          /* the gradients are used or given up: the next backward begins anew */
 } fbi_tally;
@@ -132,8 +133,10 @@ fb_tensor *fbi_unpack(fb_context *ctx, fbi_node *n, int slot, bool linked);
 
 /* --- core/autograd/tally.c --- */
 fbi_tally *fbi_tally_new(fb_context *ctx); /* refs 1. NULL: error is set */
-void fbi_tally_unref(fbi_tally *tally);
-void fbi_tally_set(fbi_leaf *leaf, fbi_tally *tally);
+void fbi_tally_unref(fb_context *ctx, fbi_tally *tally);
+void fbi_tally_set(fb_context *ctx, fbi_leaf *leaf, fbi_tally *tally);
+/* *sum (device memory) += the count of the backward that runs, which is on the device. */
+fb_status fbi_count_on(fb_context *ctx, double *sum);
 /* Add what this backward counts, once. */
 void fbi_tally_note(fb_context *ctx, fbi_tally *tally);
 

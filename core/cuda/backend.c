@@ -29,6 +29,10 @@ static fb_status open_all(fb_context *ctx, fbi_cuda *d)
     FBI_CUDA_TRY(ctx, cudaMallocAsync(&d->workspace, FBI_CUDA_WORKSPACE, d->stream));
     d->workspace_bytes = FBI_CUDA_WORKSPACE;
     FBI_LT_TRY(ctx, cublasLtCreate(&d->lt));
+    d->halted = fbi_cuda_host_alloc(ctx, sizeof *d->halted);
+    if (!d->halted)
+        return ctx->status;
+    *d->halted = 0;
     return fbi_cuda_stages_open(ctx, d);
 }
 
@@ -46,6 +50,7 @@ static void close_all(fb_context *ctx)
     if (d->stream)
         (void)cudaStreamSynchronize(d->stream);
     fbi_cuda_dnn_close(d);
+    fbi_cuda_host_free(ctx, d->halted);
     fbi_cuda_stages_close(ctx);
     fbi_cuda_queues_close(d);
     fbi_cuda_comm_close(d);
@@ -131,8 +136,7 @@ const fbi_backend fbi_cuda_backend = {
     .fill_zero = cuda_fill_zero,
     .sync = fbi_cuda_sync,
     .pack_free = cuda_pack_free,
-    .update = fbi_cuda_update,
-    .sums_of_squares = fbi_cuda_sums_of_squares,
+    .average = fbi_cuda_average,
     .comm = &fbi_cuda_comm,
     .exact_memory = FBI_CUDA_EXACT_MEMORY,
     .event_record_on = fbi_cuda_event_record_on,
@@ -144,6 +148,11 @@ const fbi_backend fbi_cuda_backend = {
     .memory = fbi_cuda_memory,
     .combine = fbi_cuda_combine,
     .event_done = fbi_cuda_event_done,
-    .all_finite = fbi_cuda_all_finite,
     .statistics = fbi_cuda_statistics,
+    .measure = fbi_cuda_measure,
+    .ask = fbi_cuda_ask,
+    .judge = fbi_cuda_judge,
+    .sweep = fbi_cuda_sweep,
+    .add_to = fbi_cuda_add_to,
+    .halt = fbi_cuda_halt,
 };

@@ -3,6 +3,8 @@
 
 #include "core/cuda/cuda_priv.h"
 
+enum { STAGE_ALIGN = 64 }; /* divides FBI_CUDA_STAGE_BYTES */
+
 fb_status fbi_cuda_stages_open(fb_context *ctx, fbi_cuda *d)
 {
     for (int i = 0; i < FBI_CUDA_STAGES; i++) {
@@ -24,21 +26,37 @@ void fbi_cuda_stages_close(fb_context *ctx)
     }
 }
 
+/* A stage with room for n bytes. NULL: the error is set. */
+static fbi_cuda_stage *stage_for(fb_context *ctx, size_t n)
+{
+    fbi_cuda *d = fbi_cuda_of(ctx);
+    fbi_cuda_stage *s = &d->stages[d->next_stage];
+    if (FBI_CUDA_STAGE_BYTES - s->used >= n)
+        return s;
+    cudaError_t e = cudaEventRecord(s->free, d->stream);
+    if (e != cudaSuccess) {
+        fbi_cuda_failed(ctx, e, "cudaEventRecord", __FILE__, __LINE__);
+        return NULL;
+    }
+    d->next_stage = (d->next_stage + 1) % FBI_CUDA_STAGES;
+    s = &d->stages[d->next_stage];
+    s->used = 0;
+    return fbi_cuda_wait_here(ctx, FBI_WAIT_STAGE, s->free) ? NULL : s;
+}
+
 /* The caller's memory is free again on return; the copy itself is not waited for. */
 fb_status fbi_cuda_copy_in(fb_context *ctx, void *device, const void *host, size_t bytes)
 {
-    fbi_cuda *d = fbi_cuda_of(ctx);
     for (size_t at = 0; at < bytes; at += FBI_CUDA_STAGE_BYTES) {
-        fbi_cuda_stage *s = &d->stages[d->next_stage];
         size_t n = bytes - at < FBI_CUDA_STAGE_BYTES ? bytes - at : FBI_CUDA_STAGE_BYTES;
-        d->next_stage = (d->next_stage + 1) % FBI_CUDA_STAGES;
-        fb_status st = fbi_cuda_wait_here(ctx, FBI_WAIT_STAGE, s->free);
-        if (st)
-            return st;
-        memcpy(s->host, (const char *)host + at, n);
-        FBI_CUDA_TRY(ctx, cudaMemcpyAsync((char *)device + at, s->host, n, cudaMemcpyHostToDevice,
-                                          d->stream));
-        FBI_CUDA_TRY(ctx, cudaEventRecord(s->free, d->stream));
+        fbi_cuda_stage *s = stage_for(ctx, n);
+        if (!s)
+            return ctx->status ? ctx->status : FB_E_DEVICE;
+        char *from = s->host + s->used;
+        s->used += (n + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
+        memcpy(from, (const char *)host + at, n);
+        FBI_CUDA_TRY(ctx, cudaMemcpyAsync((char *)device + at, from, n, cudaMemcpyHostToDevice,
+                                          fbi_cuda_of(ctx)->stream));
     }
     return FB_OK;
 }

@@ -26,9 +26,11 @@ typedef struct fbi_cuda_bad {
 
 enum { FBI_CUDA_STAGES = 2, FBI_CUDA_STAGE_BYTES = 4 << 20 };
 
-/* Pinned memory that host data passes through; used again when its event has passed. */
+/* Pinned memory that host data passes through, one copy behind the other; when it is full another
+ * one is filled, and it again when its event has passed. */
 typedef struct fbi_cuda_stage {
-    void *host;
+    char *host;
+    size_t used;
     cudaEvent_t free;
 } fbi_cuda_stage;
 
@@ -54,6 +56,7 @@ typedef struct fbi_cuda {
     fbi_cuda_plans *plans;
     fbi_cuda_dnn *dnn;          /* NULL: not asked for so far */
     fbi_cuda_bad *bad;          /* device memory */
+    int64_t *halted;            /* pinned: no step of an optimizer is applied any more */
     struct fbi_cuda_nccl *nccl; /* NULL: not asked for so far */
     const fbi_opdef
         *unchecked; /* the last operator whose indices nobody has looked at; NULL: none */
@@ -139,6 +142,8 @@ void *fbi_cuda_host_alloc(fb_context *ctx, size_t bytes);
 void fbi_cuda_host_free(fb_context *ctx, void *data);
 fb_status fbi_cuda_copy_on(fb_context *ctx, fbi_queue queue, void *dst, const void *src,
                            size_t bytes);
+/* From now on no step of an optimizer is applied. */
+void fbi_cuda_halt(fb_context *ctx);
 void fbi_cuda_memory(fb_context *ctx, fbi_device_memory *m);
 
 /* Ranges for profilers; NULL: nobody wants them (nvtx.c, or nvtx_none.c). */
@@ -150,7 +155,6 @@ bool fbi_cuda_event_done(fb_context *ctx, void *event);
 fb_status fbi_cuda_combine(fb_context *ctx, int op, fb_dtype dtype, fb_dtype out_dtype,
                            const int16_t *program, int n, const void *const *operands, void *out,
                            int64_t count);
-fb_status fbi_cuda_all_finite(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite);
 fb_status fbi_cuda_statistics(fb_context *ctx, const fbi_statistics *s);
 
 /* --- between the cards of several ranks (nccl.c, nccl_none.c) --- */
@@ -195,9 +199,14 @@ fb_status fbi_cuda_lt_linear_dact(const fbi_call *c, bool *served);
 fb_status fbi_cuda_copy_strided(const fbi_call *c, fb_tensor *dst, const fb_tensor *src);
 /* The table (kernels.c). */
 extern const fbi_kernel fbi_cuda_kernels[FBI_OP_COUNT];
-fb_status fbi_cuda_update(fb_context *ctx, const fbi_update *u);
-fb_status fbi_cuda_sums_of_squares(fb_context *ctx, const fbi_flat_view *v, int64_t n,
-                                   double *sums);
+/* A step of an optimizer (optim.cu); see core/ops/backend.h. */
+fb_status fbi_cuda_measure(fb_context *ctx, const fbi_look *look);
+fb_status fbi_cuda_ask(fb_context *ctx, const fbi_ask *ask);
+fb_status fbi_cuda_judge(fb_context *ctx, const fbi_judgement *j);
+fb_status fbi_cuda_sweep(fb_context *ctx, const fbi_sweep *s);
+fb_status fbi_cuda_average(fb_context *ctx, const fbi_update *u);
+fb_status fbi_cuda_add_to(fb_context *ctx, double *sum, fb_dtype dtype, const void *x,
+                          double factor, bool count);
 
 #ifdef __cplusplus
 }

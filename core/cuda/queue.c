@@ -65,6 +65,11 @@ static fb_status wait_for_event(fb_context *ctx, cudaEvent_t event)
 {
     passing p = {.event = event};
     fb_status st = FB_OK;
+    if (has_passed(&p)) {
+        FBI_CUDA_TRY(ctx, p.e);
+        return FB_OK;
+    }
+    ctx->host_waits++;
     if (ctx->hooks.wait)
         st = ctx->hooks.wait(ctx->hooks.self, has_passed, &p);
     else
@@ -78,6 +83,7 @@ fb_status fbi_cuda_queue_sync(fb_context *ctx, fbi_queue queue)
 {
     passing p = {.queue = fbi_cuda_of(ctx)->queues[queue]};
     fb_status st = FB_OK;
+    ctx->host_waits++;
     if (ctx->hooks.wait)
         st = ctx->hooks.wait(ctx->hooks.self, has_passed, &p);
     else
@@ -211,6 +217,11 @@ fb_status fbi_cuda_copy_on(fb_context *ctx, fbi_queue queue, void *dst, const vo
         FBI_CUDA_TRY(ctx, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault,
                                           fbi_cuda_of(ctx)->queues[queue]));
     return FB_OK;
+}
+
+void fbi_cuda_halt(fb_context *ctx)
+{
+    *(volatile int64_t *)fbi_cuda_of(ctx)->halted = 1;
 }
 
 void fbi_cuda_memory(fb_context *ctx, fbi_device_memory *m)

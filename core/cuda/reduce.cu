@@ -222,30 +222,3 @@ FBI_CUDA_KERNEL(all)
 {
     return run<logical_of<smallest<int64_t>>, int64_t>(c, FBI_ATTRS(all).dims, 1);
 }
-
-/* Squares summed in double, as the optimizer's norm wants them. */
-struct norm_of : sum_of<double> {
-    static __device__ double get(const void *p, int dtype, int64_t i, double)
-    {
-        double v = fbi_load<double>(p, dtype, i);
-        return v * v;
-    }
-};
-
-extern "C" fb_status fbi_cuda_sums_of_squares(fb_context *ctx, const fbi_flat_view *v, int64_t n,
-                                              double *sums)
-{
-    fbi_call call = {};
-    call.ctx = ctx;
-    fb_status st = fbi_cuda_use(ctx);
-    fbi_temps temps(&call);
-    double *device = st ? NULL : temps.array<double>(n);
-    if (!device)
-        return ctx->status;
-    for (int64_t i = 0; i < n && !st; i++) {
-        fbi_reduction r = {1, v[i].n, 1};
-        st = reduce<norm_of, double, false>(&call, v[i].data, v[i].dtype, r, (const double *)NULL,
-                                            device + i, FB_F64, 1);
-    }
-    return st ? st : fbi_cuda_copy_out(ctx, sums, device, (size_t)n * sizeof *sums);
-}

@@ -1,48 +1,11 @@
-/* What data parallelism asks of flat memory beside sums: is it finite, and batch statistics. */
+/* Batch statistics for data parallelism. */
 #include "core/cuda/kernel_priv.h"
 
-template <class T> __global__ void spot(int64_t n, const void *data, int dtype, int *bad)
+__global__ void add_statistics(int64_t n, double *row, double *weight, const float *mean,
+                               const float *var, double share)
 {
-    FBI_EACH(i, n)
-    if (!isfinite(fbi_load<T>(data, dtype, i)))
-        *bad = 1; /* whoever writes last writes the same */
-}
-
-static fb_status look(fb_context *ctx, const fbi_flat_view *v, int *bad)
-{
-    unsigned grid = fbi_blocks(ctx, v->n);
-    if (v->dtype == FB_F64)
-        FBI_LAUNCH_ON(ctx, spot<double>, grid, FBI_BLOCK, v->n, v->data, (int)v->dtype, bad);
-    else
-        FBI_LAUNCH_ON(ctx, spot<float>, grid, FBI_BLOCK, v->n, v->data, (int)v->dtype, bad);
-    return FB_OK;
-}
-
-extern "C" fb_status fbi_cuda_all_finite(fb_context *ctx, const fbi_flat_view *v, int64_t n,
-                                         bool *finite)
-{
-    fbi_call call = {};
-    int bad = 0;
-    call.ctx = ctx;
-    fb_status st = fbi_cuda_use(ctx);
-    fbi_temps temps(&call);
-    int *device = st ? NULL : temps.array<int>(1);
-    *finite = true;
-    if (!device)
-        return ctx->status;
-    FBI_CUDA_TRY(ctx, cudaMemsetAsync(device, 0, sizeof *device, fbi_cuda_of(ctx)->stream));
-    for (int64_t i = 0; i < n && !st; i++)
-        if (v[i].n)
-            st = look(ctx, &v[i], device);
-    if (!st)
-        st = fbi_cuda_copy_out(ctx, &bad, device, sizeof bad);
-    *finite = !bad;
-    return st;
-}
-
-__global__ void add_statistics(int64_t n, double *row, const float *mean, const float *var,
-                               double share)
-{
+    if (blockIdx.x == 0 && threadIdx.x == 0)
+        *weight += share;
     FBI_EACH(i, n)
     {
         row[i] += share * (double)mean[i];
@@ -51,10 +14,11 @@ __global__ void add_statistics(int64_t n, double *row, const float *mean, const 
 }
 
 __global__ void blend_statistics(int64_t n, float *mean, float *var, int64_t *count,
-                                 const double *row, const double *total, double momentum)
+                                 const double *row, const double *total, double momentum,
+                                 const int64_t *fine)
 {
     double weight = *total;
-    if (!(weight > 0))
+    if (!(weight > 0) || (fine && !*fine))
         return;
     FBI_EACH(i, n)
     {
@@ -73,9 +37,9 @@ extern "C" fb_status fbi_cuda_statistics(fb_context *ctx, const fbi_statistics *
         return st;
     if (s->total)
         FBI_LAUNCH_ON(ctx, blend_statistics, grid, FBI_BLOCK, s->n, s->mean, s->var, s->count,
-                      s->row, s->total, s->momentum);
+                      s->row, s->total, s->momentum, s->fine);
     else
-        FBI_LAUNCH_ON(ctx, add_statistics, grid, FBI_BLOCK, s->n, s->row, s->mean, s->var,
-                      s->share);
+        FBI_LAUNCH_ON(ctx, add_statistics, grid, FBI_BLOCK, s->n, s->row, s->weight, s->mean,
+                      s->var, s->share);
     return FB_OK;
 }

@@ -143,8 +143,8 @@ static fb_status share_tally(fb_context *ctx, const fbi_named_list *params)
     else
         tally->refs++;
     for (int64_t i = 0; i < params->n && tally; i++)
-        fbi_tally_set(params->v[i].t->leaf, tally);
-    fbi_tally_unref(tally);
+        fbi_tally_set(ctx, params->v[i].t->leaf, tally);
+    fbi_tally_unref(ctx, tally);
     return tally ? FB_OK : ctx->status;
 }
 

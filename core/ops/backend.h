@@ -51,6 +51,99 @@ struct fbi_flat_view {
     int64_t n;
 };
 
+/* --- one step of an optimizer on a device. Nothing of it waits for the host: what the gradients
+ * say, numbers of steps and rates stay in device memory, and the host reads them later. --- */
+
+enum { FBI_CHUNK = 4096 }; /* elements that a block of threads does */
+
+/* A run of gradients, or of what else must be finite, in a block of memory; in elements. `chunk`:
+ * the first of its chunks, numbered through all spans of a step. */
+typedef struct fbi_stretch {
+    int64_t begin, n, chunk;
+} fbi_stretch;
+typedef struct fbi_chunk {
+    double squares; /* their sum */
+    int64_t bad;    /* some element is not finite */
+} fbi_chunk;
+
+/* What is to be measured of one block: `chunks` chunks from number `chunk` on, into out[chunk]. */
+struct fbi_look {
+    fb_dtype dtype; /* float */
+    const void *data;
+    const fbi_stretch *spans; /* all of the step, in device memory */
+    int64_t n_spans, chunk, chunks;
+    bool norm; /* else only whether they are finite */
+    fbi_chunk *out;
+};
+
+/* Gradients that are counted and judged together: those of a model. */
+typedef struct fbi_part {
+    double norm2, scale; /* scale: 1 / count */
+    double count;        /* 1: of losses that are means; NaN: a count was negative or not finite */
+    int64_t bad;         /* the first span that is not finite; -1: none */
+    int64_t fine;        /* no span is bad, or it does not matter */
+} fbi_part;
+struct fbi_ask {
+    const fbi_chunk *of; /* n of them from number `chunk` on */
+    int64_t chunk, n;
+    const fbi_stretch *spans;
+    int64_t n_spans;
+    const double *count; /* device memory; NULL: `scale` is known */
+    double scale;
+    bool finite; /* all must be */
+    fbi_part *part;
+};
+
+/* A parameter: where it, its gradient and its state begin in their blocks. In device memory. */
+typedef struct fbi_row {
+    int64_t p, g, s[FBI_MAX_STATES], n;
+    int64_t chunk; /* the first of its chunks, in the launch that updates it */
+    int64_t part, entry;
+    double lr_scale, weight_decay;
+} fbi_row;
+/* What its update needs in this step. */
+typedef struct fbi_factors {
+    double scale, lr, shrink, weight_decay, step_size, per_root2;
+    int64_t first;
+} fbi_factors;
+typedef struct fbi_verdict {
+    double norm2, factor; /* factor: that clipping wants */
+    int64_t apply;
+} fbi_verdict;
+/* The numbers of a method that are the same for all parameters; see fbi_update. */
+typedef struct fbi_method_numbers {
+    fbi_update_kind kind;
+    double lr, momentum, dampening, beta1, beta2, eps;
+    bool nesterov, decoupled;
+} fbi_method_numbers;
+
+/* From the parts to the verdict: it is applied if `apply` says so, every part is fine and has
+ * counted something, and the norm is finite if max_norm is not 0. Then steps[entry] of each row
+ * goes up, and its factors are made. */
+struct fbi_judgement {
+    const fbi_part *parts;
+    int64_t n_parts;
+    double norm2, max_norm; /* norm2: of gradients that the host has measured */
+    bool apply;
+    fbi_verdict *verdict;
+    const fbi_row *rows;
+    int64_t n_rows;
+    int64_t *steps;
+    fbi_factors *factors;
+    fbi_method_numbers method;
+};
+/* Then the rows of some blocks are updated, unless the verdict is against it. */
+struct fbi_sweep {
+    fbi_method_numbers method;
+    fb_dtype dtype; /* F32 or F64 */
+    const fbi_row *rows;
+    const fbi_factors *factors;
+    int64_t n_rows, chunks;
+    const fbi_verdict *verdict;
+    void *p, *s[FBI_MAX_STATES];
+    const void *g;
+};
+
 /* Ways to join two elements, and the code of a program that joins the two newest operands; k >= 0
  * takes operand k. */
 enum { FBI_COMBINE_SUM = 1, FBI_COMBINE_PROD, FBI_COMBINE_MIN, FBI_COMBINE_MAX };
@@ -61,9 +154,11 @@ enum { FBI_COMBINE_JOIN = -1 };
  * running + momentum row / total, and one more batch is counted; nothing happens if *total is 0. */
 struct fbi_statistics {
     int64_t n;
-    double *row; /* [2 n]: means, then variances */
+    double *row;    /* [2 n]: means, then variances */
+    double *weight; /* += share */
     double share, momentum;
     const double *total;
+    const int64_t *fine; /* of fbi_part: 0: nothing happens; NULL: all is well */
     float *mean, *var;
     int64_t *count; /* may be NULL */
 };

@@ -24,14 +24,27 @@ static fb_status update(const fb_optimizer *opt, const fbi_run *r)
     return fbi_update_flat(opt->ctx, &u);
 }
 
+static fbi_method_numbers numbers(const fb_optimizer *opt)
+{
+    const fb_adam_options *o = &opt->adam;
+    return (fbi_method_numbers){.kind = FBI_UPDATE_ADAM,
+                                .lr = opt->lr,
+                                .beta1 = o->beta1,
+                                .beta2 = o->beta2,
+                                .eps = o->eps,
+                                .decoupled = opt->method == &fbi_adamw};
+}
+
 const fbi_method fbi_adam = {.name = "adam",
                              .state_names = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
                              .n_states = n_states,
-                             .update = update};
+                             .update = update,
+                             .numbers = numbers};
 const fbi_method fbi_adamw = {.name = "adamw",
                               .state_names = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
                               .n_states = n_states,
-                              .update = update};
+                              .update = update,
+                              .numbers = numbers};
 
 static fb_optimizer *adam_new(fb_context *ctx, fb_module *model, const fb_adam_options *opts,
                               const fbi_method *method)

@@ -41,17 +41,20 @@ static bool finite_run(const fbi_flat_view *v, int threads)
     return !bad;
 }
 
-fb_status fbi_all_finite(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite)
+bool fbi_all_finite(const fb_context *ctx, const fbi_flat_view *v, int64_t n)
 {
-    if (!ctx->backend->host_memory)
-        return ctx->backend->all_finite(ctx, v, n, finite);
-    *finite = true;
-    for (int64_t i = 0; i < n && *finite; i++)
-        *finite = finite_run(&v[i], ctx->threads);
-    return FB_OK;
+    bool finite = true;
+    for (int64_t i = 0; i < n && finite; i++)
+        finite = finite_run(&v[i], ctx->threads);
+    return finite;
 }
 
-void fbi_skipped(const fb_context *ctx, int64_t n, const char *why, ...)
+const fb_batch_info *fbi_step_of(const fb_context *ctx)
+{
+    return ctx->in_step ? &ctx->batch : NULL;
+}
+
+void fbi_skipped(const fb_batch_info *at, int64_t n, const char *why, ...)
 {
     char text[256], times[48] = "";
     if (n & (n - 1))
@@ -62,9 +65,9 @@ void fbi_skipped(const fb_context *ctx, int64_t n, const char *why, ...)
     va_end(args);
     if (n > 1)
         snprintf(times, sizeof times, " (%lld skipped so far)", (long long)n);
-    if (ctx->in_step)
+    if (at)
         fbi_logline("optim_step: epoch %lld, step %lld: %s; the step is skipped%s",
-                    (long long)ctx->batch.epoch, (long long)ctx->batch.step, text, times);
+                    (long long)at->epoch, (long long)at->step, text, times);
     else
         fbi_logline("optim_step: %s; the step is skipped%s", text, times);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/optim/optimizer_priv.h"
+#include "core/tensor/device_priv.h"
 
 enum { PAIR = FBI_METER_PAIR, SCALAR_NAME = 32 };
 
@@ -13,22 +14,46 @@ struct fb_meter {
     char *name;
     double *values; /* [leaves][PAIR] */
     int leaves;
+    fbi_storage
+        *sums; /* on a device: the sums of `values` are there, doubles; NULL: they are here */
     char (*names)[SCALAR_NAME]; /* of the scalars, made when first asked for */
 };
 
 static void meter_free(void *object)
 {
     fb_meter *m = object;
+    fbi_storage_unref(m->ctx, m->sums);
     free(m->names);
     free(m->values);
     free(m->name);
     free(m);
 }
 
+/* --- on a device: nobody waits for a value before the mean is wanted --- */
+
+static fb_status fetch(fb_meter *m)
+{
+    double *sums = m->sums ? malloc((size_t)m->leaves * sizeof *sums) : NULL;
+    if (!m->sums)
+        return FB_OK;
+    if (!sums)
+        return fbi_fail(m->ctx, FB_E_NOMEM, "meter %s: no memory", m->name);
+    fb_status st =
+        m->ctx->backend->copy_out(m->ctx, sums, m->sums->data, (size_t)m->leaves * sizeof *sums);
+    for (int i = 0; i < m->leaves && !st; i++)
+        m->values[i * PAIR] = sums[i];
+    free(sums);
+    fbi_storage_unref(m->ctx, m->sums);
+    m->sums = NULL;
+    return st;
+}
+
 static fb_status grow(fb_meter *m, int leaves)
 {
     if (leaves <= m->leaves)
         return FB_OK;
+    if (fetch(m))
+        return m->ctx->status;
     double *v = realloc(m->values, (size_t)leaves * PAIR * sizeof *v);
     if (!v)
         return fbi_fail(m->ctx, FB_E_NOMEM, "meter %s: no memory", m->name);
@@ -36,6 +61,29 @@ static fb_status grow(fb_meter *m, int leaves)
     m->values = v;
     m->leaves = leaves;
     return FB_OK;
+}
+
+static fb_status send(fb_meter *m)
+{
+    fb_context *ctx = m->ctx;
+    size_t bytes = (size_t)m->leaves * sizeof(double);
+    double *sums = malloc(bytes + 1);
+    if (!sums)
+        return fbi_fail(ctx, FB_E_NOMEM, "meter %s: no memory", m->name);
+    for (int i = 0; i < m->leaves; i++)
+        sums[i] = m->values[i * PAIR];
+    m->sums = fbi_storage_new(ctx, bytes);
+    fb_status st = m->sums ? ctx->backend->copy_in(ctx, m->sums->data, sums, bytes) : ctx->status;
+    free(sums);
+    return st;
+}
+
+static fb_status add_on_device(fb_meter *m, int leaf, const fb_tensor *x, double n)
+{
+    fb_status st = m->sums ? FB_OK : send(m);
+    return st ? st
+              : m->ctx->backend->add_to(m->ctx, (double *)m->sums->data + leaf, (fb_dtype)x->dtype,
+                                        fbi_ptr(x), n, false);
 }
 
 fb_meter *fb_meter_open(fb_context *ctx, const char *name)
@@ -69,12 +117,16 @@ fb_status fb_meter_add(fb_meter *m, fb_tensor *value, double n)
         return ctx->status;
     if (!(n >= 0))
         return fbi_fail(ctx, FB_E_ARG, "fb_meter_add: %s: %g samples", m->name, n);
-    double x = fb_item(value);
+    bool host = ctx->backend->host_memory || value->numel != 1; /* fb_item says what is wrong */
+    double x = host ? fb_item(value) : 0;
     int leaf = ctx->in_step ? (int)ctx->batch.shard : ctx->hooks.first_leaf;
     fb_status st = ctx->status ? ctx->status : grow(m, leaf + 1);
+    if (!st && !host && n > 0)
+        st = add_on_device(m, leaf, value, n);
     if (st || n == 0)
         return st;
-    m->values[leaf * PAIR] += x * n;
+    if (host)
+        m->values[leaf * PAIR] += x * n;
     m->values[leaf * PAIR + 1] += n;
     return FB_OK;
 }
@@ -86,7 +138,7 @@ double fb_meter_mean(fb_meter *m)
     fb_context *ctx = m->ctx;
     FBI_ENTRY(ctx);
     double total[PAIR] = {0};
-    if (!fbi_enter(ctx))
+    if (!fbi_enter(ctx) || fetch(m))
         return NAN;
     if (ctx->hooks.leaf_sum) {
         if (m->leaves > ctx->hooks.shards) {
@@ -108,7 +160,11 @@ double fb_meter_mean(fb_meter *m)
 
 void fb_meter_reset(fb_meter *m)
 {
-    if (m && m->leaves)
+    if (!m)
+        return;
+    fbi_storage_unref(m->ctx, m->sums);
+    m->sums = NULL;
+    if (m->leaves)
         memset(m->values, 0, (size_t)m->leaves * PAIR * sizeof *m->values);
 }
 
@@ -122,7 +178,8 @@ void fb_meter_close(fb_meter *m)
 
 double *fbi_meter_values(fb_meter *m)
 {
-    return grow(m, m->ctx->hooks.shards > 0 ? m->ctx->hooks.shards : 1) ? NULL : m->values;
+    return fetch(m) || grow(m, m->ctx->hooks.shards > 0 ? m->ctx->hooks.shards : 1) ? NULL
+                                                                                    : m->values;
 }
 
 int fbi_meter_scalars(fb_meter *m, fbi_scalar *out, int n)

@@ -10,7 +10,8 @@ typedef struct fb_meter fb_meter;
 
 /** A meter without samples; the name is for messages. NULL: FB_E_NOMEM. */
 FB_API FB_USE_RESULT fb_meter *fb_meter_open(fb_context *ctx, const char *name);
-/** Add a mean over n samples: sum += value * n, count += n, kept per leaf number. */
+/** Add a mean over n samples: sum += value * n, count += n, kept per leaf number. Waits for no
+ * card. */
 FB_API fb_status fb_meter_add(fb_meter *meter, fb_tensor *value, double n);
 /** Mean since the last reset over all ranks, summed in leaf order: same bits for any number of
  * ranks. Collective in a world. NaN on error or without samples. Resets. */

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "core/optim/optimizer_priv.h"
-#include "core/tensor/device_priv.h"
 
 double fbi_pairwise(const double *v, int64_t n)
 {
@@ -51,18 +50,14 @@ static double sum_squares(const fbi_flat_view *v, int threads)
     return sum;
 }
 
-fb_status fbi_sums_of_squares(fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums)
+void fbi_sums_of_squares(const fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums)
 {
-    if (!ctx->backend->host_memory)
-        return n ? ctx->backend->sums_of_squares(ctx, v, n, sums) : FB_OK;
     for (int64_t i = 0; i < n; i++)
         sums[i] = sum_squares(&v[i], ctx->threads);
-    return FB_OK;
 }
 
 double fbi_sum_squares(const fb_tensor *t)
 {
     fbi_flat_view v = {(fb_dtype)t->dtype, fbi_ptr(t), t->numel};
-    double sum = 0;
-    return fbi_sums_of_squares(t->ctx, &v, t->numel > 0, &sum) ? NAN : sum;
+    return sum_squares(&v, t->ctx->threads);
 }

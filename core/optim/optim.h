@@ -64,6 +64,9 @@ FB_API fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_ten
  * that is 0 nothing is updated. If gradients of an attached model are not finite, or clipping finds
  * that their norm is not, the step is skipped, on all ranks alike, and the log says so. Without
  * clipping and fb_ddp_attach nobody looks, as in PyTorch.
+ *
+ * On a card nothing of it waits: whether a step was skipped is known, and told, some steps later,
+ * or when fb_optim_steps or fb_optim_grad_norm is called, which wait for the card.
  */
 FB_API fb_status fb_optim_step(fb_optimizer *opt);
 /** Forget the gradients: give up an accumulation. */

@@ -10,6 +10,14 @@
 #include "core/nn/module_priv.h"
 #include "core/ops/backend.h"
 
+/* Elements in a row in a block of memory. */
+typedef struct fbi_named_view {
+    const char *name;
+    fbi_storage *block;
+    fb_dtype dtype;
+    int64_t begin, n;
+} fbi_named_view;
+
 /* Decides with all ranks whether and how a step is applied. DDP hangs one on the context for each
  * attached root; without one the optimizer uses its own gradients. */
 typedef struct fbi_commit {
@@ -17,6 +25,12 @@ typedef struct fbi_commit {
     double norm2;   /* out: squared norm of the summed gradients */
     double scale;   /* out: multiply gradients by this before use (1 / count) */
     bool apply;     /* out: false: not finite, or nothing was counted: skip the update */
+    /* Out, on a device, where nobody has looked at anything: the optimizer has it looked at there.
+     * NULL: what is above holds. */
+    const fbi_named_view *views; /* the summed gradients */
+    int64_t n_views;
+    fbi_named_view also; /* must be finite too; n 0: nothing */
+    const double *count; /* device memory; NULL: `scale` is known */
 } fbi_commit;
 
 typedef struct fbi_reducer {
@@ -26,8 +40,17 @@ typedef struct fbi_reducer {
     fb_status (*commit)(void *self, fbi_commit *c);
     /* Some gradients of root were zeroed (state FBI_GRAD_NONE). May be NULL. */
     void (*zeroed)(void *self);
+    /* With views: do what depends on *fine (device memory), in the order of the device. */
+    fb_status (*judged)(void *self, const int64_t *fine);
+    /* With views, later: this view was not finite, in the step `at` (NULL: outside of steps). */
+    void (*learned)(void *self, const fb_batch_info *at, const char *name);
     struct fbi_reducer *next;
 } fbi_reducer;
+
+/* Wait for what the device found in steps so far: counts of steps and of skipped ones are right. */
+fb_status fbi_optim_settle(fb_optimizer *opt);
+/* The same of all optimizers. */
+fb_status fbi_optim_settle_all(fb_context *ctx);
 
 /* Registry by root: set by DDP, asked by the optimizer. */
 fb_status fbi_reducer_set(fb_module *root, fbi_reducer *reducer);
@@ -53,15 +76,18 @@ int fbi_meter_scalars(fb_meter *meter, fbi_scalar *out, int n);
 double *fbi_meter_values(fb_meter *meter);
 enum { FBI_METER_PAIR = 2 };
 
-/* Sums of squares of n runs of F32 or F64, each in blocks of 4096 elements, added pairwise: the
- * same bits for any number of threads. A sum is NaN if memory is short. */
-fb_status fbi_sums_of_squares(fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums);
-/* The same of one contiguous tensor; NaN if it cannot be had. */
+/* Where the host has the memory: sums of squares of n runs of F32 or F64, each in blocks of 4096
+ * elements, added pairwise: the same bits for any number of threads. NaN if memory is short. */
+void fbi_sums_of_squares(const fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums);
+/* The same of one contiguous tensor. */
 double fbi_sum_squares(const fb_tensor *t);
 
-/* Whether all elements of n runs, of any float dtype, are finite. */
-fb_status fbi_all_finite(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite);
-/* Say that a step is skipped for the n-th time: the 1st, 2nd, 4th, 8th, ... are told. */
-void fbi_skipped(const fb_context *ctx, int64_t n, const char *why, ...) FB_PRINTF(3, 4);
+/* Where the host has the memory: whether all elements of n runs, of any float dtype, are finite. */
+bool fbi_all_finite(const fb_context *ctx, const fbi_flat_view *v, int64_t n);
+/* Say that the step `at` (NULL: none) is skipped, the n-th: the 1st, 2nd, 4th, 8th, ... are told.
+ */
+void fbi_skipped(const fb_batch_info *at, int64_t n, const char *why, ...) FB_PRINTF(3, 4);
+/* The step that the context works on; NULL: none. */
+const fb_batch_info *fbi_step_of(const fb_context *ctx);
 
 #endif

@@ -31,6 +31,7 @@ void fbi_entry_free(fbi_entry *e)
 static void optim_free(void *object)
 {
     fb_optimizer *opt = object;
+    fbi_plan_free(opt, &opt->plan);
     for (int64_t i = 0; i < opt->n_entries; i++)
         fbi_entry_free(opt->entries[i]);
     for (int i = 0; i < opt->n_sources; i++) {
@@ -39,7 +40,7 @@ static void optim_free(void *object)
     }
     for (int i = 0; i < opt->n_rules; i++)
         free(opt->rules[i].glob);
-    fbi_tally_unref(opt->loose);
+    fbi_tally_unref(opt->ctx, opt->loose);
     free(opt->entries);
     free(opt->sources);
     free(opt->rules);
@@ -150,7 +151,7 @@ fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_tensor *le
     if (!opt->loose)
         return opt->ctx->status;
     if (!leaf->leaf->tally)
-        fbi_tally_set(leaf->leaf, opt->loose);
+        fbi_tally_set(opt->ctx, leaf->leaf, opt->loose);
     return fbi_optim_add_entry(opt, "", name, leaf, NULL);
 }
 
@@ -251,7 +252,7 @@ fb_status fb_optim_clip_norm(fb_optimizer *opt, double max_norm)
 
 double fb_optim_grad_norm(fb_optimizer *opt)
 {
-    return opt ? opt->grad_norm : NAN;
+    return opt && !fbi_optim_settle(opt) ? opt->grad_norm : NAN;
 }
 double fb_optim_lr(const fb_optimizer *opt)
 {
@@ -270,5 +271,16 @@ fb_status fb_optim_set_lr(fb_optimizer *opt, double lr)
 
 int64_t fb_optim_steps(const fb_optimizer *opt)
 {
+    if (opt) /* what is not settled is no part of what `const` promises */
+        fbi_optim_settle((fb_optimizer *)(uintptr_t)opt);
     return opt ? opt->steps : 0;
+}
+
+fb_status fbi_optim_settle_all(fb_context *ctx)
+{
+    fb_status st = FB_OK;
+    for (uint32_t i = 0; i < ctx->closers_n && !st; i++)
+        if (ctx->closers[i].close == optim_free)
+            st = fbi_optim_settle(ctx->closers[i].object);
+    return st;
 }

@@ -5,10 +5,11 @@
 #include "core/nn/nn_priv.h"
 #include "core/ops/backend.h"
 #include "core/optim/optim_priv.h"
+#include "core/optim/plan_priv.h"
 
 enum { FBI_NORM_BLOCK = 4096 };
 
-typedef struct fbi_entry {
+struct fbi_entry {
     char *name;
     fb_tensor *t;                     /* the parameter, held */
     fb_module *of;                    /* the module it came with; NULL: a tensor by itself */
@@ -18,7 +19,7 @@ typedef struct fbi_entry {
     double lr_scale, weight_decay;
     bool frozen;
     double scale; /* of its gradient in this step */
-} fbi_entry;
+};
 
 typedef struct fbi_source {
     fb_module *m; /* held */
@@ -45,6 +46,7 @@ typedef struct fbi_method {
     const char *state_names[FBI_MAX_STATES];
     int (*n_states)(const fb_optimizer *);
     fb_status (*update)(const fb_optimizer *, const fbi_run *);
+    fbi_method_numbers (*numbers)(const fb_optimizer *); /* for a device */
 } fbi_method;
 
 extern const fbi_method fbi_sgd, fbi_adam, fbi_adamw;
@@ -64,6 +66,7 @@ struct fb_optimizer {
     fbi_tally *loose;    /* of entries without a module; NULL: there are none */
     fbi_entry **entries; /* of a module in the order of its flat blocks; addresses stay */
     int64_t n_entries, cap_entries;
+    fbi_plan plan; /* of a step on a device */
 };
 
 fb_optimizer *fbi_optim_new(fb_context *ctx, const fbi_method *method, fb_module *model);
@@ -85,6 +88,24 @@ static inline bool fbi_entry_live(const fbi_entry *e)
     const fbi_leaf *leaf = e->t->leaf;
     return !e->frozen && leaf && leaf->required && leaf->grad && leaf->state == FBI_GRAD_LIVE;
 }
+
+/* A reducer sums its gradients over ranks. */
+static inline bool fbi_entry_reduced(const fbi_entry *e)
+{
+    return e->of && fbi_reducer_of(e->of);
+}
+
+/* --- step.c --- */
+/* What the live gradient of e, which nobody reduces, is divided by; NULL: nothing. */
+fb_status fbi_entry_tally(const fbi_entry *e, const fbi_tally **tally);
+/* Gradients fit their parameters, which have state. */
+fb_status fbi_optim_ready(fb_optimizer *opt);
+
+/* --- judge.c --- */
+/* All of a step on a device but that gradients are spent. */
+fb_status fbi_judge_step(fb_optimizer *opt);
+/* Entries and tensors of state know the numbers of steps, and may be given others. */
+fb_status fbi_judge_fetch(fb_optimizer *opt);
 
 /* --- norm.c --- */
 /* Sum of v[0 .. n) pairwise. */

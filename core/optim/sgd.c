@@ -18,8 +18,20 @@ static fb_status update(const fb_optimizer *opt, const fbi_run *r)
     return fbi_update_flat(opt->ctx, &u);
 }
 
-const fbi_method fbi_sgd = {
-    .name = "sgd", .state_names = {"momentum"}, .n_states = n_states, .update = update};
+static fbi_method_numbers numbers(const fb_optimizer *opt)
+{
+    return (fbi_method_numbers){.kind = FBI_UPDATE_SGD,
+                                .lr = opt->lr,
+                                .momentum = opt->sgd.momentum,
+                                .dampening = opt->sgd.dampening,
+                                .nesterov = opt->sgd.nesterov};
+}
+
+const fbi_method fbi_sgd = {.name = "sgd",
+                            .state_names = {"momentum"},
+                            .n_states = n_states,
+                            .update = update,
+                            .numbers = numbers};
 
 fb_optimizer *fb_optim_sgd(fb_context *ctx, fb_module *model, const fb_sgd_options *opts)
 {

@@ -116,6 +116,8 @@ fb_status fbi_optim_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *use
 {
     fb_status st = fbi_optim_expand(opt);
     if (!st)
+        st = fbi_judge_fetch(opt);
+    if (!st)
         st = fbi_optim_allocate(opt, may_have_state);
     int n_states = opt->method->n_states(opt);
     for (int64_t i = 0; i < opt->n_entries && n_states && !st; i++) {
@@ -136,6 +138,7 @@ fb_status fbi_optim_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *use
 
 int fbi_optim_scalars(fb_optimizer *opt, fbi_scalar *out, int n)
 {
+    fbi_optim_settle(opt);
     const fbi_scalar all[] = {{.name = "step", .i = &opt->steps}, {.name = "lr", .f = &opt->lr}};
     for (int i = 0; i < n && i < 2; i++)
         out[i] = all[i];

@@ -31,29 +31,35 @@ fbi_reducer *fbi_optim_reducer(const fb_optimizer *opt, int s)
     return root->reducer;
 }
 
-static bool is_reduced(const fbi_entry *e)
+fb_status fbi_entry_tally(const fbi_entry *e, const fbi_tally **tally)
 {
-    return e->of && fbi_reducer_of(e->of);
+    const fbi_tally *of = e->t->leaf->tally;
+    *tally = of && of->counted ? of : NULL;
+    if (*tally && of->plain)
+        return fbi_fail(e->t->ctx, FB_E_STATE,
+                        "fb_optim_step: of the backwards that reached %s or its model in this "
+                        "step, some gave a count and some did not; all must, or none",
+                        e->name);
+    return FB_OK;
 }
 
 /* Gradients of sums, which nobody reduces, are divided by what the sums counted. */
 static fb_status divide_own(fb_optimizer *opt, bool *apply)
 {
-    for (int64_t i = 0; i < opt->n_entries; i++) {
+    fb_status st = FB_OK;
+    for (int64_t i = 0; i < opt->n_entries && !st; i++) {
         fbi_entry *e = opt->entries[i];
-        const fbi_tally *tally = e->t->leaf ? e->t->leaf->tally : NULL;
+        const fbi_tally *tally = NULL;
         e->scale = 1;
-        if (!tally || !tally->counted || is_reduced(e) || !fbi_entry_live(e))
+        if (!fbi_entry_live(e) || fbi_entry_reduced(e))
             continue;
-        if (tally->plain)
-            return fbi_fail(opt->ctx, FB_E_STATE,
-                            "fb_optim_step: of the backwards that reached %s or its model in this "
-                            "step, some gave a count and some did not; all must, or none",
-                            e->name);
+        st = fbi_entry_tally(e, &tally);
+        if (!tally)
+            continue;
         *apply &= tally->count > 0;
         e->scale = tally->count > 0 ? 1 / tally->count : 1;
     }
-    return FB_OK;
+    return st;
 }
 
 /* Ask the reducer of every root once; their gradients are sums over all ranks afterwards. */
@@ -82,7 +88,7 @@ static double own_norm2(fb_optimizer *opt, double *part)
     int64_t n = 0;
     for (int64_t i = 0; i < opt->n_entries; i++) {
         const fbi_entry *e = opt->entries[i];
-        if (fbi_entry_live(e) && !is_reduced(e))
+        if (fbi_entry_live(e) && !fbi_entry_reduced(e))
             part[n++] = fbi_sum_squares(e->t->leaf->grad) * e->scale * e->scale;
     }
     return fbi_pairwise(part, n);
@@ -97,7 +103,8 @@ static fb_status clip(fb_optimizer *opt, double norm2, bool *apply)
     free(part);
     if (*apply && !isfinite(opt->grad_norm)) {
         *apply = false;
-        fbi_skipped(opt->ctx, ++opt->skipped, "the norm of the gradients is %g", opt->grad_norm);
+        fbi_skipped(fbi_step_of(opt->ctx), ++opt->skipped, "the norm of the gradients is %g",
+                    opt->grad_norm);
     }
     double factor = opt->max_norm / (opt->grad_norm + 1e-6);
     if (!*apply || factor >= 1)
@@ -122,6 +129,12 @@ static fb_status check_gradients(fb_optimizer *opt)
                             fb_dtype_name(e->t->dtype), fbi_text(e->t));
     }
     return FB_OK;
+}
+
+fb_status fbi_optim_ready(fb_optimizer *opt)
+{
+    fb_status st = check_gradients(opt);
+    return st ? st : fbi_optim_allocate(opt, fbi_entry_live);
 }
 
 /* --- runs --- */
@@ -211,27 +224,32 @@ static void spend(fb_optimizer *opt)
     }
 }
 
-static fb_status step(fb_optimizer *opt)
+static fb_status host_step(fb_optimizer *opt)
 {
     bool apply = true;
     double norm2 = 0;
-    fb_status st = fbi_optim_expand(opt);
-    if (!st)
-        st = divide_own(opt, &apply);
+    fb_status st = divide_own(opt, &apply);
     if (!st)
         st = commit_all(opt, &apply, &norm2);
     if (!st)
-        st = check_gradients(opt);
-    if (!st)
-        st = fbi_optim_allocate(opt, fbi_entry_live);
+        st = fbi_optim_ready(opt);
     if (!st && opt->max_norm > 0)
         st = clip(opt, norm2, &apply);
+    if (st || !apply)
+        return st;
+    update_all(opt);
+    opt->steps++;
+    return FB_OK;
+}
+
+static fb_status step(fb_optimizer *opt)
+{
+    bool host = opt->ctx->backend->host_memory;
+    fb_status st = fbi_optim_expand(opt);
+    if (!st)
+        st = host ? host_step(opt) : fbi_judge_step(opt);
     if (st)
         return st;
-    if (apply) {
-        update_all(opt);
-        opt->steps++;
-    }
     spend(opt);
     return opt->ctx->status; /* of a device that failed */
 }

@@ -44,7 +44,7 @@ fb_status fbi_update_flat(fb_context *ctx, const fbi_update *u)
         [FBI_UPDATE_ADAM] = {adam_f32, adam_f64},
         [FBI_UPDATE_AVERAGE] = {average_f32, average_f64}};
     if (!ctx->backend->host_memory)
-        return ctx->backend->update(ctx, u);
+        return ctx->backend->average(ctx, u);
     loops[u->kind][u->dtype == FB_F64](u);
     return FB_OK;
 }

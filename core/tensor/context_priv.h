@@ -76,6 +76,8 @@ typedef struct fbi_pass_count {
     bool counted;  /* its loss is a sum over `count` */
     bool absent;   /* of a micro-batch that contributes nothing */
     double count;
+    fb_tensor *on_device; /* what `count` is read from, where that would be a wait; valid while the
+                             backward runs */
 } fbi_pass_count;
 
 struct fb_context {
@@ -93,6 +95,7 @@ struct fb_context {
     const fbi_trace *trace; /* NULL: nobody listens */
     const char *doing;      /* name of the operator that runs; NULL: none */
     fbi_alloc *alloc;
+    uint64_t host_waits; /* how often this thread has waited for the device */
     uint64_t seq, hash; /* nodes so far; rolling hash of the program, for agreement between ranks */
     const void *site;   /* call site of the outermost public call */
 

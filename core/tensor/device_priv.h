@@ -5,13 +5,17 @@
 #include "core/tensor/context_priv.h"
 #include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 6 };
+enum { FBI_BACKEND_ABI = 7 };
 
 typedef struct fbi_core_api fbi_core_api;
 typedef struct fbi_device_comm fbi_device_comm;
 typedef struct fbi_update fbi_update;
 typedef struct fbi_flat_view fbi_flat_view;
 typedef struct fbi_statistics fbi_statistics;
+typedef struct fbi_look fbi_look;
+typedef struct fbi_ask fbi_ask;
+typedef struct fbi_judgement fbi_judgement;
+typedef struct fbi_sweep fbi_sweep;
 
 /* Bytes of a device; what does not apply is 0. */
 typedef struct fbi_device_memory {
@@ -39,8 +43,7 @@ struct fbi_backend {
     fb_status (*sync)(fb_context *ctx);
     void (*pack_free)(fb_context *ctx, fbi_pack *packs);
     /* Loops over flat memory (core/ops/backend.h); NULL with host_memory: the callers have them. */
-    fb_status (*update)(fb_context *ctx, const fbi_update *u);
-    fb_status (*sums_of_squares)(fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums);
+    fb_status (*average)(fb_context *ctx, const fbi_update *u);
     bool host_memory; /* pointers may be read by the host */
     /* Every block has the size asked for and goes back at once: a simulator checks both. */
     bool exact_memory;
@@ -66,9 +69,17 @@ struct fbi_backend {
                          int64_t count);
     /* Whether what is marked has happened (or failed: an error is set); then the event is gone. */
     bool (*event_done)(fb_context *ctx, void *event);
-    /* Whether all elements of n runs of any float dtype are finite; waits for the answer. */
-    fb_status (*all_finite)(fb_context *ctx, const fbi_flat_view *v, int64_t n, bool *finite);
     fb_status (*statistics)(fb_context *ctx, const fbi_statistics *s);
+    /* A step of an optimizer (core/ops/backend.h). */
+    fb_status (*measure)(fb_context *ctx, const fbi_look *look);
+    fb_status (*ask)(fb_context *ctx, const fbi_ask *ask);
+    fb_status (*judge)(fb_context *ctx, const fbi_judgement *j);
+    fb_status (*sweep)(fb_context *ctx, const fbi_sweep *s);
+    /* *sum += factor * the element x of any dtype; NaN if `count` and it is no count. */
+    fb_status (*add_to)(fb_context *ctx, double *sum, fb_dtype dtype, const void *x, double factor,
+                        bool count);
+    /* What collectives left may be garbage: from now on judge() is against every step. */
+    void (*halt)(fb_context *ctx);
     const fbi_device_comm *comm; /* between the devices of several ranks; NULL: never any */
 };
 

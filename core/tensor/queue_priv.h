@@ -23,6 +23,7 @@ typedef enum fbi_queue {
     X(REUSE_COPY, COPY, "the same, of memory that the copy queue fills")     \
     X(BATCH, COMPUTE, "before a batch is read")                              \
     X(SLOT, HOST, "before the loader fills a pinned slot again")             \
+    X(VERDICT, HOST, "before what a step found is looked at")                \
     X(COLLECTIVE_INPUT, COMM, "before a collective reads its sources")       \
     X(COLLECTIVE_RESULT, COMPUTE, "before the result of one is used")
 

@@ -205,8 +205,8 @@ static void check_skipped(double bad, int who, bool clip)
     fb_backward(fb_mul_scalar(fb_mean(fb_nn_forward(m, x), FB_ALL, false),
                               fb_world_rank(world) == who ? bad : 1));
     assert_int_equal(fb_optim_step(opt), FB_OK);
+    assert_int_equal(fb_optim_steps(opt), 0); /* a device is asked what it found */
     fb_log_set(NULL, NULL);
-    assert_int_equal(fb_optim_steps(opt), 0);
     if (fb_world_root(world))
         assert_string_equal(line, "optim_step: the gradient of 1.bias is not finite; the step is "
                                   "skipped");
@@ -260,6 +260,7 @@ static void running_statistics_stay_finite(void **state)
     fb_tensor *x = fb_full(ctx, FB_F32, FB_SHAPE(4, 1), last ? (double)NAN : 1);
     fb_backward(fb_sum(fb_nn_forward(m, x), FB_ALL, false));
     fb_optim_step(opt);
+    assert_int_equal(fb_optim_steps(opt), 0);
     fb_log_set(NULL, NULL);
     check_ok(ctx);
     fb_tensor *mean = NULL;

@@ -5,8 +5,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/optim/optim.h>
 #include <flambeau/io/loader.h>
 
 #include "core/tensor/alloc_priv.h"
@@ -99,6 +101,23 @@ static bool batches(fb_context *ctx)
     return right;
 }
 
+/* What the card found in three steps is looked at before anything else waits for it. */
+static bool steps(fb_context *ctx)
+{
+    FB_SCOPE(ctx);
+    fb_tensor *t = fb_requires_grad(fb_zeros(ctx, FB_F32, FB_SCALAR), true);
+    fb_optimizer *opt = fb_optim_sgd(ctx, NULL, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_optim_add_tensor(opt, "t", t);
+    fb_optim_clip_norm(opt, 100);
+    for (int i = 0; i < 3; i++) {
+        fb_backward(fb_mul_scalar(t, 1));
+        fb_optim_step(opt);
+    }
+    bool right = fb_optim_steps(opt) == 3 && fb_item(t) == -3;
+    fb_optim_close(opt);
+    return right;
+}
+
 /* The simulator's process ends with 86 if it has found something. */
 static int work(bool exact)
 {
@@ -109,6 +128,7 @@ static int work(bool exact)
     bool right = reuse(ctx);
     right &= writes(ctx);
     right &= batches(ctx);
+    right &= steps(ctx);
     fb_status st = fb_context_close(ctx);
     return right && !st ? 0 : 1;
 }

@@ -1,0 +1,371 @@
+/* One step of an optimizer (core/ops/backend.h): measure the gradients, judge, update. One launch
+ * for all parameters that lie in the same blocks; core/optim/update.c defines the methods. */
+#include <float.h>
+
+#include "core/cuda/kernel_priv.h"
+
+/* --- measure --- */
+
+/* Elements of a chunk that begins at `at`. */
+static __device__ inline int64_t chunk_at(int64_t n, int64_t at)
+{
+    return n - at < FBI_CHUNK ? n - at : (int64_t)FBI_CHUNK;
+}
+
+/* The last of n spans or rows that begins at chunk c or before: those without elements have the
+ * number of the next one. */
+template <class R> static __device__ inline int64_t owner_of(const R *rows, int64_t n, int64_t c)
+{
+    int64_t low = 0;
+    while (n > 1) {
+        int64_t half = n / 2;
+        if (rows[low + half].chunk <= c)
+            low += half;
+        n -= half;
+    }
+    return low;
+}
+
+template <class T> struct alignas(16) fbi_pack16 {
+    static const int n = 16 / (int)sizeof(T);
+    T v[n];
+};
+
+static __device__ inline double wide(float v)
+{
+    return (double)v;
+}
+static __device__ inline double wide(double v)
+{
+    return v;
+}
+/* Halves by their bits. */
+struct fbi_half {
+    uint16_t bits;
+};
+struct fbi_brain {
+    uint16_t bits;
+};
+static __device__ inline double wide(fbi_half v)
+{
+    return (double)fbi_f16_to_f32(v.bits);
+}
+static __device__ inline double wide(fbi_brain v)
+{
+    return (double)fbi_bf16_to_f32(v.bits);
+}
+
+template <class T>
+__global__ void measure(const T *data, const fbi_stretch *spans, int64_t n_spans, int64_t chunk,
+                        bool norm, fbi_chunk *out)
+{
+    int64_t c = chunk + blockIdx.x;
+    const fbi_stretch *s = &spans[owner_of(spans, n_spans, c)];
+    int64_t at = (c - s->chunk) * FBI_CHUNK, n = chunk_at(s->n, at);
+    const T *x = data + s->begin + at;
+    double sum = 0;
+    int bad = 0;
+    int64_t packs = (uintptr_t)x % 16 ? 0 : n / fbi_pack16<T>::n;
+    for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
+        fbi_pack16<T> pack = ((const fbi_pack16<T> *)x)[i];
+        for (int k = 0; k < fbi_pack16<T>::n; k++) {
+            double v = wide(pack.v[k]);
+            sum += v * v;
+            bad |= !isfinite(v);
+        }
+    }
+    for (int64_t i = packs * fbi_pack16<T>::n + threadIdx.x; i < n; i += blockDim.x) {
+        double v = wide(x[i]);
+        sum += v * v;
+        bad |= !isfinite(v);
+    }
+    sum = fbi_join_block<fbi_add<double>>(sum);
+    bad = __syncthreads_or(bad);
+    if (threadIdx.x == 0) {
+        out[c].squares = norm ? sum : 0;
+        out[c].bad = bad;
+    }
+}
+
+template <class T> static fb_status launch_measure(fb_context *ctx, const fbi_look *l)
+{
+    FBI_LAUNCH_ON(ctx, measure<T>, l->chunks, FBI_BLOCK, (const T *)l->data, l->spans, l->n_spans,
+                  l->chunk, l->norm, l->out);
+    return FB_OK;
+}
+
+extern "C" fb_status fbi_cuda_measure(fb_context *ctx, const fbi_look *l)
+{
+    fb_status st = fbi_cuda_use(ctx);
+    if (st || l->chunks == 0)
+        return st;
+    return l->dtype == FB_F64    ? launch_measure<double>(ctx, l)
+           : l->dtype == FB_F16  ? launch_measure<fbi_half>(ctx, l)
+           : l->dtype == FB_BF16 ? launch_measure<fbi_brain>(ctx, l)
+                                 : launch_measure<float>(ctx, l);
+}
+
+/* --- judge --- */
+
+/* The smaller; first() is larger than any number of a chunk. */
+struct fbi_first {
+    static __device__ int64_t first() { return INT64_MAX; }
+    static __device__ int64_t join(int64_t a, int64_t b) { return a < b ? a : b; }
+};
+
+/* One block; its threads' sums are in an order that only n decides. */
+__global__ void conclude(const fbi_chunk *of, int64_t chunk, int64_t n, const fbi_stretch *spans,
+                         int64_t n_spans, const double *count, double scale, bool finite,
+                         fbi_part *part)
+{
+    double sum = 0, counted = count ? *count : 1;
+    int64_t bad = fbi_first::first();
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+        sum += of[chunk + i].squares;
+        if (of[chunk + i].bad)
+            bad = fbi_first::join(bad, chunk + i);
+    }
+    sum = fbi_join_block<fbi_add<double>>(sum);
+    bad = fbi_join_block<fbi_first>(bad);
+    if (threadIdx.x)
+        return;
+    if (count)
+        scale = counted > 0 ? 1 / counted : 1;
+    part->scale = scale;
+    part->count = counted;
+    part->norm2 = sum * scale * scale;
+    part->bad = bad == fbi_first::first() ? -1 : owner_of(spans, n_spans, bad);
+    part->fine = !finite || bad == fbi_first::first();
+}
+
+extern "C" fb_status fbi_cuda_ask(fb_context *ctx, const fbi_ask *a)
+{
+    fb_status st = fbi_cuda_use(ctx);
+    if (st)
+        return st;
+    FBI_LAUNCH_ON(ctx, conclude, 1, FBI_BLOCK, a->of, a->chunk, a->n, a->spans, a->n_spans,
+                  a->count, a->scale, a->finite, a->part);
+    return FB_OK;
+}
+
+static __device__ inline fbi_verdict decide(const fbi_part *parts, int64_t n, double norm2,
+                                            double max_norm, bool apply)
+{
+    fbi_verdict v = {norm2, 1, apply};
+    for (int64_t i = 0; i < n; i++) {
+        v.norm2 += parts[i].norm2;
+        v.apply = v.apply && parts[i].fine && parts[i].count > 0;
+    }
+    if (max_norm > 0) {
+        double factor = max_norm / (sqrt(v.norm2) + 1e-6);
+        v.apply = v.apply && isfinite(v.norm2);
+        v.factor = factor < 1 ? factor : 1;
+    }
+    return v;
+}
+
+static __device__ inline fbi_factors factors_of(const fbi_row *r, const fbi_method_numbers *m,
+                                                double t, double scale)
+{
+    fbi_factors f = {};
+    f.scale = scale;
+    f.lr = m->lr * r->lr_scale;
+    f.shrink = m->decoupled ? 1 - f.lr * r->weight_decay : 1;
+    f.weight_decay = m->decoupled ? 0 : r->weight_decay;
+    f.first = t == 1;
+    if (m->kind == FBI_UPDATE_ADAM) {
+        f.step_size = f.lr / (1 - pow(m->beta1, t));
+        f.per_root2 = 1 / sqrt(1 - pow(m->beta2, t));
+    }
+    return f;
+}
+
+/* `halted`: pinned memory of the host. */
+__global__ void judge(const fbi_part *parts, int64_t n_parts, double norm2, double max_norm,
+                      bool apply, const volatile int64_t *halted, fbi_verdict *verdict,
+                      const fbi_row *rows, int64_t n_rows, int64_t *steps, fbi_factors *factors,
+                      fbi_method_numbers method)
+{
+    __shared__ fbi_verdict v;
+    if (threadIdx.x == 0)
+        *verdict = v = decide(parts, n_parts, norm2, max_norm, apply && !*halted);
+    __syncthreads();
+    for (int64_t i = threadIdx.x; i < n_rows && v.apply; i += blockDim.x) {
+        const fbi_row *r = &rows[i];
+        factors[i] =
+            factors_of(r, &method, (double)++steps[r->entry], parts[r->part].scale * v.factor);
+    }
+}
+
+extern "C" fb_status fbi_cuda_judge(fb_context *ctx, const fbi_judgement *j)
+{
+    fb_status st = fbi_cuda_use(ctx);
+    if (st)
+        return st;
+    FBI_LAUNCH_ON(ctx, judge, 1, FBI_BLOCK, j->parts, j->n_parts, j->norm2, j->max_norm, j->apply,
+                  (const volatile int64_t *)fbi_cuda_of(ctx)->halted, j->verdict, j->rows,
+                  j->n_rows, j->steps, j->factors, j->method);
+    return FB_OK;
+}
+
+/* --- update --- */
+
+template <class T> static __device__ inline T larger(T a, T b)
+{
+    return a < b || a != a ? b : a;
+}
+
+/* The methods: numbers of a row, and one element with S states. */
+template <class T, int S> struct sgd {
+    static const int states = S;
+    T lr, decay, scale, mu, fresh, kept;
+    bool nesterov;
+    __device__ sgd(const fbi_method_numbers &m, const fbi_factors &f)
+        : lr((T)f.lr), decay((T)f.weight_decay), scale((T)f.scale), mu((T)m.momentum),
+          fresh(f.first ? (T)1 : (T)(1 - m.dampening)), kept(f.first ? (T)0 : (T)m.momentum),
+          nesterov(m.nesterov)
+    {
+    }
+    __device__ T next(T p, T g, T *s) const
+    {
+        T d = g * scale + decay * p;
+        if (S == 0)
+            return p - lr * d;
+        T b = kept * s[0] + fresh * d;
+        s[0] = b;
+        return p - lr * (nesterov ? d + mu * b : b);
+    }
+};
+
+template <class T, int S> struct adam {
+    static const int states = S;
+    T shrink, decay, scale, c1, b2, c2, step_size, per_root2, eps;
+    __device__ adam(const fbi_method_numbers &m, const fbi_factors &f)
+        : shrink((T)f.shrink), decay((T)f.weight_decay), scale((T)f.scale), c1((T)(1 - m.beta1)),
+          b2((T)m.beta2), c2((T)(1 - m.beta2)), step_size((T)f.step_size),
+          per_root2((T)f.per_root2), eps((T)m.eps)
+    {
+    }
+    __device__ T next(T p, T g, T *s) const
+    {
+        T w = p * shrink, d = g * scale + decay * w;
+        T first = s[0] + c1 * (d - s[0]), second = b2 * s[1] + c2 * (d * d), most = second;
+        s[0] = first;
+        s[1] = second;
+        if (S > 2)
+            most = s[S - 1] = larger(s[S - 1], second);
+        return w - step_size * (first / (fbi_root(most) * per_root2 + eps));
+    }
+};
+
+template <class T, class M>
+__global__ void sweep(fbi_method_numbers method, const fbi_row *rows, int64_t n_rows,
+                      const fbi_factors *factors, const fbi_verdict *verdict, T *p, const T *g,
+                      T *s0, T *s1, T *s2)
+{
+    if (!verdict->apply)
+        return;
+    int64_t r = owner_of(rows, n_rows, blockIdx.x);
+    const fbi_row *row = &rows[r];
+    const M m(method, factors[r]);
+    int64_t at = (blockIdx.x - row->chunk) * FBI_CHUNK;
+    int64_t n = chunk_at(row->n, at);
+    T *state[3] = {s0, s1, s2};
+    p += row->p + at;
+    g += row->g + at;
+    uintptr_t odd = (uintptr_t)p | (uintptr_t)g;
+    for (int k = 0; k < M::states; k++) {
+        state[k] += row->s[k] + at;
+        odd |= (uintptr_t)state[k];
+    }
+    typedef fbi_pack16<T> pack;
+    int64_t packs = odd % 16 ? 0 : n / pack::n;
+    for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
+        pack w = ((pack *)p)[i], d = ((const pack *)g)[i], s[M::states + 1];
+        for (int k = 0; k < M::states; k++)
+            s[k] = ((pack *)state[k])[i];
+        for (int e = 0; e < pack::n; e++) {
+            T mine[M::states + 1];
+            for (int k = 0; k < M::states; k++)
+                mine[k] = s[k].v[e];
+            w.v[e] = m.next(w.v[e], d.v[e], mine);
+            for (int k = 0; k < M::states; k++)
+                s[k].v[e] = mine[k];
+        }
+        ((pack *)p)[i] = w;
+        for (int k = 0; k < M::states; k++)
+            ((pack *)state[k])[i] = s[k];
+    }
+    for (int64_t i = packs * pack::n + threadIdx.x; i < n; i += blockDim.x) {
+        T mine[M::states + 1];
+        for (int k = 0; k < M::states; k++)
+            mine[k] = state[k][i];
+        p[i] = m.next(p[i], g[i], mine);
+        for (int k = 0; k < M::states; k++)
+            state[k][i] = mine[k];
+    }
+}
+
+template <class T, class M> static fb_status launch_sweep(fb_context *ctx, const fbi_sweep *s)
+{
+    FBI_LAUNCH_ON(ctx, (sweep<T, M>), s->chunks, FBI_BLOCK, s->method, s->rows, s->n_rows,
+                  s->factors, s->verdict, (T *)s->p, (const T *)s->g, (T *)s->s[0], (T *)s->s[1],
+                  (T *)s->s[2]);
+    return FB_OK;
+}
+
+template <class T> static fb_status sweep_method(fb_context *ctx, const fbi_sweep *s)
+{
+    if (s->method.kind == FBI_UPDATE_SGD)
+        return s->s[0] ? launch_sweep<T, sgd<T, 1>>(ctx, s) : launch_sweep<T, sgd<T, 0>>(ctx, s);
+    return s->s[2] ? launch_sweep<T, adam<T, 3>>(ctx, s) : launch_sweep<T, adam<T, 2>>(ctx, s);
+}
+
+extern "C" fb_status fbi_cuda_sweep(fb_context *ctx, const fbi_sweep *s)
+{
+    fb_status st = fbi_cuda_use(ctx);
+    if (st || s->chunks == 0)
+        return st;
+    return s->dtype == FB_F64 ? sweep_method<double>(ctx, s) : sweep_method<float>(ctx, s);
+}
+
+/* --- averages, and single numbers --- */
+
+template <class T> __global__ void average(int64_t n, T *a, const T *x, T d)
+{
+    FBI_EACH(i, n)
+    a[i] = d * a[i] + (1 - d) * x[i];
+}
+
+extern "C" fb_status fbi_cuda_average(fb_context *ctx, const fbi_update *u)
+{
+    fb_status st = fbi_cuda_use(ctx);
+    unsigned grid = fbi_blocks(ctx, u->n);
+    if (st || u->n == 0)
+        return st;
+    if (u->dtype == FB_F64)
+        FBI_LAUNCH_ON(ctx, average<double>, grid, FBI_BLOCK, u->n, (double *)u->p,
+                      (const double *)u->g, u->decay);
+    else
+        FBI_LAUNCH_ON(ctx, average<float>, grid, FBI_BLOCK, u->n, (float *)u->p,
+                      (const float *)u->g, (float)u->decay);
+    return FB_OK;
+}
+
+__global__ void add_to(double *sum, const void *x, int dtype, double factor, bool count)
+{
+    double v = fbi_load<double>(x, dtype, 0);
+    if (count && !(v >= 0 && v <= DBL_MAX))
+        v = NAN;
+    *sum += v * factor;
+}
+
+extern "C" fb_status fbi_cuda_add_to(fb_context *ctx, double *sum, fb_dtype dtype, const void *x,
+                                     double factor, bool count)
+{
+    fb_status st = fbi_cuda_use(ctx);
+    if (st)
+        return st;
+    FBI_LAUNCH_ON(ctx, add_to, 1, 1, sum, x, (int)dtype, factor, count);
+    return FB_OK;
+}
