@@ -29,13 +29,14 @@ static double env_seconds(const char *name, double otherwise)
 typedef struct common {
     uint64_t seed;
     int shards, threads;
-    bool allow_tf32;
+    bool allow_tf32, tune;
 } common;
 
 static common agree_on_options(fb_world *world, const fb_world_options *o)
 {
     common c = {.seed = o->seed, .shards = o->shards, .threads = o->threads};
-    c.allow_tf32 = fbi_tf32_wanted(o->allow_tf32);
+    c.allow_tf32 = fbi_option_wanted(o->allow_tf32, "FLAMBEAU_TF32");
+    c.tune = fbi_option_wanted(o->tune, "FLAMBEAU_TUNE");
     if (!c.shards)
         c.shards = env_int("FLAMBEAU_SHARDS");
     if (!c.threads)
@@ -185,6 +186,7 @@ static bool open_context(fb_world *world, const fb_world_options *o, const commo
         return false;
     world->ctx->is_worlds = true;
     world->ctx->allow_tf32 = c->allow_tf32;
+    world->ctx->tune = c->tune && !c->shards;
     return true;
 }
 

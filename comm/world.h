@@ -21,6 +21,7 @@ typedef struct fb_world_options {
                              card of its own; NULL: FLAMBEAU_DEVICE; else that if there are cards */
     uint64_t seed;      /**< as in fb_context_options; rank 0's counts */
     bool allow_tf32;    /**< as in fb_context_options; rank 0's counts */
+    bool tune;          /**< as in fb_context_options; rank 0's counts */
     fb_log_fn log;      /**< receives the lines that would go to stderr */
     void *log_user;
 } fb_world_options;

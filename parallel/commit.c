@@ -285,7 +285,8 @@ fb_status fbi_ddp_commit(void *self, fbi_commit *c)
     c->apply &= !st;
     if (st)
         return st;
-    d->stats.steps++;
+    if (d->stats.steps++ == 0)
+        st = fbi_ddp_tune(d);
     d->stats.seconds += fbi_now() - t0;
-    return FB_OK;
+    return st;
 }

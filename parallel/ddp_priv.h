@@ -109,6 +109,12 @@ fb_status fbi_ddp_norms_apply(fbi_ddp *d, const int64_t *fine);
 /* Forget what leaves of this step gave. */
 void fbi_ddp_norms_forget(fbi_ddp *d);
 
+/* --- parallel/tune.c --- */
+
+/* At the end of the first step: all ranks take over rank 0's algorithms, if the context tunes.
+ * Collective. */
+fb_status fbi_ddp_tune(fbi_ddp *d);
+
 /* --- the rest --- */
 
 struct fbi_ddp {

@@ -5,7 +5,8 @@
 
 #include "core/cuda/cuda_priv.h"
 
-enum { FBI_CUDA_WORKSPACE = 32 << 20 };
+/* What NVIDIA recommends for cuBLAS: Hopper and newer, others. */
+enum { FBI_CUDA_WORKSPACE = 32 << 20, FBI_CUDA_OLD_WORKSPACE = 4 << 20 };
 
 fb_status fbi_cuda_use(fb_context *ctx)
 {
@@ -15,7 +16,7 @@ fb_status fbi_cuda_use(fb_context *ctx)
 
 static fb_status open_all(fb_context *ctx, fbi_cuda *d)
 {
-    int sms = 0;
+    int sms = 0, major = 0;
     fb_status st = fbi_cuda_use(ctx);
     if (st)
         return st;
@@ -26,8 +27,8 @@ static fb_status open_all(fb_context *ctx, fbi_cuda *d)
         return st;
     FBI_CUDA_TRY(ctx, cudaMallocAsync((void **)&d->bad, sizeof *d->bad, d->stream));
     FBI_CUDA_TRY(ctx, cudaMemsetAsync(d->bad, 0, sizeof *d->bad, d->stream));
-    FBI_CUDA_TRY(ctx, cudaMallocAsync(&d->workspace, FBI_CUDA_WORKSPACE, d->stream));
-    d->workspace_bytes = FBI_CUDA_WORKSPACE;
+    FBI_CUDA_TRY(ctx, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, d->index));
+    d->workspace_bytes = major >= 9 ? FBI_CUDA_WORKSPACE : FBI_CUDA_OLD_WORKSPACE;
     FBI_LT_TRY(ctx, cublasLtCreate(&d->lt));
     d->halted = fbi_cuda_host_alloc(ctx, sizeof *d->halted);
     if (!d->halted)
@@ -45,8 +46,6 @@ static void close_all(fb_context *ctx)
         (void)cublasLtDestroy(d->lt);
     if (d->bad)
         (void)cudaFreeAsync(d->bad, d->stream);
-    if (d->workspace)
-        (void)cudaFreeAsync(d->workspace, d->stream);
     if (d->stream)
         (void)cudaStreamSynchronize(d->stream);
     fbi_cuda_dnn_close(d);
@@ -155,4 +154,6 @@ const fbi_backend fbi_cuda_backend = {
     .sweep = fbi_cuda_sweep,
     .add_to = fbi_cuda_add_to,
     .halt = fbi_cuda_halt,
+    .tune = fbi_cuda_tune,
+    .choose = fbi_cuda_choose,
 };

@@ -51,8 +51,7 @@ typedef struct fbi_cuda {
     fbi_cuda_stage stages[FBI_CUDA_STAGES];
     int next_stage;
     cublasLtHandle_t lt;
-    void *workspace; /* of cuBLASLt; one stream uses it */
-    size_t workspace_bytes;
+    size_t workspace_bytes; /* the most that a product may ask for */
     fbi_cuda_plans *plans;
     fbi_cuda_dnn *dnn;          /* NULL: not asked for so far */
     fbi_cuda_bad *bad;          /* device memory */
@@ -182,6 +181,9 @@ bool fbi_cuda_mm_operand(int64_t rows, int64_t cols, int64_t row_stride, int64_t
  * nothing was done. */
 fb_status fbi_cuda_gemm(const fbi_call *c, const fbi_cuda_mm *g);
 void fbi_cuda_plans_free(fbi_cuda *d);
+/* See fbi_backend. */
+fb_status fbi_cuda_tune(fb_context *ctx, void **choices, size_t *bytes);
+fb_status fbi_cuda_choose(fb_context *ctx, const void *choices, size_t bytes);
 /* The same for I64 too, no inner size, and the bias of F64 (linalg.cu). */
 fb_status fbi_cuda_product(const fbi_call *c, const fbi_cuda_mm *g);
 

@@ -81,7 +81,7 @@ fb_status fbi_cuda_gemm(const fbi_call *c, const fbi_cuda_mm *g)
     if (st)
         return st;
     if (!p->refused)
-        return fbi_lt_start(ctx, p, &data, &p->algo);
+        return fbi_lt_start(ctx, p, &data);
     if (key.epilogue != CUBLASLT_EPILOGUE_DEFAULT)
         return FB_E_UNSUPPORTED;
     return fbi_cuda_of(ctx)->core->fail(

@@ -1,21 +1,13 @@
 /* The cache of plans, by everything that a plan depends on; an algorithm for each. It is cuBLASLt's
- * first heuristic: bits must not depend on how busy a card was. */
+ * first heuristic (bits must not depend on how busy a card was), unless gemm_tune.c has another. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/cuda/gemm_priv.h"
 
-/* Open addressing, at most half full; emptied when there are MOST plans. */
-enum { SLOTS = 8192, MOST = 4096 };
-
-struct fbi_cuda_plans {
-    int n;
-    fbi_lt_plan *slots[SLOTS];
-};
-
 static void empty(fbi_cuda_plans *p)
 {
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < FBI_LT_SLOTS; i++) {
         free(p->slots[i]);
         p->slots[i] = NULL;
     }
@@ -24,8 +16,10 @@ static void empty(fbi_cuda_plans *p)
 
 void fbi_cuda_plans_free(fbi_cuda *d)
 {
-    if (d->plans)
-        empty(d->plans);
+    if (!d->plans)
+        return;
+    empty(d->plans);
+    free(d->plans->choices);
     free(d->plans);
     d->plans = NULL;
 }
@@ -44,9 +38,9 @@ static uint64_t hash_of(const fbi_lt_key *key)
 /* The slot where the key is, or may be put. */
 static fbi_lt_plan **slot_of(fbi_cuda_plans *p, const fbi_lt_key *key)
 {
-    uint64_t i = hash_of(key) % SLOTS;
+    uint64_t i = hash_of(key) % FBI_LT_SLOTS;
     while (p->slots[i] && memcmp(&p->slots[i]->key, key, sizeof *key) != 0)
-        i = (i + 1) % SLOTS;
+        i = (i + 1) % FBI_LT_SLOTS;
     return &p->slots[i];
 }
 
@@ -108,12 +102,11 @@ static fb_status describe(fb_context *ctx, fbi_lt_plan *p, const fbi_lt_data *da
     return st ? st : layout(ctx, &p->c, type, k->m, k->n, k->ldc, k->batch, k->stride_c);
 }
 
-static fb_status choose(fb_context *ctx, fbi_lt_plan *p)
+fb_status fbi_lt_candidates(fb_context *ctx, fbi_lt_plan *p, int want,
+                            cublasLtMatmulHeuristicResult_t *found, int *n)
 {
     fbi_cuda *d = fbi_cuda_of(ctx);
     cublasLtMatmulPreferenceOpaque_t pref;
-    cublasLtMatmulHeuristicResult_t found;
-    int n = 0;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
         uint32_t value;
@@ -121,6 +114,7 @@ static fb_status choose(fb_context *ctx, fbi_lt_plan *p)
                       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p->key.align_b},
                       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p->key.align_c},
                       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p->key.align_c}};
+    *n = 0;
     FBI_LT_TRY(ctx, cublasLtMatmulPreferenceInit(&pref));
     FBI_LT_TRY(
         ctx, cublasLtMatmulPreferenceSetAttribute(&pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -130,31 +124,54 @@ static fb_status choose(fb_context *ctx, fbi_lt_plan *p)
                                                              &alignments[i].value,
                                                              sizeof alignments[i].value));
     cublasStatus_t e = cublasLtMatmulAlgoGetHeuristic(d->lt, &p->op, &p->a, &p->b, &p->c, &p->c,
-                                                      &pref, 1, &found, &n);
-    p->refused = e == CUBLAS_STATUS_NOT_SUPPORTED || (e == CUBLAS_STATUS_SUCCESS && n < 1);
-    if (p->refused)
+                                                      &pref, want, found, n);
+    if (e == CUBLAS_STATUS_SUCCESS)
         return FB_OK;
-    FBI_LT_TRY(ctx, e);
+    *n = 0;
+    return e == CUBLAS_STATUS_NOT_SUPPORTED
+               ? FB_OK
+               : fbi_cuda_lt_failed(ctx, e, "cublasLtMatmulAlgoGetHeuristic", __FILE__, __LINE__);
+}
+
+static fb_status choose(fb_context *ctx, fbi_lt_plan *p)
+{
+    cublasLtMatmulHeuristicResult_t found;
+    int n = 0;
+    fb_status st = fbi_lt_candidates(ctx, p, 1, &found, &n);
+    p->refused = n < 1;
+    if (st || p->refused)
+        return st;
     p->algo = found.algo;
-    return FB_OK;
+    p->workspace = found.workspaceSize;
+    st = fbi_lt_adopt(ctx, p);
+    return st ? st : fbi_lt_time(ctx, p);
+}
+
+fbi_cuda_plans *fbi_lt_plans_of(fb_context *ctx)
+{
+    fbi_cuda *d = fbi_cuda_of(ctx);
+    if (!d->plans && !(d->plans = calloc(1, sizeof *d->plans)))
+        d->core->fail(ctx, FB_E_NOMEM, "matrix product: no memory for plans");
+    return d->plans;
 }
 
 fb_status fbi_lt_plan_of(const fbi_call *c, const fbi_lt_key *key, const fbi_lt_data *data,
                          fbi_lt_plan **out)
 {
     fb_context *ctx = c->ctx;
-    fbi_cuda *d = fbi_cuda_of(ctx);
-    if (!d->plans && !(d->plans = calloc(1, sizeof *d->plans)))
-        return d->core->fail(ctx, FB_E_NOMEM, "matrix product: no memory for plans");
-    fbi_lt_plan **slot = slot_of(d->plans, key);
+    fbi_cuda_plans *plans = fbi_lt_plans_of(ctx);
+    if (!plans)
+        return ctx->status;
+    fbi_lt_plan **slot = slot_of(plans, key);
     if (!*slot) {
-        if (d->plans->n == MOST) {
-            empty(d->plans);
-            slot = slot_of(d->plans, key);
+        if (plans->n == FBI_LT_MOST) {
+            empty(plans);
+            slot = slot_of(plans, key);
         }
         fbi_lt_plan *p = calloc(1, sizeof *p);
         if (!p)
-            return d->core->fail(ctx, FB_E_NOMEM, "matrix product: no memory for a plan");
+            return fbi_cuda_of(ctx)->core->fail(ctx, FB_E_NOMEM,
+                                                "matrix product: no memory for a plan");
         p->key = *key;
         fb_status st = describe(ctx, p, data);
         st = st ? st : choose(ctx, p);
@@ -163,25 +180,29 @@ fb_status fbi_lt_plan_of(const fbi_call *c, const fbi_lt_key *key, const fbi_lt_
             return st;
         }
         *slot = p;
-        d->plans->n++;
+        plans->n++;
     }
     *out = *slot;
     return FB_OK;
 }
 
-fb_status fbi_lt_start(fb_context *ctx, fbi_lt_plan *p, const fbi_lt_data *data,
-                       const cublasLtMatmulAlgo_t *algo)
+fb_status fbi_lt_start(fb_context *ctx, fbi_lt_plan *p, const fbi_lt_data *data)
 {
     fbi_cuda *d = fbi_cuda_of(ctx);
     const float one = 1, beta = data->beta;
     const double one64 = 1, beta64 = (double)data->beta;
     bool f64 = p->key.type == CUDA_R_64F;
     fb_status st = aim(ctx, p, data);
-    if (st)
-        return st;
-    FBI_LT_TRY(ctx,
-               cublasLtMatmul(d->lt, &p->op, f64 ? (const void *)&one64 : &one, data->a, &p->a,
-                              data->b, &p->b, f64 ? (const void *)&beta64 : &beta, data->c, &p->c,
-                              data->c, &p->c, algo, d->workspace, d->workspace_bytes, d->stream));
-    return FB_OK;
+    fbi_storage *w = p->workspace && !st ? d->core->storage_new(ctx, p->workspace) : NULL;
+    if (st || (p->workspace && !w))
+        return ctx->status;
+    cublasStatus_t e =
+        cublasLtMatmul(d->lt, &p->op, f64 ? (const void *)&one64 : &one, data->a, &p->a, data->b,
+                       &p->b, f64 ? (const void *)&beta64 : &beta, data->c, &p->c, data->c, &p->c,
+                       &p->algo, w ? w->data : NULL, p->workspace, d->stream);
+    if (w)
+        d->core->storage_unref(ctx, w); /* used again in the order of the stream */
+    return e == CUBLAS_STATUS_SUCCESS
+               ? FB_OK
+               : fbi_cuda_lt_failed(ctx, e, "cublasLtMatmul", __FILE__, __LINE__);
 }

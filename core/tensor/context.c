@@ -15,9 +15,9 @@ FB_API int fb_version(void)
     return FB_VERSION;
 }
 
-bool fbi_tf32_wanted(bool option)
+bool fbi_option_wanted(bool option, const char *name)
 {
-    const char *asked = getenv("FLAMBEAU_TF32");
+    const char *asked = getenv(name);
     return option || (asked && strcmp(asked, "1") == 0);
 }
 
@@ -41,7 +41,8 @@ static fb_context *blank_context(const fb_context_options *options)
     ctx->seed = options->seed;
     ctx->flush_denormals = options->flush_denormals;
     ctx->exact_conv = options->exact_conv;
-    ctx->allow_tf32 = fbi_tf32_wanted(options->allow_tf32);
+    ctx->allow_tf32 = fbi_option_wanted(options->allow_tf32, "FLAMBEAU_TF32");
+    ctx->tune = fbi_option_wanted(options->tune, "FLAMBEAU_TUNE");
     ctx->hooks.shards = ctx->hooks.n_leaves = 1;
     return ctx;
 }

@@ -22,6 +22,9 @@ typedef struct fb_context_options {
     bool exact_conv; /**< F32 convolutions are plain sums: 3 x 3 ones without Winograd's transforms,
                           which are 2 to 4 times as quick on the CPU and some bits less exact */
     bool allow_tf32; /**< as fb_context_allow_tf32; FLAMBEAU_TF32=1 says the same */
+    bool tune;       /**< matrix products of a card try several algorithms and keep the fastest, so
+                          bits may differ from run to run; FLAMBEAU_TUNE=1 says the same. In a job rank
+                          0 tries, after the first step of DDP, for all ranks; never with fixed shards */
 } fb_context_options;
 
 /**

@@ -137,6 +137,7 @@ struct fb_context {
     bool flush_denormals;
     bool exact_conv; /* no Winograd */
     bool allow_tf32; /* in F32 products and convolutions of a card */
+    bool tune;       /* products are timed: at once, or in a job when `backend.tune` says so */
     int64_t live_handles, live_nodes;
     char device_name[16]; /* "cpu", "cuda:0" */
 };
@@ -191,8 +192,8 @@ static inline void fbi_doing_end(fb_context *ctx, const char *before)
         ctx->trace->end();
 }
 
-/* Whether a context starts with TF32: the option, or FLAMBEAU_TF32. */
-bool fbi_tf32_wanted(bool option);
+/* An option that the environment may turn on: NAME=1. */
+bool fbi_option_wanted(bool option, const char *name);
 
 /* --- registry (core/tensor/context.c) --- */
 fb_status fbi_context_adopt(fb_context *ctx, void *object, void (*close)(void *));

@@ -5,7 +5,7 @@
 #include "core/tensor/context_priv.h"
 #include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 7 };
+enum { FBI_BACKEND_ABI = 8 };
 
 typedef struct fbi_core_api fbi_core_api;
 typedef struct fbi_device_comm fbi_device_comm;
@@ -81,6 +81,11 @@ struct fbi_backend {
     /* What collectives left may be garbage: from now on judge() is against every step. */
     void (*halt)(fb_context *ctx);
     const fbi_device_comm *comm; /* between the devices of several ranks; NULL: never any */
+    /* Choices by timing that all ranks must share (fb_context_options.tune). Time what was computed
+     * so far and describe what was chosen; *choices is freed with free(). */
+    fb_status (*tune)(fb_context *ctx, void **choices, size_t *bytes);
+    /* From now on do it so. */
+    fb_status (*choose)(fb_context *ctx, const void *choices, size_t bytes);
 };
 
 /* Choose the backend of options->device and open it on ctx (core/ops/devices.c). */

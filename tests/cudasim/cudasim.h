@@ -15,7 +15,8 @@
  *                               number N never ends, or ends the communicator half-way
  *   CUDASIM_CUDNN_VERSION=n    what the library says of itself, e.g. 91900
  *   CUDASIM_NCCL_VERSION=n      what the library says of itself; 0: it is not there
- *   CUDASIM_LT_EPILOGUES=0      cuBLASLt has no epilogues */
+ *   CUDASIM_LT_EPILOGUES=0      cuBLASLt has no epilogues
+ *   CUDASIM_LT_FASTEST=n        which of its three algorithms is fast; default 0 */
 #ifndef TESTS_CUDASIM_CUDASIM_H
 #define TESTS_CUDASIM_CUDASIM_H
 

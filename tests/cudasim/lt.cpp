@@ -213,6 +213,13 @@ bool has_epilogue(int epi)
     return std::find(std::begin(known), std::end(known), epi) != std::end(known);
 }
 
+/* CUDASIM_LT_FASTEST: the algorithm that takes no time; others seem to take a second. */
+uint64_t fastest()
+{
+    const char *asked = getenv("CUDASIM_LT_FASTEST");
+    return asked ? (uint64_t)atoi(asked) : 0;
+}
+
 B check(const Desc &d, const Layout &la, const Layout &lb, const Layout &lc, const Layout &ld)
 {
     bool f64 = d.comp == CUBLAS_COMPUTE_64F;
@@ -351,6 +358,20 @@ B cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t o, cubla
     }
     return bad;
 }
+B cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t o, cublasLtMatrixLayout_t a,
+                          cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                          cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algo,
+                          cublasLtMatmulHeuristicResult_t *r)
+{
+    B bad = check(*(Desc *)o, *(Layout *)a, *(Layout *)b, *(Layout *)c, *(Layout *)d);
+    if (bad)
+        return bad;
+    if (algo->data[0] != ALGO || algo->data[2] >= (uint64_t)ALGOS)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memset(r, 0, sizeof *r); /* algo is not filled in */
+    r->workspaceSize = algo->data[1];
+    return CUBLAS_STATUS_SUCCESS;
+}
 B cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t o, const void *al, const void *a,
                  cublasLtMatrixLayout_t oa, const void *b, cublasLtMatrixLayout_t ob,
                  const void *be, const void *c, cublasLtMatrixLayout_t oc, void *dst,
@@ -391,6 +412,7 @@ B cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t o, const void *al, con
     if (ws && wsz)
         op.refs.push_back(Ref{ws, wsz, 12, true});
     op.run = [=](Op &, Lock &) {
+        S().charged += order == fastest() ? 0 : 1;
         if (ws)
             memset(ws, 0xff, std::min(wsz, SCRIBBLE)); /* whoever shares the workspace notices */
         for (int q = 0; q < ld.batch; q++) {

@@ -147,6 +147,7 @@ struct State {
     cudaError_t sticky = cudaSuccess;
     unsigned long kernels = 0;
     double last_call = 0;
+    double charged = 0; /* seconds that work seems to have taken, for those who time it */
     int communicators = 0, descriptors = 0;
 };
 State &S();

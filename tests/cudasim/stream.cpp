@@ -111,7 +111,7 @@ E cudaEventRecord(cudaEvent_t e, cudaStream_t h)
     uint64_t q = s->enq + 1;
     op.run = [=](Op &, Lock &) {
         if (e->s == s && e->seq == q)
-            e->t = now();
+            e->t = now() + S().charged;
         return DONE;
     };
     e->cap.reset();

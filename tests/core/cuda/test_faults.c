@@ -117,11 +117,10 @@ static void a_busy_card_is_told(void **state)
 static void running_out_of_memory_says_who_wanted_and_who_has_it(void **state)
 {
     (void)state;
-    expect("trains", LIST("DEVICE=cudasim", "CUDASIM_MEM=40000000"),
+    expect("trains", LIST("DEVICE=cudasim", "CUDASIM_MEM=6500000"),
            LIST("1.0 MiB wanted by", "on cudasim:0", "in tensors", "cached",
-                "modules, gradients and optimizers", "of open scopes",
-                "of the card's 38.1 MiB free", "used by other programs and libraries",
-                "use a smaller micro-batch"));
+                "modules, gradients and optimizers", "of open scopes", "of the card's 6.2 MiB free",
+                "used by other programs and libraries", "use a smaller micro-batch"));
 }
 
 static void a_failing_kernel_is_told_and_the_rest_still_closes(void **state)

@@ -128,6 +128,53 @@ static void without_epilogues_the_results_are_the_same(void **state)
     }
 }
 
+/* The simulated algorithms add 1, 1e8, -1e8 and 2 in other orders: 2, 1 and 0. */
+static double product_of_rows(fb_context *ctx)
+{
+    FB_SCOPE(ctx);
+    fb_tensor *row = fb_from(ctx, FB_F32, FB_SHAPE(1, 4), ((float[]){1, 1e8f, -1e8f, 2}));
+    double v = fb_item(fb_matmul(row, fb_ones(ctx, FB_F32, FB_SHAPE(4, 1))));
+    check_ok(ctx);
+    return v;
+}
+
+static void a_context_that_tunes_keeps_the_fastest_algorithm(void **state)
+{
+    (void)state;
+    static const char *const fastest[] = {"0", "1", "2"};
+    for (int i = 0; i < 3; i++) {
+        setenv("CUDASIM_LT_FASTEST", fastest[i], 1);
+        fb_context *plain = open_with(NULL);
+        fb_context *tunes = open_with(FB_OPTS(fb_context_options, .tune = true));
+        assert_true(product_of_rows(plain) == 2);
+        assert_true(product_of_rows(tunes) == 2 - i);
+        setenv("CUDASIM_LT_FASTEST", "0", 1); /* what was chosen stays */
+        assert_true(product_of_rows(tunes) == 2 - i);
+        check_close(tunes);
+        check_close(plain);
+    }
+    setenv("CUDASIM_LT_FASTEST", "1", 1);
+    setenv("FLAMBEAU_TUNE", "1", 1);
+    fb_context *ctx = open_with(NULL);
+    unsetenv("FLAMBEAU_TUNE");
+    assert_true(product_of_rows(ctx) == 1);
+    check_close(ctx);
+    unsetenv("CUDASIM_LT_FASTEST");
+}
+
+static void workspaces_are_given_back(void **state)
+{
+    (void)state;
+    fb_context *ctx = open_with(NULL);
+    fb_memory_stats first, later;
+    for (int i = 0; i < 3; i++) {
+        product_of_rows(ctx);
+        assert_int_equal(fb_memory_stats_of(ctx, i ? &later : &first), FB_OK);
+    }
+    assert_true(later.in_use == first.in_use);
+    check_close(ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +184,8 @@ int main(void)
         cmocka_unit_test(the_switch_can_come_from_the_environment),
         cmocka_unit_test(the_cpu_never_rounds),
         cmocka_unit_test(without_epilogues_the_results_are_the_same),
+        cmocka_unit_test(a_context_that_tunes_keeps_the_fastest_algorithm),
+        cmocka_unit_test(workspaces_are_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
