@@ -122,12 +122,14 @@ fb_tensor *fb_add_layer_norm(fb_tensor *x, fb_tensor *residual, fb_shape shape, 
                  fbi_shape_text(ctx, shape));
         return NULL;
     }
-    fb_tensor *in[4] = {x, weight, bias, residual}, *out[4];
-    const fbi_attrs_add_layer_norm a = {.dims = shape.n, .eps = eps};
-    if (fbi_run(ctx, FBI_OP_add_layer_norm, &a, in, 4, out))
+    if (!fbi_tensor_check(ctx, residual, "add_layer_norm", "residual"))
         return NULL;
-    fb_drop(out[2]);
-    fb_drop(out[3]);
-    *sum = out[1];
-    return out[0];
+    FB_SCOPE(ctx);
+    fb_dtype wide = fb_promote(fb_dtype_of(x), fb_dtype_of(residual));
+    fb_tensor *in[4] = {fb_to(x, wide), weight, bias, fb_to(residual, wide)}, *out[4];
+    const fbi_attrs_add_layer_norm a = {.dims = shape.n, .eps = eps};
+    if (!in[0] || !in[3] || fbi_run(ctx, FBI_OP_add_layer_norm, &a, in, 4, out))
+        return NULL;
+    *sum = fb_keep(out[1]);
+    return fb_keep(out[0]);
 }

@@ -48,9 +48,9 @@ FB_API FB_USE_RESULT fb_tensor *fb_layer_norm(fb_tensor *x, fb_shape shape, fb_t
  * fb_layer_norm of x + residual, and that sum, in one pass; backward is one pass, too. So it goes
  * from one block of a transformer to the next.
  *
- * @param residual like x
+ * @param residual of x's shape; dtypes of the two are promoted, as in x + residual
  * @param sum      receives x + residual
- * @return         as fb_layer_norm; also FB_E_SHAPE, FB_E_DTYPE if residual is not like x
+ * @return         like the sum; errors as in fb_layer_norm; also FB_E_SHAPE if the shapes differ
  */
 FB_API FB_USE_RESULT fb_tensor *fb_add_layer_norm(fb_tensor *x, fb_tensor *residual, fb_shape shape,
                                                   fb_tensor *weight, fb_tensor *bias, double eps,

@@ -111,6 +111,34 @@ static void add_layer_norm_is_the_norm_of_a_sum_and_the_sum(void **state)
             assert_true(fabsf(grads[1][i][k] - grads[0][i][k]) <= 2e-5f);
 }
 
+/* As under autocast: x is F32, what a block adds is BF16. */
+static void add_layer_norm_promotes_as_a_sum_does(void **state)
+{
+    fb_context *ctx = *state;
+    enum { ROWS = 5, M = 24 };
+    float x[ROWS * M], r[ROWS * M];
+    double want[ROWS * M];
+    fill(x, ROWS * M, -2, 3);
+    fill(r, ROWS * M, 1, 2);
+    for (int swapped = 0; swapped < 2; swapped++) {
+        FB_SCOPE(ctx);
+        fb_tensor *f = fb_from(ctx, FB_F32, FB_SHAPE(ROWS, M), x);
+        fb_tensor *h = fb_to(fb_from(ctx, FB_F32, FB_SHAPE(ROWS, M), r), FB_BF16);
+        fb_requires_grad(f, true);
+        fb_requires_grad(h, true);
+        fb_tensor *sum = NULL;
+        fb_tensor *y = fb_add_layer_norm(swapped ? h : f, swapped ? f : h, FB_SHAPE(M), NULL, NULL,
+                                         1e-5, &sum);
+        assert_int_equal(fb_dtype_of(y), FB_F32);
+        fb_tensor *plain = fb_to(fb_add(f, h), FB_F64);
+        assert_int_equal(fb_read(plain, want, sizeof want), FB_OK);
+        expect_values(sum, want, ROWS * M, 0);
+        assert_int_equal(fb_backward(fb_sum(fb_add(y, sum), FB_ALL, false)), FB_OK);
+        assert_int_equal(fb_dtype_of(fb_grad_of(f)), FB_F32);
+        assert_int_equal(fb_dtype_of(fb_grad_of(h)), FB_BF16);
+    }
+}
+
 static void batch_norm_and_its_gradients_match_plain_loops(void **state)
 {
     fb_context *ctx = *state;
@@ -218,6 +246,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layer_norm_and_its_gradients_match_plain_loops),
         cmocka_unit_test(add_layer_norm_is_the_norm_of_a_sum_and_the_sum),
+        cmocka_unit_test(add_layer_norm_promotes_as_a_sum_does),
         cmocka_unit_test(batch_norm_and_its_gradients_match_plain_loops),
         cmocka_unit_test(dropout_scales_what_it_keeps_and_masks_the_gradient_alike),
         cmocka_unit_test(attention_matches_plain_loops),
