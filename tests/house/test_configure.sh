@@ -26,7 +26,12 @@ accepted() { # text, options
 refused "no toolkit found; configure with" -DFLAMBEAU_CUDA=ON -DFLAMBEAU_NVCC=
 refused "use AUTO, ON or OFF" -DFLAMBEAU_CUDA=perhaps
 accepted "CUDA no toolkit found" -DFLAMBEAU_CUDA=AUTO -DFLAMBEAU_NVCC= # as where there is none
+plugins() { cmake --build "$work/b" --target help | grep flambeau_cuda; }
 accepted "CUDA off" -DFLAMBEAU_CUDA=OFF
+if plugins; then
+    echo "CUDA is off, and yet there is something to build for it"
+    exit 1
+fi
 accepted "oneDNN none" -DFLAMBEAU_ONEDNN=OFF
 refused "oneDNN not found: install libdnnl-dev" -DFLAMBEAU_ONEDNN=AUTO \
     -DFLAMBEAU_ONEDNN_ROOT="$work/nowhere"

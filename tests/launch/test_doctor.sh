@@ -24,9 +24,11 @@ grep -qE '^(ok|--) +toolkit ' out
 grep -qE '^(ok|--) +CUDA ' out
 
 # Without a plug-in of this build, or with one that does not fit, a card is of no use, and it says why.
-if [ ! -e "$FLAMBEAU_BUILD/lib/libflambeau_cuda.so" ]; then
-    wants -- 'CUDA +no card is used: there is no libflambeau_cuda.so in .*this build has no such plug-in'
-fi
+# A command that has no plug-in beside it is that of a build without CUDA.
+mkdir -p alone
+cp "$FLAMBEAU_BUILD/bin/flambeau" alone/
+alone/flambeau doctor >out 2>&1 || true
+wants -- 'CUDA +no card is used: there is no libflambeau_cuda.so in .*this build has no such plug-in'
 fake libflambeau_cuda.so 'int nothing;'
 doctor FLAMBEAU_PLUGINS="$work/fakes"
 wants -- 'CUDA +no card is used: .*/fakes/libflambeau_cuda.so is no plug-in for this library: build and install'
