@@ -16,6 +16,7 @@ fb_status fbi_cuda_stages_open(fb_context *ctx, fbi_cuda *d)
     return FB_OK;
 }
 
+/* Errors have nobody to go to: the context is closing. */
 void fbi_cuda_stages_close(fb_context *ctx)
 {
     fbi_cuda *d = fbi_cuda_of(ctx);

@@ -46,6 +46,7 @@ void fbi_cudnn_finalize(fbi_cudnn_graph *g, cudnnBackendDescriptor_t d, const ch
         fbi_cudnn_failed(g, g->api->cudnnBackendFinalize(d), call);
 }
 
+/* Errors have nobody to go to: what cannot be destroyed is lost. */
 void fbi_cudnn_graph_free(fbi_cudnn_graph *g)
 {
     while (g->n_all > 0)

@@ -48,6 +48,7 @@ fbi_dnn_library *fbi_dnn_open(void *stream, fbi_dnn_text *why)
     return NULL;
 }
 
+/* Errors have nobody to go to: the context is closing. */
 void fbi_dnn_close(fbi_dnn_library *l)
 {
     if (l && l->handle)
@@ -94,7 +95,8 @@ static uint32_t notes_of(fbi_cudnn_graph *g, cudnnBackendDescriptor_t config)
     return bits;
 }
 
-/* Give up descriptors made after the first n. */
+/* Give up descriptors made after the first n. Errors have nobody to go to: what cannot be destroyed
+ * is lost. */
 static void back_to(fbi_cudnn_graph *g, int n)
 {
     while (g->n_all > n)

@@ -34,7 +34,7 @@ static fb_status scratch(fb_context *ctx, const fbi_lt_key *k, fbi_lt_data *data
         return FB_OK;
     cudaError_t e = cudaMallocAsync(memory, total, d->stream);
     if (e == cudaErrorMemoryAllocation) {
-        (void)cudaGetLastError();
+        (void)cudaGetLastError(); /* it is not timed, then */
         *memory = NULL;
         return FB_OK;
     }

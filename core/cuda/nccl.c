@@ -168,6 +168,7 @@ static fb_status nccl_finish(fbi_link *link)
                      "ncclCommFinalize");
 }
 
+/* Errors have nobody to go to: the group is closing. */
 static void nccl_close(fbi_link *link)
 {
     if (link->comm)
@@ -175,7 +176,8 @@ static void nccl_close(fbi_link *link)
     free(link);
 }
 
-/* As a group: one communicator's memory is freed only when the kernels of all have ended. */
+/* As a group: one communicator's memory is freed only when the kernels of all have ended.
+ * Errors have nobody to go to: the job is ending with one. */
 static void nccl_abort(fb_context *ctx, fbi_link **links, int n)
 {
     const fbi_nccl_api *api = &of(ctx)->api;

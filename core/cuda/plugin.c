@@ -143,7 +143,7 @@ static void describe_card(int i, int n, char *text, size_t size)
     else
         add(text, size, true, "%s:%d %s, sm_%d%d, %.1f of %.1f GiB free%s", FBI_CUDA_NAME, i,
             p.name, p.major, p.minor, (double)unused / (1 << 30), (double)total / (1 << 30), links);
-    (void)cudaGetLastError();
+    (void)cudaGetLastError(); /* it is told */
 }
 
 static void describe_library(const fbi_cuda_library *l, char *text, size_t size)

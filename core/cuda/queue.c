@@ -33,6 +33,7 @@ fb_status fbi_cuda_queues_open(fb_context *ctx, fbi_cuda *d)
     return FB_OK;
 }
 
+/* Errors have nobody to go to: the context is closing. */
 void fbi_cuda_queues_close(fbi_cuda *d)
 {
     for (int q = 0; q < FBI_QUEUE_COUNT; q++)
@@ -135,7 +136,7 @@ void fbi_cuda_event_drop(fb_context *ctx, void *event)
         int cap = d->cap_events ? d->cap_events * 2 : 16;
         cudaEvent_t *more = realloc(d->events, (size_t)cap * sizeof *more);
         if (!more) {
-            (void)cudaEventDestroy((cudaEvent_t)event);
+            (void)cudaEventDestroy((cudaEvent_t)event); /* at worst it is lost */
             return;
         }
         d->events = more;
