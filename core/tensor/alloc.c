@@ -1,6 +1,7 @@
 #include "core/tensor/alloc_priv.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/tensor/device_priv.h"
 
@@ -63,9 +64,14 @@ size_t fbi_block_bytes(size_t bytes)
     return klass < CLASSES ? class_bytes(klass) : 0;
 }
 
+/* FLAMBEAU_EXACT_MEMORY=off: the simulated card's blocks are kept, too. */
 fbi_alloc *fbi_alloc_new(void)
 {
-    return calloc(1, sizeof(fbi_alloc));
+    fbi_alloc *a = calloc(1, sizeof *a);
+    const char *exact = getenv("FLAMBEAU_EXACT_MEMORY");
+    if (a)
+        a->kept = exact && !strcmp(exact, "off");
+    return a;
 }
 
 void fbi_alloc_fail_at(fb_context *ctx, int64_t n)

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # labels: cudasim
 # The examples on simulated cards, one for each rank: the same bits for 1, 2 and 4 ranks whatever the order of
-# the queues, a checkpoint of two ranks goes on with one, and too few cards are named.
+# the queues (FLAMBEAU_TEST_SEEDS, "1 7"), a checkpoint of two ranks goes on with one, trainings whose NCCL fails
+# say so, and too few cards are named.
 set -euo pipefail
 bin=${FLAMBEAU_BUILD:?}/bin
+seeds=${FLAMBEAU_TEST_SEEDS:-1 7}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -38,28 +40,58 @@ chargpt() { # ranks, seed of the simulator
         --context 8 --batch 4 --steps 2 --sample 4 --dropout 0.1 --shards 4 --threads 1 --checkpoint run > said # its sample is drawn by rank
     grep -h '"digest"' run/*/manifest.json
 }
-
-"$bin/hello" | grep -q '^loss [0-9.]*$' || fail "hello: no loss"
-
-fashion 1 1 --steps 2 > one
-grep -q '^digest [0-9a-f]*$' one || fail "fashion: no digest"
-for ranks in 2 4; do
-    for seed in 1 7; do
-        fashion $ranks $seed --steps 2 > many
-        same one many "fashion, $ranks ranks, seed $seed"
+equal() { # example, options: every number of ranks under every seed ends as the first run does
+    local example=$1 ranks seed
+    shift
+    rm -f one
+    for seed in $seeds; do
+        for ranks in 1 2 4; do
+            "$example" $ranks "$seed" "$@" > many
+            grep -qE '^digest [0-9a-f]{16}$|"digest": "[0-9a-f]+"' many || fail "$example: no digest"
+            [ -e one ] || cp many one
+            same one many "$example, $ranks ranks, seed $seed"
+        done
     done
+}
+breaks() { # fault, what is said
+    local fault=$1 said=$2 status=0
+    CUDASIM_NCCL_FAULT=$fault FLAMBEAU_LINK_SECONDS=2 fashion 2 1 --steps 2 > out 2>&1 || status=$?
+    if [ $status = 0 ] || ! grep -qE "$said" out || grep -q '^cudasim: ' out; then
+        cat out
+        fail "$fault: exit code $status, or not said: $said"
+    fi
+    echo "$fault: said"
+}
+
+for seed in $seeds; do
+    CUDASIM_SEED=$seed "$bin/hello" > many
+    grep -q '^loss [0-9.]*$' many || fail "hello: no loss"
+    [ -e one ] || cp many one
+    same one many "hello, seed $seed"
 done
-fashion 2 1 --steps 2 --checkpoint run --stop-after 1 | grep -v digest > resumed
-fashion 1 7 --steps 2 --checkpoint run >> resumed
+
+equal fashion --steps 2
+seed=${seeds##* }
+FLAMBEAU_EXACT_MEMORY=off fashion 2 "$seed" --steps 2 > many
+same one many "fashion, 2 ranks, seed $seed, blocks kept as on a card"
+fashion 2 "${seeds%% *}" --steps 2 --checkpoint run --stop-after 1 | grep -v digest > resumed
+fashion 1 "$seed" --steps 2 --checkpoint run >> resumed
 same one resumed "fashion, stopped on 2 ranks, resumed on 1"
 
+# In the middle of a training, NCCL fails on a rank, or does not get on; a rank that never joins is served by the host.
+breaks error@1:3 'rank 1 .*NCCL failed in .*: ncclSystemError .* of nccl[A-Za-z ]*: injected: the network is gone'
+breaks hang@1:3 'has waited 2 s for its device, last in .*, which every rank has called: NCCL does not get on'
+CUDASIM_NCCL_FAULT=absent@1 FLAMBEAU_LINK_SECONDS=2 fashion 2 "$seed" --steps 2 > many 2> said
+same one many "fashion, a rank never joins NCCL"
+grep -qE 'go between ranks 0 to 1 through host memory: rank 0 .*not all ranks have joined within 2 s' said || {
+    cat said
+    fail "nobody says that a rank never joined"
+}
+
 head -c 300 "$0" > text
-chargpt 1 1 > one
-grep -q '"digest": "[0-9a-f]*"' one || fail "chargpt: no digest"
-for ranks in 2 4; do
-    chargpt $ranks $((ranks + 5)) > many
-    same one many "chargpt, $ranks ranks"
-done
+equal chargpt
+FLAMBEAU_EXACT_MEMORY=off chargpt 2 "$seed" > many
+same one many "chargpt, 2 ranks, seed $seed, blocks kept as on a card"
 
 if CUDASIM_DEVICES=1 "$bin/flambeau" run -n 2 "$bin/fashion" --data . > out 2>&1; then
     fail "two ranks on one card that nobody named"
