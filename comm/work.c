@@ -296,7 +296,7 @@ static bool set_out(fb_work *w)
     return false;
 }
 
-fb_work *fbi_work_start(fb_group *group, const fbi_task *task)
+static fb_work *start(fb_group *group, const fbi_task *task)
 {
     fb_world *world = group->world;
     sweep(world);
@@ -356,6 +356,15 @@ give_back:
     return NULL;
 }
 
+fb_work *fbi_work_start(fb_group *group, const fbi_task *task)
+{
+    fb_context *ctx = group->world->ctx;
+    const char *before = fbi_doing_begin(ctx, fbi_kind_name((int)task->kind));
+    fb_work *w = start(group, task);
+    fbi_doing_end(ctx, before);
+    return w;
+}
+
 static void begin(fb_work *w)
 {
     if (w->event && !fbi_device_arrived(w))
@@ -385,12 +394,21 @@ void fbi_work_advance(fb_work *w)
         fbi_device_end(w);
 }
 
+static fb_status wait_until_done(fb_work *w)
+{
+    fb_context *ctx = w->group->world->ctx;
+    const char *before = fbi_doing_begin(ctx, fbi_kind_name((int)w->task.kind));
+    fb_status status = w->linked ? fbi_link_finish(w) : wait_for(w);
+    fbi_doing_end(ctx, before);
+    return status;
+}
+
 fb_status fbi_work_finish(fb_work *w)
 {
     if (!w)
         return FB_E_ARG;
     fb_world *world = w->group->world;
-    fb_status status = w->linked ? fbi_link_finish(w) : wait_for(w);
+    fb_status status = wait_until_done(w);
     if (!status && w->failed)
         status = FB_E_COMM;
     if (!status && !w->done) { /* signatures are still on their way */

@@ -173,13 +173,16 @@ static void *fresh(fb_context *ctx, fbi_queue home, size_t bytes)
     a->stats.system_allocations++;
     void *p = ctx->backend->alloc(ctx, home, bytes);
     if (!p && a->stats.reserved > 0) {
-        ctx->backend->sync(ctx); /* blocks may still be in the queue of a device */
         trim(ctx);
+        ctx->backend->sync(ctx); /* it is given back in the order of its queue */
         a->stats.system_allocations++;
+        a->stats.retries++;
         p = ctx->backend->alloc(ctx, home, bytes);
     }
     if (p)
         a->stats.reserved += bytes;
+    if (a->stats.reserved > a->stats.reserved_peak)
+        a->stats.reserved_peak = a->stats.reserved;
     return p;
 }
 
@@ -197,6 +200,7 @@ void *fbi_block_get(fb_context *ctx, fbi_queue home, size_t bytes, uint8_t *klas
         p = fresh(ctx, home, taken(ctx, bytes, k));
     }
     if (!p) {
+        a->stats.failures++;
         fbi_out_of_memory(ctx, bytes, &a->stats);
         return NULL;
     }
@@ -256,14 +260,16 @@ FB_API fb_status fb_memory_stats_of(fb_context *ctx, fb_memory_stats *stats)
 
 FB_API void fb_memory_reset_peak(fb_context *ctx)
 {
-    if (ctx)
-        ctx->alloc->stats.peak = ctx->alloc->stats.in_use;
+    if (!ctx)
+        return;
+    ctx->alloc->stats.peak = ctx->alloc->stats.in_use;
+    ctx->alloc->stats.reserved_peak = ctx->alloc->stats.reserved;
 }
 
 FB_API void fb_memory_trim(fb_context *ctx)
 {
     if (!ctx)
         return;
-    ctx->backend->sync(ctx);
     trim(ctx);
+    ctx->backend->sync(ctx);
 }

@@ -96,17 +96,21 @@ FB_API fb_status fb_manual_seed(fb_context *ctx, uint64_t seed);
 typedef struct fb_memory_stats {
     size_t in_use, peak;        /**< handed out to tensors now; most ever since the last reset */
     size_t reserved;            /**< taken from the system: in_use and what is cached */
+    size_t reserved_peak;       /**< most ever since the last reset */
     int64_t blocks;             /**< live blocks */
     int64_t allocations;        /**< blocks handed out so far */
     int64_t system_allocations; /**< calls of the system's allocator: constant in a steady step */
-    int64_t handles, nodes;     /**< live tensor handles and graph nodes */
+    int64_t retries;        /**< of these, how many followed a refusal, after all that was cached
+                                 had been given back: memory is nearly full */
+    int64_t failures;       /**< blocks that could not be had: FB_E_NOMEM */
+    int64_t handles, nodes; /**< live tensor handles and graph nodes */
     size_t device_free, device_total; /**< of the whole card, for all programs; 0 on the CPU */
     size_t pinned;                    /**< host memory pinned for copies; 0 on the CPU */
 } fb_memory_stats;
 
-/** Fill in the numbers of now. */
+/** Fill in the numbers of now; torch.cuda.memory_stats has most of them. */
 FB_API fb_status fb_memory_stats_of(fb_context *ctx, fb_memory_stats *stats);
-/** Peak := now. */
+/** Both peaks := now. */
 FB_API void fb_memory_reset_peak(fb_context *ctx);
 /** Give cached free blocks back to the system. */
 FB_API void fb_memory_trim(fb_context *ctx);

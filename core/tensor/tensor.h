@@ -27,9 +27,15 @@ FB_API FB_USE_RESULT fb_tensor *fb_wrap(fb_context *ctx, fb_dtype dtype, fb_shap
 /** The same on constant memory: read_only is implied. */
 FB_API FB_USE_RESULT fb_tensor *fb_wrap_const(fb_context *ctx, fb_dtype dtype, fb_shape shape,
                                               const void *data, const fb_wrap_options *opts);
-/** A copy of t's values in another context and so on its device, row-major, without history:
- * nothing flows back. t itself if it is of that context. Waits for the device that t is on. A
- * failure of either side is an error of both. */
+/**
+ * A copy of t's values in another context and so on its device, row-major: torch.Tensor.to. t
+ * itself if it is of that context. Waits for the device that t is on. A failure of either side is
+ * an error of both.
+ *
+ * The copy has no history, because a graph lies in one context. A model over two devices carries
+ * the gradient across by hand: fb_requires_grad(copy, true), backward there, then
+ * fb_backward_with(t, &{.grad = fb_to_device(fb_grad_of(copy), context of t)}).
+ */
 FB_API FB_USE_RESULT fb_tensor *fb_to_device(fb_tensor *t, fb_context *to);
 /** Wrapped memory was changed from outside: saved uses of it are errors from now on. */
 FB_API fb_status fb_touch(fb_tensor *t);

@@ -68,15 +68,12 @@ if(flambeau_cuda)
     set(flambeau_cudnn ON)
     list(APPEND flambeau_cuda_includes ${FLAMBEAU_cudnn_INCLUDE})
   endif()
-  # NCCL must not be older than its header, nor than ncclCommSplit.
   set(flambeau_nccl OFF)
-  set(flambeau_nccl_oldest 21800)
   if(FLAMBEAU_nccl_INCLUDE)
     file(STRINGS ${FLAMBEAU_nccl_INCLUDE}/nccl.h line REGEX "^#define NCCL_VERSION_CODE [0-9]+")
     string(REGEX MATCH "[0-9]+$" line "${line}")
-    if(line GREATER_EQUAL flambeau_nccl_oldest)
+    if(line GREATER_EQUAL 21800) # ncclCommSplit
       set(flambeau_nccl ON)
-      set(flambeau_nccl_oldest ${line})
       list(APPEND flambeau_cuda_includes ${FLAMBEAU_nccl_INCLUDE})
     endif()
   endif()
@@ -110,8 +107,7 @@ function(flambeau_cuda_module target name exact architectures)
   target_include_directories(${target} PRIVATE ${flambeau_include} ${PROJECT_SOURCE_DIR})
   target_include_directories(${target} SYSTEM PRIVATE ${flambeau_cuda_includes})
   target_compile_definitions(${target} PRIVATE FB_BUILD "FBI_CUDA_NAME=\"${name}\""
-    FBI_CUDA_EXACT_MEMORY=${exact} FBI_NCCL_OLDEST=${flambeau_nccl_oldest}
-    "FBI_CUDA_ARCHITECTURES=\"${architectures}\"")
+    FBI_CUDA_EXACT_MEMORY=${exact} "FBI_CUDA_ARCHITECTURES=\"${architectures}\"")
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:C>:${flambeau_warnings}> $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
 endfunction()

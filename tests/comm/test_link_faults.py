@@ -67,6 +67,8 @@ with tempfile.TemporaryDirectory() as folder:
     for seed in "1", "7":
         check("right", "through host memory", speakers=(), code=True, lines=0, CUDASIM_SEED=seed)
         check("right", "through host memory", speakers=(), code=True, lines=0, CUDASIM_SEED=seed, FLAMBEAU_COMM="messages")
+    # A library that is older than the header of the build.
+    check("right", "through host memory", speakers=(), code=True, lines=0, CUDASIM_NCCL_VERSION="21800")
     # The ranks differ: signatures tell, while NCCL would hang.
     check("other_count", r"rank 1 \(.*\): all_reduce #0 at .*wants F32 \[1001\] SUM, ranks 0,2 brought F32 \[1000\] SUM")
     check("other_kind", r"rank 1 \(.*\): broadcast_ #0 at .*wants F32 \[1000\] from rank 0, ranks 0,2 are in all_reduce #0")

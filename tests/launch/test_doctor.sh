@@ -52,13 +52,13 @@ size_t cudnnGetVersion(void) { return 8907; }'
 fake libnccl.so.2 'int ncclGetVersion(int *v) { *v = 21605; return 0; }'
 doctor LD_LIBRARY_PATH="$work/fakes"
 cudnn -- 'CUDA +cuDNN is not used: .*/fakes/libcudnn.so.9 is version 8.9.7: install 9.7.0 or newer, but older than 10.0.0'
-wants -- 'CUDA +NCCL is not used: .*/fakes/libnccl.so.2 is version 2.16.5: install 2[.][0-9.]+ or newer'
+wants -- 'CUDA +NCCL is not used: .*/fakes/libnccl.so.2 is version 2.16.5: install 2.18.0 or newer'
 fake libcudnn.so.9 '#include <stddef.h>
 size_t cudnnGetVersion(void) { return 91002; }'
-fake libnccl.so.2 'int ncclGetVersion(int *v) { *v = 29900; return 0; }'
+fake libnccl.so.2 'int ncclGetVersion(int *v) { *v = 21800; return 0; }'
 doctor LD_LIBRARY_PATH="$work/fakes"
 cudnn ok 'CUDA +cuDNN 9.10.2, 9.7.0 or newer is needed'
-wants ok 'CUDA +NCCL 2.99.0, 2[.][0-9.]+ or newer is needed'
+wants ok 'CUDA +NCCL 2.18.0, 2.18.0 or newer is needed'
 fake libcudnn.so.9 'int nothing;'
 fake libnccl.so.2 'int nothing;'
 doctor LD_LIBRARY_PATH="$work/fakes"
@@ -66,7 +66,7 @@ cudnn -- 'CUDA +cuDNN is not used: libcudnn.so.9 does not tell its version'
 wants -- 'CUDA +NCCL is not used: libnccl.so.2 does not tell its version'
 echo "no library" >fakes/libnccl.so.2
 doctor LD_LIBRARY_PATH="$work/fakes"
-wants -- 'CUDA +NCCL is not used: .*libnccl.so.2: .*: install NCCL 2[.][0-9.]+ or newer, .*or name its libnccl.so.2 in FLAMBEAU_NCCL;'
+wants -- 'CUDA +NCCL is not used: .*libnccl.so.2: .*: install NCCL 2.18.0 or newer, .*or name its libnccl.so.2 in FLAMBEAU_NCCL;'
 doctor FLAMBEAU_CUDNN="$work/absent.so" FLAMBEAU_NCCL="$work/absent.so"
 cudnn -- 'CUDA +cuDNN is not used: .*/absent.so: cannot open .*or name its libcudnn.so.9 in FLAMBEAU_CUDNN;'
 wants -- 'CUDA +NCCL is not used: .*/absent.so: cannot open'

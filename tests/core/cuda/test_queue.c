@@ -201,6 +201,34 @@ static void a_steady_loop_over_batches_asks_the_card_for_nothing(void **state)
     check_close(ctx);
 }
 
+/* The host may wait for the slot that it fills again, of the batch before, and for nothing else:
+ * each is on its way before the step that uses it has been computed. */
+static void a_step_waits_for_no_batch(void **state)
+{
+    (void)state;
+    fb_context *ctx = open_card();
+    fb_dtype dtype = FB_I64;
+    fb_loader *l = open_loader(ctx, &dtype);
+    fb_module *model = fb_nn_linear(ctx, WIDTH, 3, NULL);
+    fb_optimizer *opt = fb_optim_adam(ctx, model, NULL);
+    fb_batch b;
+    uint64_t batches = 0, first = 0;
+    for (int64_t epoch = 1; epoch <= 3; epoch++) {
+        assert_true(fb_loader_epoch(l, epoch));
+        while (fb_loader_next(l, &b)) {
+            FB_SCOPE(ctx);
+            fb_tensor *y = fb_nn_forward(model, b.input);
+            assert_int_equal(fb_backward(fb_mean(fb_mul(y, y), FB_ALL, false)), FB_OK);
+            assert_int_equal(fb_optim_step(opt), FB_OK);
+            if (++batches == 1) /* tables and plans are made in the first step */
+                first = ctx->host_waits;
+        }
+    }
+    assert_true(batches >= 3 * SAMPLES / 3);
+    assert_true(ctx->host_waits - first <= batches);
+    check_close(ctx);
+}
+
 /* --- between contexts --- */
 
 static void values_go_to_another_device_and_back(void **state)
@@ -218,6 +246,32 @@ static void values_go_to_another_device_and_back(void **state)
     for (int i = 0; i < 6; i++)
         assert_true(turned[i] == 2 * x[i]);
     assert_int_equal(fb_numel(fb_to_device(fb_zeros(host, FB_F32, FB_SHAPE(0)), card)), 0);
+    check_close(card);
+    check_close(host);
+}
+
+/* y = x^4 with the square of x in one context and the square of that in another. */
+static void carry_a_gradient(fb_context *near, fb_context *far)
+{
+    float x[3] = {1, -2, 0.5F}, g[3];
+    fb_tensor *leaf = fb_requires_grad(fb_from(near, FB_F32, FB_SHAPE(3), x), true);
+    fb_tensor *t = fb_mul(leaf, leaf);
+    fb_tensor *copy = fb_requires_grad(fb_to_device(t, far), true);
+    assert_int_equal(fb_backward(fb_sum(fb_mul(copy, copy), FB_ALL, false)), FB_OK);
+    assert_null(fb_grad_of(leaf)); /* nothing flows back by itself */
+    fb_tensor *grad = fb_to_device(fb_grad_of(copy), near);
+    assert_int_equal(fb_backward_with(t, FB_OPTS(fb_backward_options, .grad = grad)), FB_OK);
+    assert_int_equal(fb_read(fb_grad_of(leaf), g, sizeof g), FB_OK);
+    for (int i = 0; i < 3; i++)
+        assert_true(g[i] == 4 * x[i] * x[i] * x[i]);
+}
+
+static void a_gradient_is_carried_across_by_hand(void **state)
+{
+    (void)state;
+    fb_context *host = check_open(1), *card = open_card();
+    carry_a_gradient(host, card);
+    carry_a_gradient(card, host);
     check_close(card);
     check_close(host);
 }
@@ -263,6 +317,28 @@ static void statistics_know_the_card_and_pinned_memory(void **state)
     check_close(ctx);
 }
 
+static void what_is_cached_is_given_back_before_giving_up(void **state)
+{
+    (void)state;
+    fb_context *ctx = open_card();
+    fb_memory_stats before, after;
+    fbi_alloc_exact(ctx, false);
+    fb_drop(fb_empty(ctx, FB_F32, FB_SHAPE(192 << 20))); /* of a card of 1 GiB */
+    assert_int_equal(fb_memory_stats_of(ctx, &before), FB_OK);
+    assert_true(before.reserved >= (size_t)768 << 20 && before.in_use == 0);
+    assert_non_null(fb_empty(ctx, FB_F32, FB_SHAPE(160 << 20)));
+    assert_int_equal(fb_memory_stats_of(ctx, &after), FB_OK);
+    assert_int_equal(after.reserved, (size_t)640 << 20);
+    assert_int_equal(after.reserved_peak, before.reserved);
+    assert_int_equal(after.retries - before.retries, 1);
+    assert_int_equal(after.failures, 0);
+    assert_null(fb_empty(ctx, FB_F32, FB_SHAPE(160 << 20)));
+    check_error(ctx, FB_E_NOMEM, "640.0 MiB wanted");
+    assert_int_equal(fb_memory_stats_of(ctx, &after), FB_OK);
+    assert_int_equal(after.failures, 1);
+    check_close(ctx);
+}
+
 /* What the simulator still counts: allocations, streams, events. */
 static int left_on_the_card(void)
 {
@@ -299,9 +375,12 @@ int main(void)
         cmocka_unit_test(a_batch_may_be_held_and_the_loader_rewound_or_closed),
         cmocka_unit_test(batches_do_not_pile_up),
         cmocka_unit_test(a_steady_loop_over_batches_asks_the_card_for_nothing),
+        cmocka_unit_test(a_step_waits_for_no_batch),
         cmocka_unit_test(values_go_to_another_device_and_back),
+        cmocka_unit_test(a_gradient_is_carried_across_by_hand),
         cmocka_unit_test(a_copy_that_fails_is_an_error_of_both),
         cmocka_unit_test(statistics_know_the_card_and_pinned_memory),
+        cmocka_unit_test(what_is_cached_is_given_back_before_giving_up),
         cmocka_unit_test(a_closed_context_leaves_nothing_on_the_card),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,6 +72,7 @@ static void statistics_count_bytes_and_blocks(void **state)
     assert_int_equal(m.blocks, 2);
     assert_int_equal(m.handles, 2);
     assert_true(m.reserved >= 8400);
+    assert_int_equal(m.reserved_peak, m.reserved);
     fb_scope_end(&s);
     m = stats(ctx);
     assert_int_equal(m.in_use, 0);
@@ -82,6 +83,9 @@ static void statistics_count_bytes_and_blocks(void **state)
     assert_true(stats(ctx).reserved > 0);
     fb_memory_trim(ctx);
     assert_int_equal(stats(ctx).reserved, 0);
+    assert_int_equal(stats(ctx).reserved_peak, m.reserved);
+    fb_memory_reset_peak(ctx);
+    assert_int_equal(stats(ctx).reserved_peak, 0);
 }
 
 static void running_out_says_what_was_wanted_and_leaves_the_context_usable(void **state)
@@ -98,6 +102,7 @@ static void running_out_says_what_was_wanted_and_leaves_the_context_usable(void 
                            "memory: 4000 bytes wanted on cpu: 80 bytes in tensors (80 bytes of "
                            "open scopes), peak 80 bytes"));
     assert_int_equal(stats(ctx).blocks, before.blocks + 1);
+    assert_int_equal(stats(ctx).failures, before.failures + 1);
     assert_non_null(fbi_empty(ctx, FB_F32, FB_SHAPE(1000)));
 }
 
