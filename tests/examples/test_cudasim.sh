@@ -52,6 +52,7 @@ equal() { # example, options: every number of ranks under every seed ends as the
             same one many "$example, $ranks ranks, seed $seed"
         done
     done
+    echo "$example: $(grep digest one)"
 }
 breaks() { # fault, what is said
     local fault=$1 said=$2 status=0

@@ -133,9 +133,10 @@ class Progress:
             os.makedirs(self.folder, exist_ok=True)
         self.path = os.path.join(self.folder, "progress.json")
         programs = hashlib.sha256()
-        for path in (f"{BUILD}/lib/libflambeau.so", f"{BIN}/fashion", f"{BIN}/flambeau"):
-            with open(path, "rb") as f:
-                programs.update(f.read())
+        for path in ("lib/libflambeau.so", "lib/libflambeau_cudasim.so", "bin/fashion", "bin/flambeau"):
+            if os.path.exists(f"{BUILD}/{path}"):
+                with open(f"{BUILD}/{path}", "rb") as f:
+                    programs.update(f.read())
         wanted = {"settings": settings, "programs": programs.hexdigest()}
         self.state = {**wanted, "seed": int(time.time()) if seed is None else seed, "commit": commit(), "done": 0,
                       "seconds": 0.0, "notes": {}}
