@@ -4,29 +4,36 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/base/rng_priv.h"
 #include "core/base/vmath.h"
 #include "core/cpu/kernels_isa.h"
 #include "core/cpu/lanes_priv.h"
+#include "core/cpu/mask_priv.h"
 #include "core/cpu/tiles_priv.h"
 
 enum { ROWS = 32 }; /* of a block */
 
-/* q [t, d], k [s, d], v [s, e]; and s, d, e rounded up to whole vectors. */
+/* q [t, d], k [s, d], v [s, e]; and s, d, e rounded up to whole vectors. `group` heads of q share
+ * one of k and v. */
 typedef struct sizes {
-    int64_t heads, t, s, d, e, sp, dp, ep;
-    bool causal;
+    int64_t heads, group, t, s, d, e, sp, dp, ep;
+    const fbi_attrs_attention *a; /* attention_bwd has the same ones */
+    const fb_tensor *mask;
 } sizes;
 
-static sizes sizes_of(const fb_tensor *q, const fb_tensor *k, const fb_tensor *v, bool causal)
+static sizes sizes_of(const fbi_call *c)
 {
+    const fb_tensor *q = c->in[0], *k = c->in[1], *v = c->in[2];
     int n = q->ndim;
     sizes z = {.t = q->size[n - 2],
                .s = k->size[n - 2],
                .d = q->size[n - 1],
                .e = v->size[n - 1],
-               .causal = causal};
+               .a = c->attrs,
+               .mask = c->in[3]};
     int64_t lanes = 64 / (int64_t)fb_dtype_size((fb_dtype)q->dtype);
     z.heads = q->numel / (z.t * z.d); /* nothing is empty */
+    z.group = z.heads / (k->numel / (z.s * z.d));
     z.sp = (z.s + lanes - 1) / lanes * lanes;
     z.dp = (z.d + lanes - 1) / lanes * lanes;
     z.ep = (z.e + lanes - 1) / lanes * lanes;
@@ -47,7 +54,7 @@ static int64_t start_of(const fb_tensor *t, int64_t head)
 /* Keys that rows up to `last` see. */
 static int64_t seen(const sizes *z, int64_t last)
 {
-    return z->causal && last + 1 < z->s ? last + 1 : z->s;
+    return z->a->causal && last + 1 < z->s ? last + 1 : z->s;
 }
 
 #define T     float
@@ -70,12 +77,14 @@ static int64_t seen(const sizes *z, int64_t last)
 
 typedef void (*run)(const fbi_call *, const sizes *, int64_t from, int64_t to, void *work);
 
-/* Heads in one run a thread, each with `work` bytes of its own. */
-static fb_status over_heads(const fbi_call *c, const sizes *z, size_t bytes, run fn)
+/* Heads in one run a thread, `together` or a multiple of it; each with `bytes` of its own. */
+static fb_status over_heads(const fbi_call *c, const sizes *z, int64_t together, int64_t elements,
+                            run fn)
 {
-    int64_t products = z->heads * z->t * z->s;
+    int64_t products = z->heads * z->t * z->s, units = z->heads / together;
     int threads = products > FBI_PAR_MIN ? c->threads : 1;
-    int64_t per = (z->heads + threads - 1) / threads;
+    int64_t per = (units + threads - 1) / threads * together;
+    size_t bytes = (size_t)elements * fb_dtype_size((fb_dtype)c->in[0]->dtype);
     bytes = (bytes + 4095) & ~(size_t)4095;
     fb_tensor *block = fbi_empty(c->ctx, FB_U8, FB_SHAPE((int64_t)bytes * threads)); /* kept warm */
     if (!block)
@@ -93,21 +102,16 @@ static fb_status over_heads(const fbi_call *c, const sizes *z, size_t bytes, run
 
 fb_status FBI_KERNEL(attention)(const fbi_call *c)
 {
-    const fbi_attrs_attention *a = c->attrs;
-    sizes z = sizes_of(c->in[0], c->in[1], c->in[2], a->causal);
-    size_t n = (size_t)(z.d * z.sp + ROWS * (z.sp + z.ep) + z.s * z.ep);
-    bool wide = c->in[0]->dtype == FB_F64;
-    return over_heads(c, &z, n * (wide ? sizeof(double) : sizeof(float)),
-                      wide ? forward_f64 : forward_f32);
+    sizes z = sizes_of(c);
+    int64_t n = z.d * z.sp + ROWS * (z.sp + z.ep) + z.s * z.ep + z.sp;
+    return over_heads(c, &z, 1, n, c->in[0]->dtype == FB_F64 ? forward_f64 : forward_f32);
 }
 
+/* Heads that share keys are one thread's: their gradients are added in order. */
 fb_status FBI_KERNEL(attention_bwd)(const fbi_call *c)
 {
-    const fbi_attrs_attention_bwd *a = c->attrs;
-    sizes z = sizes_of(c->in[1], c->in[2], c->in[3], a->causal);
-    size_t n = (size_t)((z.d + z.e + 2 * ROWS) * z.sp + (ROWS + 2 * z.s + z.t) * z.dp +
-                        (z.s + z.t) * z.ep);
-    bool wide = c->in[0]->dtype == FB_F64;
-    return over_heads(c, &z, n * (wide ? sizeof(double) : sizeof(float)),
-                      wide ? backward_f64 : backward_f32);
+    sizes z = sizes_of(c);
+    int64_t n =
+        (z.d + z.e + 2 * ROWS + 1) * z.sp + (ROWS + 2 * z.s + z.t) * z.dp + (z.s + z.t) * z.ep;
+    return over_heads(c, &z, z.group, n, c->in[0]->dtype == FB_F64 ? backward_f64 : backward_f32);
 }

@@ -6,14 +6,9 @@
 #include "core/base/vmath.h"
 #include "core/cpu/kernels_isa.h"
 #include "core/cpu/dense_priv.h"
+#include "core/cpu/mask_priv.h"
 
 enum { LANES = 16 };
-
-typedef struct mask_row {
-    const void *data; /* NULL: none */
-    int64_t stride;
-    bool add; /* of the scores' type; else one byte each, 0 excludes */
-} mask_row;
 
 /* The sum of fixed lanes: the same bits on every instruction set. */
 static double fold(const double s[LANES])
@@ -41,20 +36,6 @@ static double fold(const double s[LANES])
 #undef EXP
 #undef FN
 
-static mask_row mask_of(const fb_tensor *m, int64_t row)
-{
-    if (!m)
-        return (mask_row){NULL, 0, false};
-    int64_t at = 0;
-    for (int d = m->ndim - 2; d >= 0; d--) {
-        at += row % m->size[d] * m->stride[d];
-        row /= m->size[d];
-    }
-    int64_t bytes = (int64_t)fb_dtype_size((fb_dtype)m->dtype);
-    return (mask_row){(const char *)fbi_ptr(m) + at * bytes, m->stride[m->ndim - 1],
-                      m->dtype != FB_BOOL};
-}
-
 fb_status FBI_KERNEL(masked_softmax)(const fbi_call *c)
 {
     const fbi_attrs_masked_softmax *a = c->attrs;
@@ -71,7 +52,7 @@ fb_status FBI_KERNEL(masked_softmax)(const fbi_call *c)
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int64_t i = 0; i < rows; i++) {
         int64_t seen = i % t + 1, n = a->causal && seen < cols ? seen : cols;
-        mask_row mask = mask_of(m, i);
+        fbi_mask_row mask = fbi_mask_row_of(m, i);
         if (x->dtype == FB_F32)
             softmax_row_f32((const float *)data + i * cols, cols, n, (float)a->scale, &mask,
                             (float *)out + i * cols);

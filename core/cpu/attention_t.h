@@ -1,7 +1,8 @@
 /* Rows of a masked softmax for one element type: T, EXP and FN(name). No include guard. */
 
 /* y = softmax(x scale + mask) over the first n of `cols` elements, the rest zero. */
-static void FN(softmax_row)(const T *x, int64_t cols, int64_t n, T scale, const mask_row *m, T *y)
+static void FN(softmax_row)(const T *x, int64_t cols, int64_t n, T scale, const fbi_mask_row *m,
+                            T *y)
 {
     T most = -(T)INFINITY;
     for (int64_t j = 0; j < n; j++) {

@@ -1,23 +1,5 @@
 /* masked_softmax: scale, mask and softmax of attention scores, a block a row. */
-#include "core/cuda/kernel_priv.h"
-
-/* Where the mask of a row lies; data NULL: there is none. */
-struct fbi_mask {
-    int ndim;
-    bool add; /* of the scores' type; else one byte each, 0 excludes */
-    int64_t size[FB_MAX_DIMS], stride[FB_MAX_DIMS];
-};
-
-template <class T>
-static __device__ inline T score(T x, T scale, const fbi_mask &m, const void *mask, int64_t at)
-{
-    T v = x * scale;
-    if (!mask)
-        return v;
-    if (m.add)
-        return v + ((const T *)mask)[at];
-    return ((const uint8_t *)mask)[at] ? v : -(T)INFINITY;
-}
+#include "core/cuda/mask_priv.h"
 
 /* y = softmax(x scale + mask) over the first n of `cols` elements, the rest zero. */
 template <class T>
@@ -25,23 +7,20 @@ __global__ void masked(const T *x, const void *mask, fbi_mask m, T *y, int64_t s
                        T scale, bool causal)
 {
     int64_t row = blockIdx.x, seen = row % steps + 1, n = causal && seen < cols ? seen : cols;
-    int64_t base = 0, rest = row, step = mask ? m.stride[m.ndim - 1] : 0;
-    for (int d = m.ndim - 2; d >= 0 && mask; d--) {
-        base += rest % m.size[d] * m.stride[d];
-        rest /= m.size[d];
-    }
+    int64_t base = fbi_mask_row(m, row), step = fbi_mask_step(m);
     const T *in = x + row * cols;
     T *out = y + row * cols, top = -(T)INFINITY, total = 0;
     for (int64_t j = threadIdx.x; j < n; j += blockDim.x)
-        top = fbi_larger<T>::join(top, score(in[j], scale, m, mask, base + j * step));
+        top = fbi_larger<T>::join(top, fbi_score(in[j], scale, m, mask, base + j * step));
     top = fbi_join_block<fbi_larger<T>>(top);
     if (top == -(T)INFINITY)
         n = 0; /* nothing takes part */
     for (int64_t j = threadIdx.x; j < n; j += blockDim.x)
-        total += fbi_e(score(in[j], scale, m, mask, base + j * step) - top);
+        total += fbi_e(fbi_score(in[j], scale, m, mask, base + j * step) - top);
     total = fbi_join_block<fbi_add<T>>(total);
     for (int64_t j = threadIdx.x; j < cols; j += blockDim.x)
-        out[j] = j < n ? fbi_e(score(in[j], scale, m, mask, base + j * step) - top) / total : (T)0;
+        out[j] =
+            j < n ? fbi_e(fbi_score(in[j], scale, m, mask, base + j * step) - top) / total : (T)0;
 }
 
 /* dx = scale y (g - sum g y) */
@@ -64,13 +43,7 @@ template <class T> static fb_status forward(const fbi_call *c)
     const void *data = temps.dense(x);
     if (!data || x->numel == 0)
         return c->ctx->status;
-    fbi_mask m = {};
-    for (int i = 0; mask && i < mask->ndim; i++) {
-        m.ndim = mask->ndim;
-        m.add = mask->dtype != FB_BOOL;
-        m.size[i] = mask->size[i];
-        m.stride[i] = mask->stride[i];
-    }
+    fbi_mask m = fbi_mask_of(mask);
     int64_t cols = x->size[x->ndim - 1], rows = x->numel / cols, steps = x->size[x->ndim - 2];
     FBI_LAUNCH(c, masked<T>, rows, fbi_row_threads(cols), (const T *)data,
                mask ? (const void *)fbi_cuda_data(mask) : NULL, m, (T *)fbi_cuda_data(c->out[0]),

@@ -49,9 +49,19 @@ static fbi_dnn_plan *plan_of(const fbi_call *c, fbi_dnn_problem *p, const fb_ten
     return fbi_cuda_dnn_plan(c->ctx, p);
 }
 
+/* Neither a mask, nor dropout (its generator has other bits), nor heads that share keys. */
+static bool serves(const fbi_call *c)
+{
+    return !c->in[3] && FBI_ATTRS(attention).dropout == 0 &&
+           c->in[0]->numel / c->in[0]->size[c->in[0]->ndim - 2] ==
+               c->in[1]->numel / c->in[1]->size[c->in[1]->ndim - 2];
+}
+
 fb_status fbi_cuda_dnn_attention(const fbi_call *c, bool *done)
 {
     const fbi_attrs_attention &a = FBI_ATTRS(attention);
+    if (!serves(c))
+        return FB_OK;
     const fb_tensor *tensors[] = {c->in[0], c->in[1], c->in[2], c->out[0]};
     fbi_dnn_problem p = problem_of(c->in[0], c->in[1], c->in[2]);
     p.u.attention.scale = a.scale;
@@ -69,12 +79,14 @@ fb_status fbi_cuda_dnn_attention(const fbi_call *c, bool *done)
 
 fb_status fbi_cuda_dnn_attention_bwd(const fbi_call *c, bool *done)
 {
-    const fbi_attrs_attention_bwd &a = FBI_ATTRS(attention_bwd);
-    fb_tensor *const *in = c->in; /* g, q, k, v, y, lse */
-    const fb_tensor *tensors[] = {in[1], in[2],     in[3],     in[4],
-                                  in[0], c->out[0], c->out[1], c->out[2]};
-    fbi_dnn_problem p = problem_of(in[1], in[2], in[3]);
-    fb_tensor g = *in[0];
+    const fbi_attrs_attention &a = FBI_ATTRS(attention); /* the same ones */
+    fb_tensor *const *in = c->in;                        /* q, k, v, mask, y, lse, g */
+    if (!serves(c))
+        return FB_OK;
+    const fb_tensor *tensors[] = {in[0], in[1],     in[2],     in[4],
+                                  in[6], c->out[0], c->out[1], c->out[2]};
+    fbi_dnn_problem p = problem_of(in[0], in[1], in[2]);
+    fb_tensor g = *in[6];
     p.kind = FBI_DNN_ATTENTION_BWD;
     p.u.attention.scale = a.scale;
     p.u.attention.causal = a.causal != 0;
@@ -87,7 +99,7 @@ fb_status fbi_cuda_dnn_attention_bwd(const fbi_call *c, bool *done)
             g.stride[i] = step;
             step *= g.size[i];
         }
-        if (!temps.dense(in[0]))
+        if (!temps.dense(in[6]))
             return c->ctx->status;
         if (temps.n) {
             g.storage = temps.s[0];
@@ -99,8 +111,8 @@ fb_status fbi_cuda_dnn_attention_bwd(const fbi_call *c, bool *done)
     float *dots = plan ? temps.array<float>(in[5]->numel) : NULL;
     if (!dots)
         return c->ctx->status; /* FB_OK if there is no plan */
-    void *operands[FBI_DNN_OPERANDS] = {fbi_cuda_data(in[1]),     fbi_cuda_data(in[2]),
-                                        fbi_cuda_data(in[3]),     fbi_cuda_data(in[4]),
+    void *operands[FBI_DNN_OPERANDS] = {fbi_cuda_data(in[0]),     fbi_cuda_data(in[1]),
+                                        fbi_cuda_data(in[2]),     fbi_cuda_data(in[4]),
                                         fbi_cuda_data(in[5]),     fbi_cuda_data(&g),
                                         fbi_cuda_data(c->out[0]), fbi_cuda_data(c->out[1]),
                                         fbi_cuda_data(c->out[2]), dots};

@@ -7,7 +7,6 @@
 #include "core/ops/attend_priv.h"
 #include "core/ops/half_priv.h"
 
-#include <flambeau/core/ops/dropout.h>
 #include <flambeau/core/ops/linalg.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
@@ -87,49 +86,77 @@ void fbi_sample_masked_softmax(fbi_samples *s)
                    "masked_softmax: mask [6, 3] does not fit the scores [6, 4]");
 }
 
+static const char name[] = "scaled_dot_product_attention";
+
+static int64_t heads_of(const fb_tensor *t)
+{
+    return t->ndim > 2 ? t->size[t->ndim - 3] : 1;
+}
+
+/* False: the error is set. */
+static bool operands_fit(fb_context *ctx, const fb_tensor *q, const fb_tensor *k,
+                         const fb_tensor *v, const fb_sdpa_options *o)
+{
+    fb_dtype dtype = (fb_dtype)q->dtype;
+    if (q->ndim < 2 || k->ndim < 2 || v->ndim < 2 || q->size[q->ndim - 1] != k->size[k->ndim - 1] ||
+        k->size[k->ndim - 2] != v->size[v->ndim - 2])
+        fbi_fail(ctx, FB_E_SHAPE, "%s: q [.., T, D], k [.., S, D], v [.., S, E] wanted: %s, %s, %s",
+                 name, fbi_text(q), fbi_text(k), fbi_text(v));
+    else if (o->mask && o->causal)
+        fbi_fail(ctx, FB_E_ARG, "%s: a mask or causal, not both", name);
+    else if (k->dtype != dtype || v->dtype != dtype)
+        fbi_fail(ctx, FB_E_DTYPE, "%s: q is %s, k %s, v %s", name, fb_dtype_name(dtype),
+                 fb_dtype_name((fb_dtype)k->dtype), fb_dtype_name((fb_dtype)v->dtype));
+    else if (!(o->dropout >= 0 && o->dropout <= 1))
+        fbi_fail(ctx, FB_E_ARG, "%s: dropout = %g is not within 0 .. 1", name, o->dropout);
+    else if (o->enable_gqa &&
+             (heads_of(k) != heads_of(v) || heads_of(k) == 0 || heads_of(q) % heads_of(k) != 0))
+        fbi_fail(ctx, FB_E_SHAPE, "%s: the heads of k and v must divide those of q: %s, %s, %s",
+                 name, fbi_text(q), fbi_text(k), fbi_text(v));
+    return fb_ok(ctx);
+}
+
+/* Of operators: leading dimensions that broadcast, and empty tensors. */
+static fb_tensor *composed(fb_tensor *q, fb_tensor *k, fb_tensor *v, fb_tensor *mask,
+                           const fbi_attrs_attention *a, bool grouped)
+{
+    int64_t heads = heads_of(q);
+    fb_tensor *keys = fbi_exact(k), *values = fbi_exact(v);
+    if (grouped) {
+        keys = fbi_repeat_heads(keys, heads);
+        values = fbi_repeat_heads(values, heads);
+    }
+    if (!keys || !values)
+        return NULL;
+    fb_tensor *w = fbi_attention_dropped(fbi_attention_weights(fbi_exact(q), keys, mask, a), a);
+    return w ? fb_to(fb_matmul(w, values), (fb_dtype)q->dtype) : NULL;
+}
+
 fb_tensor *fb_scaled_dot_product_attention(fb_tensor *q, fb_tensor *k, fb_tensor *v,
                                            const fb_sdpa_options *opts)
 {
     static const fb_sdpa_options none;
-    static const char *const name = "scaled_dot_product_attention";
     fb_context *ctx = fb_context_of(q);
     FBI_ENTRY(ctx);
     const fb_sdpa_options *o = opts ? opts : &none;
     if (!fbi_tensor_check(ctx, q, name, "q") || !fbi_tensor_check(ctx, k, name, "k") ||
-        !fbi_tensor_check(ctx, v, name, "v"))
+        !fbi_tensor_check(ctx, v, name, "v") ||
+        (o->mask && !fbi_tensor_check(ctx, o->mask, name, "mask")) ||
+        !operands_fit(ctx, q, k, v, o))
         return NULL;
-    if (q->ndim < 2 || k->ndim < 2 || v->ndim < 2 || q->size[q->ndim - 1] != k->size[k->ndim - 1] ||
-        k->size[k->ndim - 2] != v->size[v->ndim - 2]) {
-        fbi_fail(ctx, FB_E_SHAPE, "%s: q [.., T, D], k [.., S, D], v [.., S, E] wanted: %s, %s, %s",
-                 name, fbi_text(q), fbi_text(k), fbi_text(v));
-        return NULL;
-    }
-    if (o->mask && o->causal) {
-        fbi_fail(ctx, FB_E_ARG, "%s: a mask or causal, not both", name);
-        return NULL;
-    }
     double d = (double)q->size[q->ndim - 1];
-    fbi_attrs_masked_softmax a = {.scale = o->scale != 0 ? o->scale : 1 / sqrt(d),
-                                  .causal = o->causal};
-    fb_dtype dtype = (fb_dtype)q->dtype;
-    if (k->dtype != dtype || v->dtype != dtype) {
-        fbi_fail(ctx, FB_E_DTYPE, "%s: q is %s, k %s, v %s", name, fb_dtype_name(dtype),
-                 fb_dtype_name((fb_dtype)k->dtype), fb_dtype_name((fb_dtype)v->dtype));
-        return NULL;
+    fbi_attrs_attention a = {.scale = o->scale != 0 ? o->scale : 1 / sqrt(d),
+                             .causal = o->causal,
+                             .dropout = o->dropout};
+    if (o->dropout != 0) {
+        fbi_rng_stream r = fbi_next_stream(ctx);
+        a.key = r.key;
+        a.stream = r.stream;
     }
-    if (!o->mask && o->dropout == 0 && fbi_attention_fits(q, k, v)) {
-        fbi_attrs_attention whole = {.scale = a.scale, .causal = a.causal};
-        return FBI_RUN(attention, &whole, q, k, v);
-    }
-    fb_tensor *scores = fb_matmul(fbi_exact(q), fb_transpose(fbi_exact(k), -2, -1));
-    if (!scores)
-        return NULL;
-    fb_tensor *mask = o->mask ? fb_expand(fbi_exact(o->mask), fb_shape_of(scores)) : NULL;
-    if (o->mask && !mask)
-        return NULL;
-    fb_tensor *weights = FBI_RUN(masked_softmax, &a, scores, mask);
-    fb_drop(scores);
-    if (weights && o->dropout != 0)
-        weights = fb_dropout(weights, o->dropout);
-    return weights ? fb_to(fb_matmul(weights, fbi_exact(v)), dtype) : NULL;
+    if (!fbi_attention_fits(q, k, v, o->enable_gqa))
+        return composed(q, k, v, o->mask, &a, o->enable_gqa);
+    fb_shape scores = fb_shape_of(q);
+    scores.d[scores.n - 1] = k->size[k->ndim - 2];
+    fb_tensor *mask = o->mask ? fb_expand(o->mask, scores) : NULL;
+    return mask || !o->mask ? FBI_RUN(attention, &a, q, k, v, mask) : NULL;
 }

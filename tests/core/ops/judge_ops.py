@@ -49,7 +49,7 @@ class MseOptions(C.Structure):
 
 class AttentionOptions(C.Structure):
     _fields_ = [("mask", C.c_void_p), ("causal", C.c_bool), ("dropout", C.c_double),
-                ("scale", C.c_double)]
+                ("scale", C.c_double), ("enable_gqa", C.c_bool)]
 
 
 LIB = C.CDLL(os.path.join(os.environ["FLAMBEAU_BUILD"], "lib", "libflambeau.so"))
@@ -271,6 +271,16 @@ def cases():
                    q, k, u, C.byref(AttentionOptions(m, False, 0, 0))),
                [v(2, 2, 5, 4), v(2, 2, 5, 4), v(2, 2, 5, 3),
                 torch.ones(5, 5, dtype=torch.bool).tril()])
+        dead = torch.ones(2, 1, 5, 6, dtype=torch.bool).tril()
+        dead[1, 0, 2] = False  # nothing takes part in this row
+        for mask in (v(5, 6), v(2, 1, 1, 6), v(1, 4, 5, 6), dead):
+            for heads in (4, 2, 1):
+                yield ("attention of grouped heads with a mask",
+                       lambda q, k, u, m: F.scaled_dot_product_attention(
+                           q, k, u, attn_mask=m, enable_gqa=True),
+                       lambda q, k, u, m: FB["scaled_dot_product_attention"](
+                           q, k, u, C.byref(AttentionOptions(m, False, 0, 0, True))),
+                       [v(2, 4, 5, 4), v(2, heads, 6, 4), v(2, heads, 6, 3), mask])
         for other in ALL:
             yield "to", lambda x, o=other: x.to(o), lambda x, o=other: FB["to"](x, DTYPES[o]), [v(3, 4, lo=0)]
         yield ("views", lambda x: x.permute(2, 0, 1).reshape(4, 6)[1:3].expand(2, 2, 6).contiguous(),

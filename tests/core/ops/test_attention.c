@@ -1,40 +1,109 @@
-/* Attention by its own row against the products and the softmax that it stands for. */
+/* Attention by its own row against products, a softmax and a dropout that are written out here, in
+ * F64: every kind of mask, causal, dropout, heads that share keys. */
 #include <flambeau/core/ops/attention.h>
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/create.h>
+#include <flambeau/core/ops/dropout.h>
+#include <flambeau/core/ops/join.h>
+#include <flambeau/core/ops/linalg.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/softmax.h>
 #include <flambeau/core/ops/view.h>
 
 #include "tests/core/ops/ops_test_priv.h"
 
-enum { B = 2, HEADS = 3, TIME = 77, WIDTH = 20, N = B * TIME * 3 * HEADS * WIDTH };
+enum { MOST = 40000 };
 
-static float numbers[N];
+static float numbers[MOST];
 
-/* [B, T, H D] -> [B, H, T, D] */
-static fb_tensor *by_head(fb_tensor *x)
+typedef struct kind {
+    int64_t b, h, h_k, t, s, d, e;
+    bool causal;
+    fb_shape mask; /* n 0: none */
+    bool adds;     /* the mask is of floats, and has a gradient if `learnt` */
+    bool learnt;
+    double dropout;
+} kind;
+
+enum { Q, K, V, MASK, OPERANDS };
+
+/* The operands as leaves; transformers hand over [B, T, H, D], permuted. */
+static void leaves_of(fb_context *ctx, const kind *k, fb_dtype dtype, fb_tensor **leaf)
 {
-    fb_shape s = FB_SHAPE(B, TIME, HEADS, fb_size(x, 2) / HEADS);
-    return fb_permute(fb_reshape(x, s), FB_DIMS(0, 2, 1, 3));
+    const fb_shape s[] = {FB_SHAPE(k->b, k->t, k->h, k->d), FB_SHAPE(k->b, k->s, k->h_k, k->d),
+                          FB_SHAPE(k->b, k->s, k->h_k, k->e), k->mask};
+    fill(numbers, MOST, -2, 2);
+    for (int i = 0; i < OPERANDS; i++) {
+        leaf[i] = NULL;
+        if (s[i].n == 0)
+            continue;
+        fb_tensor *x = fb_from(ctx, FB_F32, s[i], numbers + 1000 * i);
+        if (i == MASK && !k->adds)
+            leaf[i] = fb_gt(x, fb_full(ctx, FB_F32, FB_SCALAR, -0.7));
+        else
+            leaf[i] = fb_requires_grad(fb_to(x, dtype), i != MASK || k->learnt);
+    }
 }
 
-/* Of slices of one tensor, as a transformer has them; `masked`: the same by a mask, which the row
- * does not take. The gradient of x is that of the result's squares. */
-static fb_tensor *attend(fb_tensor *x, bool causal, bool masked)
+static fb_tensor *by_head(fb_tensor *x)
 {
-    fb_tensor *qkv[3];
-    fb_chunk(x, 3, 2, qkv);
-    fb_context *ctx = fb_context_of(x);
-    fb_tensor *rows = fb_reshape(fb_arange(ctx, FB_I64, 0, TIME, 1), FB_SHAPE(TIME, 1));
-    fb_tensor *mask = causal ? fb_ge(rows, fb_arange(ctx, FB_I64, 0, TIME, 1))
-                             : fb_ge(rows, fb_zeros(ctx, FB_I64, FB_SHAPE(TIME)));
-    fb_sdpa_options o = {.causal = causal && !masked, .mask = masked ? mask : NULL};
-    fb_tensor *y =
-        fb_scaled_dot_product_attention(by_head(qkv[0]), by_head(qkv[1]), by_head(qkv[2]), &o);
-    y = fb_flatten(fb_permute(y, FB_DIMS(0, 2, 1, 3)), 2, 3);
-    fb_backward(fb_sum(fb_mul(y, y), FB_ALL, false));
-    return y;
+    return fb_permute(x, FB_DIMS(0, 2, 1, 3));
+}
+
+static fb_tensor *attend(const kind *k, fb_tensor **leaf)
+{
+    fb_sdpa_options o = {.causal = k->causal,
+                         .mask = leaf[MASK],
+                         .dropout = k->dropout,
+                         .enable_gqa = k->h != k->h_k};
+    return fb_scaled_dot_product_attention(by_head(leaf[Q]), by_head(leaf[K]), by_head(leaf[V]),
+                                           &o);
+}
+
+/* What dropout multiplies the weights with: drawn on a CPU, from the same stream. */
+static fb_tensor *kept(fb_context *ctx, const kind *k)
+{
+    static double f[MOST];
+    int64_t n = k->b * k->h * k->t * k->s;
+    assert_true(n <= MOST);
+    fb_context *cpu = fb_context_open(&(fb_context_options){.device = "cpu"});
+    fb_manual_seed(cpu, 77);
+    fb_tensor *ones = fb_ones(cpu, FB_F64, FB_SHAPE(k->b, k->h, k->t, k->s));
+    fb_tensor *drawn = k->dropout != 0 ? fb_dropout(ones, k->dropout) : ones;
+    assert_int_equal(fb_read(drawn, f, (size_t)n * sizeof *f), FB_OK);
+    assert_int_equal(fb_context_close(cpu), FB_OK);
+    return fb_from(ctx, FB_F64, FB_SHAPE(k->b, k->h, k->t, k->s), f);
+}
+
+/* Each head as often as it is used: [B, H_k, S, D] -> [B, H, S, D] */
+static fb_tensor *repeated(fb_tensor *x, int64_t h)
+{
+    int64_t each = h / fb_size(x, 1);
+    fb_tensor *all[8];
+    int n = 0;
+    for (int64_t i = 0; i < fb_size(x, 1); i++)
+        for (int64_t j = 0; j < each; j++)
+            all[n++] = fb_narrow(x, 1, i, 1);
+    return fb_cat((fb_tensors){all, n}, 1);
+}
+
+static fb_tensor *written_out(fb_context *ctx, const kind *k, fb_tensor **leaf)
+{
+    fb_tensor *key = repeated(by_head(leaf[K]), k->h), *v = repeated(by_head(leaf[V]), k->h);
+    fb_tensor *x = fb_matmul(by_head(leaf[Q]), fb_transpose(key, 2, 3));
+    x = fb_mul_scalar(x, 1 / sqrt((double)k->d));
+    fb_tensor *never = fb_full(ctx, FB_F64, FB_SCALAR, -1e9), *takes_part = NULL;
+    if (k->causal)
+        takes_part = fb_ge(fb_reshape(fb_arange(ctx, FB_I64, 0, k->t, 1), FB_SHAPE(k->t, 1)),
+                           fb_arange(ctx, FB_I64, 0, k->s, 1));
+    else if (leaf[MASK] && !k->adds)
+        takes_part = leaf[MASK];
+    if (takes_part)
+        x = fb_where(takes_part, x, never);
+    else if (leaf[MASK])
+        x = fb_add(x, leaf[MASK]);
+    return fb_matmul(fb_mul(fb_softmax(x, -1), kept(ctx, k)), v);
 }
 
 static double furthest(fb_tensor *a, fb_tensor *b)
@@ -43,50 +112,142 @@ static double furthest(fb_tensor *a, fb_tensor *b)
     return fb_item(fb_amax(d, FB_ALL, false));
 }
 
-static void agree(fb_context *ctx, fb_dtype dtype, bool causal, double bound)
+/* The gradients are those of the sum of the result's squares. */
+static void agree(fb_context *ctx, const kind *k, fb_dtype dtype, double bound)
 {
     FB_SCOPE(ctx);
-    fill(numbers, N, -2, 2);
-    fb_tensor *all = fb_from(ctx, FB_F32, FB_SHAPE(B, TIME, 3 * HEADS * WIDTH), numbers);
-    fb_tensor *x = fb_requires_grad(fb_to(all, dtype), true);
-    fb_tensor *exact = fb_requires_grad(fb_detach(fb_to(all, FB_F64)), true);
-    fb_tensor *y = attend(x, causal, false), *want = attend(exact, causal, true);
+    fb_tensor *leaf[OPERANDS], *exact[OPERANDS];
+    leaves_of(ctx, k, dtype, leaf);
+    for (int i = 0; i < OPERANDS; i++) { /* of the same, rounded values */
+        bool floats = leaf[i] && fb_dtype_is_float(fb_dtype_of(leaf[i]));
+        exact[i] = floats ? fb_requires_grad(fb_to(fb_detach(leaf[i]), FB_F64), true) : leaf[i];
+    }
+    fb_manual_seed(ctx, 77);
+    fb_tensor *y = attend(k, leaf), *want = written_out(ctx, k, exact);
+    fb_backward(fb_sum(fb_mul(y, y), FB_ALL, false));
+    fb_backward(fb_sum(fb_mul(want, want), FB_ALL, false));
     assert_true(fb_ok(ctx));
     assert_true(furthest(y, want) < bound);
-    assert_true(furthest(fb_grad_of(x), fb_grad_of(exact)) < 10 * bound);
+    for (int i = 0; i < OPERANDS; i++)
+        if (leaf[i] && (i != MASK || k->learnt))
+            assert_true(furthest(fb_grad_of(leaf[i]), fb_grad_of(exact[i])) < 20 * bound);
 }
 
-static void blocks_of_rows_give_what_the_products_give(void **state)
+static const kind kinds[] = {
+    {2, 3, 3, 77, 77, 20, 20, .causal = false},
+    {2, 3, 3, 77, 77, 20, 20, .causal = true},
+    {1, 2, 2, 40, 90, 16, 33, .causal = false},
+    {1, 2, 2, 40, 19, 16, 5, .causal = true},
+    {2, 2, 2, 35, 50, 8, 12, .mask = {2, {35, 50}}},
+    {2, 2, 2, 35, 50, 8, 12, .mask = {4, {2, 1, 1, 50}}}, /* padding */
+    {2, 2, 2, 35, 50, 8, 12, .mask = {3, {2, 35, 50}}, .adds = true},
+    {2, 2, 2, 35, 50, 8, 12, .mask = {3, {2, 1, 50}}, .adds = true, .learnt = true},
+    {2, 3, 3, 35, 50, 8, 12, .causal = true, .dropout = 0.3},
+    {2, 3, 3, 35, 33, 8, 12, .mask = {2, {35, 33}}, .adds = true, .dropout = 0.3},
+    {2, 3, 3, 35, 33, 8, 12, .mask = {2, {1, 33}}, .adds = true, .learnt = true, .dropout = 0.3},
+    {2, 6, 2, 21, 27, 8, 12, .causal = true},
+    {2, 6, 1, 21, 27, 8, 12, .mask = {4, {1, 6, 21, 27}}, .dropout = 0.2},
+    {2, 4, 2, 21, 27, 8, 12, .mask = {3, {4, 1, 27}}, .adds = true, .learnt = true},
+};
+
+static void every_kind_is_what_is_written_out(void **state)
 {
-    for (int causal = 0; causal < 2; causal++) {
-        agree(*state, FB_F64, causal, 1e-12);
-        agree(*state, FB_F32, causal, 2e-6);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        agree(*state, &kinds[i], FB_F64, 1e-12);
+        agree(*state, &kinds[i], FB_F32, 2e-6);
     }
 }
 
-static void more_keys_than_rows_and_wider_values(void **state)
+static void halves_are_rounded_once(void **state)
+{
+    for (size_t i = 6; i < sizeof kinds / sizeof kinds[0]; i += 2)
+        agree(*state, &kinds[i], FB_BF16, 0.02);
+}
+
+/* On a card scores are made in pieces that have a bound; here of a few rows. */
+static void long_sequences_go_in_pieces(void **state)
+{
+    setenv("FLAMBEAU_ATTENTION_BYTES", "3000", 1);
+    for (size_t i = 5; i < sizeof kinds / sizeof kinds[0]; i += 3)
+        agree(*state, &kinds[i], FB_F32, 2e-6);
+    setenv("FLAMBEAU_ATTENTION_BYTES", "30000", 1);
+    agree(*state, &kinds[11], FB_F32, 2e-6);
+    unsetenv("FLAMBEAU_ATTENTION_BYTES");
+}
+
+static void rows_of_which_nothing_takes_part_are_zeros(void **state)
 {
     fb_context *ctx = *state;
     FB_SCOPE(ctx);
-    fb_tensor *q = fb_randn(ctx, FB_F64, FB_SHAPE(40, 16)),
-              *k = fb_randn(ctx, FB_F64, FB_SHAPE(90, 16));
-    fb_tensor *v = fb_randn(ctx, FB_F64, FB_SHAPE(90, 33));
-    fb_tensor *all =
-        fb_ge(fb_zeros(ctx, FB_I64, FB_SHAPE(40, 90)), fb_zeros(ctx, FB_I64, FB_SCALAR));
-    fb_tensor *y = fb_scaled_dot_product_attention(q, k, v, NULL);
-    fb_tensor *want =
-        fb_scaled_dot_product_attention(q, k, v, FB_OPTS(fb_sdpa_options, .mask = all));
-    assert_true(fb_ok(ctx));
-    assert_true(furthest(y, want) < 1e-13);
+    fb_tensor *x = fb_requires_grad(fb_randn(ctx, FB_F32, FB_SHAPE(3, 4)), true);
+    float add[9] = {0, 1, 2, -INFINITY, -INFINITY, -INFINITY, 1, -INFINITY, 0}, got[12];
+    fb_tensor *sums = fb_from(ctx, FB_F32, FB_SHAPE(3, 3), add);
+    fb_tensor *bools = fb_gt(sums, fb_full(ctx, FB_F32, FB_SCALAR, -1000));
+    fb_tensor *masks[] = {sums, bools};
+    for (int i = 0; i < 2; i++) {
+        fb_tensor *y =
+            fb_scaled_dot_product_attention(x, x, x, FB_OPTS(fb_sdpa_options, .mask = masks[i]));
+        fb_backward(fb_sum(fb_mul(y, y), FB_ALL, false));
+        assert_int_equal(fb_read(y, got, sizeof got), FB_OK);
+        assert_true(fabs((double)got[0]) > 0 && fabs((double)got[8]) > 0);
+        for (int j = 4; j < 8; j++)
+            assert_true(got[j] == 0);
+        assert_true(fb_item(fb_sum(fb_abs(fb_grad_of(x)), FB_ALL, false)) < 1000); /* no NaN */
+    }
+}
+
+/* As in PyTorch; q of one sequence, k and v of another number of heads. */
+static void leading_dimensions_broadcast(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_tensor *q = fb_randn(ctx, FB_F64, FB_SHAPE(2, 3, 5, 4));
+    fb_tensor *k = fb_randn(ctx, FB_F64, FB_SHAPE(1, 3, 6, 4));
+    fb_tensor *all = fb_expand(k, FB_SHAPE(2, 3, 6, 4));
+    fb_tensor *y = fb_scaled_dot_product_attention(q, k, k, NULL);
+    assert_true(furthest(y, fb_scaled_dot_product_attention(q, all, all, NULL)) < 1e-13);
+    fb_tensor *none =
+        fb_scaled_dot_product_attention(q, fb_narrow(all, 2, 0, 0), fb_narrow(all, 2, 0, 0), NULL);
+    assert_true(fb_item(fb_sum(fb_abs(none), FB_ALL, false)) == 0);
+}
+
+static void wrong_calls_are_told_why(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_tensor *q = fb_ones(ctx, FB_F32, FB_SHAPE(2, 6, 5, 4));
+    fb_tensor *k = fb_ones(ctx, FB_F32, FB_SHAPE(2, 4, 5, 4));
+    fb_tensor *m = fb_ones(ctx, FB_F32, FB_SHAPE(5, 7)), *i = fb_ones(ctx, FB_I64, FB_SHAPE(5, 5));
+    const struct {
+        fb_tensor *k;
+        fb_sdpa_options o;
+        fb_status status;
+        const char *text;
+    } wrong[] = {
+        {k, {.enable_gqa = true}, FB_E_SHAPE, "attention: the heads of k and v must divide those"},
+        {k, {.scale = 1}, FB_E_SHAPE, "[2, 6, 5, 4]"},
+        {q, {.mask = m}, FB_E_SHAPE, "[5, 7]"},
+        {q, {.mask = i}, FB_E_DTYPE, "attention: a mask of BOOL or F32 wanted, not I64"},
+        {q, {.mask = m, .causal = true}, FB_E_ARG, "attention: a mask or causal, not both"},
+        {q, {.dropout = -1}, FB_E_ARG, "attention: dropout = -1 is not within 0 .. 1"},
+    };
+    for (size_t w = 0; w < sizeof wrong / sizeof wrong[0]; w++) {
+        assert_null(fb_scaled_dot_product_attention(q, wrong[w].k, wrong[w].k, &wrong[w].o));
+        expect_error(ctx, wrong[w].status, wrong[w].text);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(blocks_of_rows_give_what_the_products_give, open_context,
+        cmocka_unit_test_setup_teardown(every_kind_is_what_is_written_out, open_context,
                                         close_context),
-        cmocka_unit_test_setup_teardown(more_keys_than_rows_and_wider_values, open_context,
+        cmocka_unit_test_setup_teardown(halves_are_rounded_once, open_context, close_context),
+        cmocka_unit_test_setup_teardown(long_sequences_go_in_pieces, open_context, close_context),
+        cmocka_unit_test_setup_teardown(rows_of_which_nothing_takes_part_are_zeros, open_context,
                                         close_context),
+        cmocka_unit_test_setup_teardown(leading_dimensions_broadcast, open_context, close_context),
+        cmocka_unit_test_setup_teardown(wrong_calls_are_told_why, open_context, close_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
