@@ -188,9 +188,16 @@ fbi_cudnn_tensor *fbi_cudnn_below(fbi_cudnn_graph *g, fbi_cudnn_tensor *x, float
 fbi_cudnn_tensor *fbi_cudnn_reduce(fbi_cudnn_graph *g, cudnnReduceTensorOp_t op,
                                    fbi_cudnn_tensor *x)
 {
-    const cudnnDataType_t f32 = CUDNN_DATA_FLOAT;
     fbi_cudnn_tensor *y =
         fbi_cudnn_packed(g, CUDNN_DATA_FLOAT, 0, x->dim[0], x->dim[1], x->dim[2], 1);
+    fbi_cudnn_reduce_to(g, op, x, y);
+    return y;
+}
+
+void fbi_cudnn_reduce_to(fbi_cudnn_graph *g, cudnnReduceTensorOp_t op, fbi_cudnn_tensor *x,
+                         fbi_cudnn_tensor *y)
+{
+    const cudnnDataType_t f32 = CUDNN_DATA_FLOAT;
     cudnnBackendDescriptor_t how = FBI_CUDNN_NEW(g, CUDNN_BACKEND_REDUCTION_DESCRIPTOR);
     FBI_CUDNN_SET(g, how, CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &f32);
     FBI_CUDNN_SET(g, how, CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1,
@@ -202,7 +209,6 @@ fbi_cudnn_tensor *fbi_cudnn_reduce(fbi_cudnn_graph *g, cudnnReduceTensorOp_t op,
     FBI_CUDNN_LINK(g, d, CUDNN_ATTR_OPERATION_REDUCTION_XDESC, x);
     FBI_CUDNN_LINK(g, d, CUDNN_ATTR_OPERATION_REDUCTION_YDESC, y);
     fbi_cudnn_add(g, d);
-    return y;
 }
 
 void fbi_cudnn_matmul(fbi_cudnn_graph *g, fbi_cudnn_tensor *a, fbi_cudnn_tensor *b,

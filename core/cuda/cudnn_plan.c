@@ -208,7 +208,7 @@ fbi_dnn_plan *fbi_dnn_plan_new(fbi_dnn_library *l, const fbi_dnn_problem *proble
         [FBI_DNN_CONV_WEIGHT] = fbi_cudnn_conv,
         [FBI_DNN_ATTENTION] = fbi_cudnn_attention,
         [FBI_DNN_ATTENTION_BWD] = fbi_cudnn_attention_bwd};
-    static const int operands[] = {4, 3, 3, 5, 10};
+    static const int operands[] = {4, 3, 3, 6, 13};
     fbi_dnn_plan *p = calloc(1, sizeof *p);
     snprintf(why->text, sizeof why->text, "cuDNN proposes nothing");
     if (!p) {

@@ -103,6 +103,9 @@ fbi_cudnn_tensor *fbi_cudnn_below(fbi_cudnn_graph *g, fbi_cudnn_tensor *x, float
 /* Over the last dimension. */
 fbi_cudnn_tensor *fbi_cudnn_reduce(fbi_cudnn_graph *g, cudnnReduceTensorOp_t op,
                                    fbi_cudnn_tensor *x);
+/* To the sizes of y, which divide those of x: elements that lie side by side are joined. */
+void fbi_cudnn_reduce_to(fbi_cudnn_graph *g, cudnnReduceTensorOp_t op, fbi_cudnn_tensor *x,
+                         fbi_cudnn_tensor *y);
 void fbi_cudnn_matmul(fbi_cudnn_graph *g, fbi_cudnn_tensor *a, fbi_cudnn_tensor *b,
                       fbi_cudnn_tensor *out);
 /* The last two dimensions change places. */

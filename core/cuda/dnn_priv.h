@@ -16,11 +16,13 @@ typedef enum fbi_dnn_kind {
     FBI_DNN_CONV,          /* x, w, bias (or NULL), y */
     FBI_DNN_CONV_DATA,     /* w, dy, dx */
     FBI_DNN_CONV_WEIGHT,   /* x, dy, dw */
-    FBI_DNN_ATTENTION,     /* q, k, v, y, lse */
-    FBI_DNN_ATTENTION_BWD, /* q, k, v, y, lse, dy, dq, dk, dv, and b h t floats for itself */
+    FBI_DNN_ATTENTION,     /* q, k, v, y, lse, bias (or NULL) */
+    FBI_DNN_ATTENTION_BWD, /* q, k, v, y, lse, bias (or NULL), dy, dq, dk, dv, and for itself: b h t
+                              floats; where heads share keys, gradients of k and v for all h heads
+                            */
 } fbi_dnn_kind;
 
-enum { FBI_DNN_OPERANDS = 10, FBI_DNN_ATTENTION_TENSORS = 8 };
+enum { FBI_DNN_OPERANDS = 13, FBI_DNN_ATTENTION_TENSORS = 8 };
 
 /* Images and weights have their channels last in memory: [n, h, w, c], [k, r, s, c / groups]. */
 typedef struct fbi_dnn_conv {
@@ -30,9 +32,11 @@ typedef struct fbi_dnn_conv {
 } fbi_dnn_conv;
 
 /* Strides, in elements, of (b, h, t) of q, k, v, y, dy, dq, dk, dv; that of the last dimension is
- * 1, and lse [b, h, t] has no gaps. q: [b, h, t, d], k: [b, h, s, d], v: [b, h, s, e]. */
+ * 1, and lse [b, h, t] has no gaps. q: [b, h, t, d], k: [b, h_k, s, d], v: [b, h_k, s, e] where h_k
+ * divides h. bias: [bias_b, bias_h, t, s], each 1 or as many as there are; 0: none. Its rows are
+ * bias_row elements apart, the rest has no gaps. */
 typedef struct fbi_dnn_attention {
-    int64_t b, h, t, s, d, e, causal;
+    int64_t b, h, h_k, t, s, d, e, causal, bias_b, bias_h, bias_row;
     double scale;
     int64_t stride[FBI_DNN_ATTENTION_TENSORS][3];
 } fbi_dnn_attention;

@@ -118,9 +118,11 @@ void convolve(const Step &s, Memory &m)
     m.put(s.out, y);
 }
 
+/* Heads of the first operand may share matrices of the second: [b, h, ..] times [b, h_k, ..]. */
 void multiply(const Step &s, Memory &m)
 {
     const Tensor &o = s.out;
+    int64_t group = o.dim[1] / s.in[1].dim[1];
     Values a = m.values(s.in[0]), b = m.values(s.in[1]), y((size_t)o.count());
     int64_t M = o.dim[2], N = o.dim[3], K = s.in[0].dim[3];
     for (int64_t q = 0; q < o.dim[0] * o.dim[1]; q++)
@@ -128,18 +130,18 @@ void multiply(const Step &s, Memory &m)
             for (int64_t k = 0; k < K; k++)
                 for (int64_t j = 0; j < N; j++)
                     y[(size_t)((q * M + i) * N + j)] +=
-                        a[(size_t)((q * M + i) * K + k)] * b[(size_t)((q * K + k) * N + j)];
+                        a[(size_t)((q * M + i) * K + k)] * b[(size_t)((q / group * K + k) * N + j)];
     m.put(o, y);
 }
 
-/* The element of t, broadcast to the shape of `like`, that meets element i of that. */
+/* The element of t, each repeated up to the shape of `like`, that meets element i of that. */
 size_t met(const Tensor &t, const Tensor &like, int64_t i)
 {
     int64_t index[4], at = 0;
     for (int d = 3; d >= 0; d--, i /= d >= 0 ? like.dim[d + 1] : 1)
         index[d] = i % like.dim[d];
     for (int d = 0; d < 4; d++)
-        at = at * t.dim[d] + (t.dim[d] == 1 ? 0 : index[d]);
+        at = at * t.dim[d] + index[d] / (like.dim[d] / t.dim[d]);
     return (size_t)at;
 }
 
@@ -245,7 +247,7 @@ const char *check_pointwise(const Step &s)
 const char *check_reduce(const Step &s)
 {
     for (int d = 0; d < 4; d++)
-        if (s.out.dim[d] != 1 && s.out.dim[d] != s.in[0].dim[d])
+        if (s.in[0].dim[d] % s.out.dim[d])
             return "the result of a reduction has another size";
     return s.mode == CUDNN_REDUCE_TENSOR_MAX || s.mode == CUDNN_REDUCE_TENSOR_ADD
                ? NULL
@@ -257,7 +259,8 @@ const char *check_matmul(const Step &s)
     const Tensor &a = s.in[0], &b = s.in[1], &c = s.out;
     bool fits = a.dim[3] == b.dim[2] && a.dim[2] == c.dim[2] && b.dim[3] == c.dim[3];
     for (int d = 0; d < 2; d++)
-        fits = fits && a.dim[d] == c.dim[d] && b.dim[d] == c.dim[d];
+        fits =
+            fits && a.dim[d] == c.dim[d] && (d ? c.dim[d] % b.dim[d] == 0 : b.dim[d] == c.dim[d]);
     return fits ? NULL : "the sizes of a matrix product do not fit";
 }
 } /* namespace */

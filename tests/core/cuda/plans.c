@@ -135,24 +135,55 @@ static void resnet(int64_t batch, bool bottleneck)
 
 /* --- attention --- */
 
-/* q, k and v are slices of one [b, t, 3 h d], as a transformer has them. */
-static void attention(int64_t b, int64_t h, int64_t t, int64_t d, bool causal)
+typedef struct heads {
+    int64_t b, h, h_k, t, s, d;
+    bool causal;
+    int64_t bias_b, bias_h; /* of a mask; 0: none */
+} heads;
+
+/* q, k and v are slices of one [b, t, (h + 2 h_k) d] where there are as many keys as queries, as a
+ * transformer has them. */
+static void attention(heads v, int32_t dtype)
 {
-    for (int32_t dtype = FB_F16; dtype <= FB_BF16; dtype++)
-        for (int kind = FBI_DNN_ATTENTION; kind <= FBI_DNN_ATTENTION_BWD; kind++) {
-            fbi_dnn_problem p = {.kind = kind, .dtype = dtype};
-            p.u.attention = (fbi_dnn_attention){
-                .b = b, .h = h, .t = t, .s = t, .d = d, .e = d, .causal = causal, .scale = 0.125};
-            for (int i = 0; i < (kind == FBI_DNN_ATTENTION ? 4 : FBI_DNN_ATTENTION_TENSORS); i++) {
-                int64_t row = i < 3 ? 3 * h * d : h * d;
-                int64_t *s = p.u.attention.stride[i];
-                s[0] = t * row, s[1] = d, s[2] = row;
-            }
-            char what[128];
-            snprintf(what, sizeof what, "attention %lldx%lldx%lldx%lld%s", (long long)b,
-                     (long long)h, (long long)t, (long long)d, causal ? " causal" : "");
-            plan(what, &p);
+    for (int kind = FBI_DNN_ATTENTION; kind <= FBI_DNN_ATTENTION_BWD; kind++) {
+        fbi_dnn_problem p = {.kind = kind, .dtype = dtype};
+        p.u.attention = (fbi_dnn_attention){.b = v.b,
+                                            .h = v.h,
+                                            .h_k = v.h_k,
+                                            .t = v.t,
+                                            .s = v.s,
+                                            .d = v.d,
+                                            .e = v.d,
+                                            .causal = v.causal,
+                                            .bias_b = v.bias_b,
+                                            .bias_h = v.bias_h,
+                                            .bias_row = v.bias_b ? (v.s + 7) / 8 * 8 : 0,
+                                            .scale = 0.125};
+        for (int i = 0; i < (kind == FBI_DNN_ATTENTION ? 4 : FBI_DNN_ATTENTION_TENSORS); i++) {
+            bool keys = i == 1 || i == 2 || i > 5, sliced = i < 3 && v.t == v.s;
+            int64_t row = (sliced ? v.h + 2 * v.h_k : keys ? v.h_k : v.h) * v.d;
+            int64_t *s = p.u.attention.stride[i];
+            s[0] = (keys ? v.s : v.t) * row, s[1] = v.d, s[2] = row;
         }
+        char what[128];
+        snprintf(what, sizeof what, "attention %lldx%lld/%lldx%lldx%lldx%lld%s%s", (long long)v.b,
+                 (long long)v.h, (long long)v.h_k, (long long)v.t, (long long)v.s, (long long)v.d,
+                 v.causal ? " causal" : "", v.bias_b ? " mask" : "");
+        plan(what, &p);
+    }
+}
+
+/* Every kind that fb_scaled_dot_product_attention hands over: masks of all, of each sequence, of
+ * each head; grouped heads. */
+static void kinds(void)
+{
+    static const heads all[] = {{8, 12, 12, 512, 512, 64, false, 1, 1},
+                                {8, 12, 12, 384, 500, 64, false, 8, 1},
+                                {8, 12, 12, 512, 512, 64, false, 1, 12},
+                                {4, 32, 8, 1024, 1024, 128, true, 0, 0},
+                                {4, 32, 1, 512, 1024, 128, false, 4, 1}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        attention(all[i], i == 1 ? FB_F16 : FB_BF16);
 }
 
 int main(int argc, char **argv)
@@ -170,9 +201,12 @@ int main(int argc, char **argv)
     else if (!strcmp(part, "resnet50"))
         resnet(64, true);
     else if (!strcmp(part, "chargpt"))
-        attention(64, 4, 64, 32, true);
+        for (int32_t dtype = FB_F16; dtype <= FB_BF16; dtype++)
+            attention((heads){64, 4, 4, 64, 64, 32, true, 0, 0}, dtype);
     else if (!strcmp(part, "gpt2"))
-        attention(16, 12, 1024, 64, true);
+        attention((heads){64, 12, 12, 1024, 1024, 64, true, 0, 0}, FB_BF16);
+    else if (!strcmp(part, "kinds"))
+        kinds();
     else
         return 2;
     printf("%d plans, %d refused\n", made, refused);

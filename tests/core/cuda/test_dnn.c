@@ -230,27 +230,56 @@ static void a_shape_has_one_plan(void **state)
 
 /* --- attention --- */
 
+enum mask_kind { NO_MASK, BOOLS, PADDING, SUMS, A_DEAD_ROW };
+
 typedef struct heads {
     int64_t b, h, t, s, d, e;
     bool causal;
+    int64_t h_k; /* 0: h */
+    enum mask_kind mask;
+    double dropout;
 } heads;
 
 /* From [b, t, h, d], as a transformer has it. */
-static fb_tensor *operand(fb_context *ctx, fb_dtype dtype, const heads *p, int64_t t, int64_t d,
-                          uint32_t seed, fb_tensor **leaf)
+static fb_tensor *operand(fb_context *ctx, fb_dtype dtype, int64_t b, int64_t h, int64_t t,
+                          int64_t d, uint32_t seed, fb_tensor **leaf)
 {
-    *leaf = fb_requires_grad(some(ctx, dtype, FB_SHAPE(p->b, t, p->h, d), seed), true);
+    *leaf = fb_requires_grad(some(ctx, dtype, FB_SHAPE(b, t, h, d), seed), true);
     return fb_permute(*leaf, FB_DIMS(0, 2, 1, 3));
+}
+
+static fb_tensor *mask_of(fb_context *ctx, fb_dtype dtype, const heads *p)
+{
+    fb_shape of = p->mask == PADDING ? FB_SHAPE(p->b, 1, 1, p->s)
+                  : p->mask == SUMS  ? FB_SHAPE(p->h, p->t, p->s)
+                                     : FB_SHAPE(p->t, p->s);
+    fb_tensor *x = some(ctx, FB_F64, of, 5), *low = fb_full(ctx, FB_F64, FB_SCALAR, -0.5);
+    if (p->mask == NO_MASK)
+        return NULL;
+    if (p->mask == SUMS) /* a few of them are -inf */
+        return fb_to(fb_where(fb_gt(x, low), x, fb_full(ctx, FB_F64, FB_SCALAR, -INFINITY)), dtype);
+    fb_tensor *mask = fb_gt(x, low);
+    if (p->mask == A_DEAD_ROW) {
+        fb_tensor *rows = fb_reshape(fb_arange(ctx, FB_I64, 0, p->t, 1), FB_SHAPE(p->t, 1));
+        mask = fb_where(fb_eq(rows, fb_full(ctx, FB_I64, FB_SCALAR, 2)),
+                        fb_zeros(ctx, FB_BOOL, FB_SCALAR), mask);
+    }
+    return mask;
 }
 
 static void attend(fb_context *ctx, fb_dtype dtype, const heads *p, values *out)
 {
     FB_SCOPE(ctx);
     fb_tensor *leaf[3];
-    fb_tensor *q = operand(ctx, dtype, p, p->t, p->d, 1, &leaf[0]);
-    fb_tensor *k = operand(ctx, dtype, p, p->s, p->d, 2, &leaf[1]);
-    fb_tensor *v = operand(ctx, dtype, p, p->s, p->e, 3, &leaf[2]);
-    fb_sdpa_options o = {.causal = p->causal};
+    int64_t h_k = p->h_k ? p->h_k : p->h;
+    fb_tensor *q = operand(ctx, dtype, p->b, p->h, p->t, p->d, 1, &leaf[0]);
+    fb_tensor *k = operand(ctx, dtype, p->b, h_k, p->s, p->d, 2, &leaf[1]);
+    fb_tensor *v = operand(ctx, dtype, p->b, h_k, p->s, p->e, 3, &leaf[2]);
+    fb_sdpa_options o = {.causal = p->causal,
+                         .mask = mask_of(ctx, dtype, p),
+                         .dropout = p->dropout,
+                         .enable_gqa = h_k != p->h};
+    fb_manual_seed(ctx, 7);
     fb_tensor *y = fb_scaled_dot_product_attention(q, k, v, &o);
     check_ok(ctx);
     fb_backward(fb_sum(fb_mul(y, some(ctx, dtype, fb_shape_of(y), 4)), FB_ALL, false));
@@ -276,10 +305,16 @@ static void attention_is_right(const heads *p, fb_dtype dtype, double bound, int
 static void attention_in_halves_is_cudnns(void **state)
 {
     (void)state;
-    const heads all[] = {{2, 3, 20, 20, 16, 16, false},
-                         {2, 3, 20, 20, 16, 16, true},
-                         {1, 2, 9, 24, 8, 16, false},
-                         {1, 2, 24, 9, 8, 8, true}};
+    const heads all[] = {{2, 3, 20, 20, 16, 16, .causal = false},
+                         {2, 3, 20, 20, 16, 16, .causal = true},
+                         {1, 2, 9, 24, 8, 16, .causal = false},
+                         {1, 2, 24, 9, 8, 8, .causal = true},
+                         {2, 3, 20, 20, 16, 16, .causal = false, .mask = BOOLS},
+                         {2, 3, 20, 13, 16, 16, .causal = false, .mask = PADDING},
+                         {2, 3, 9, 20, 16, 8, .causal = false, .mask = SUMS},
+                         {2, 3, 9, 20, 16, 8, .causal = false, .mask = A_DEAD_ROW},
+                         {2, 4, 20, 20, 16, 16, .causal = true, .h_k = 2},
+                         {1, 6, 20, 11, 16, 8, .causal = false, .h_k = 1, .mask = SUMS}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         attention_is_right(&all[i], FB_F16, 3e-3, 2);
         attention_is_right(&all[i], FB_BF16, 2e-2, 2);
@@ -289,7 +324,10 @@ static void attention_in_halves_is_cudnns(void **state)
 static void what_cudnn_refuses_is_ours(void **state)
 {
     (void)state;
-    const heads even = {2, 3, 20, 20, 16, 16, true}, odd = {2, 2, 11, 13, 5, 7, true};
+    const heads even = {2, 3, 20, 20, 16, 16, .causal = true},
+                odd = {2, 2, 11, 13, 5, 7, .causal = true};
+    const heads dropped = {2, 3, 20, 20, 16, 16, .causal = true, .dropout = 0.25};
+    attention_is_right(&dropped, FB_BF16, 8e-3, 0);
     attention_is_right(&even, FB_F64, 1e-12, 0);
     attention_is_right(&even, FB_F32, 2e-6, 0);
     attention_is_right(&odd, FB_BF16, 8e-3, 0);

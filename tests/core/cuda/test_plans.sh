@@ -48,6 +48,7 @@ wants() { # part, pattern of what may be refused
 }
 wants chargpt
 wants gpt2
+wants kinds
 wants fashion
 wants resnet18
 wants resnet50
