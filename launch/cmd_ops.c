@@ -8,6 +8,8 @@
 
 static const char *derivative_of(const fbi_opdef *def)
 {
+    if (def->compose)
+        return "its parts'";
     return def->bwd ? "fast" : def->bwd_ops ? "composed" : "none";
 }
 

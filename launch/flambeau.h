@@ -14,6 +14,7 @@
 #include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/autograd/function.h>
 
+#include <flambeau/core/ops/arrange.h>
 #include <flambeau/core/ops/attention.h>
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/conv.h>
@@ -21,6 +22,7 @@
 #include <flambeau/core/ops/dropout.h>
 #include <flambeau/core/ops/embedding.h>
 #include <flambeau/core/ops/extreme.h>
+#include <flambeau/core/ops/fold.h>
 #include <flambeau/core/ops/index.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/linalg.h>
@@ -31,6 +33,8 @@
 #include <flambeau/core/ops/pool.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/softmax.h>
+#include <flambeau/core/ops/split.h>
+#include <flambeau/core/ops/strided.h>
 #include <flambeau/core/ops/view.h>
 
 #include <flambeau/core/nn/init.h>

@@ -11,24 +11,13 @@ static fb_status contiguous_target(const fbi_call *c)
                                                  "%s: the target must be contiguous", c->op->name);
 }
 
-/* As the CPU converts a double. */
-static __device__ inline void store_double(void *p, int dtype, int64_t i, double v)
-{
-    if (dtype >= FB_F32 && dtype <= FB_BF16)
-        fbi_store<double>(p, dtype, i, v);
-    else if (dtype == FB_BOOL)
-        fbi_store_int(p, FB_BOOL, i, v != 0);
-    else
-        fbi_store_int(p, dtype, i, (int64_t)v);
-}
-
 __global__ void fill_value(fbi_loop p, void *out, double value)
 {
     FBI_EACH(i, p.n)
     {
         int64_t at[1];
         fbi_places(p, i, at, 1);
-        store_double(out, p.dtype[0], at[0], value);
+        fbi_store_double(out, p.dtype[0], at[0], value);
     }
 }
 
@@ -52,7 +41,7 @@ FBI_CUDA_KERNEL(fill)
 __global__ void fill_sequence(void *out, int dtype, int64_t n, double start, double step)
 {
     FBI_EACH(i, n)
-    store_double(out, dtype, i, start + (double)(uint64_t)i * step);
+    fbi_store_double(out, dtype, i, start + (double)(uint64_t)i * step);
 }
 
 FBI_CUDA_KERNEL(arange)

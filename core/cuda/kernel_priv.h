@@ -224,6 +224,17 @@ template <> __device__ inline void fbi_store<int64_t>(void *p, int dtype, int64_
     fbi_store_int(p, dtype, i, v);
 }
 
+/* As the CPU converts a double. */
+static __device__ inline void fbi_store_double(void *p, int dtype, int64_t i, double v)
+{
+    if (dtype >= FB_F32 && dtype <= FB_BF16)
+        fbi_store<double>(p, dtype, i, v);
+    else if (dtype == FB_BOOL)
+        fbi_store_int(p, FB_BOOL, i, v != 0);
+    else
+        fbi_store_int(p, dtype, i, (int64_t)v);
+}
+
 /* Note a wrong index; of those of one kernel the first position is reported. */
 static __device__ inline void fbi_note_bad(fbi_cuda_bad *bad, int op, int64_t value,
                                            int64_t position, int64_t size, int64_t ignore)

@@ -6,12 +6,14 @@
 
 #include "core/ops/pointwise_priv.h"
 
-enum { FBI_MAX_OUT = 16, FBI_VIEW_ATTRS = 256 };
+enum { FBI_MAX_OUT = 16, FBI_VIEW_ATTRS = 384 };
 
 fb_status fbi_check_inputs(fb_context *ctx, const fbi_opdef *d, fb_tensor *const *in, int n_in)
 {
     if (n_in != d->n_in && !(d->flags & FBI_VARIADIC))
         return fbi_fail(ctx, FB_E_ARG, "%s: takes %d inputs, got %d", d->name, d->n_in, n_in);
+    if (n_in < 1 && d->n_in > 0)
+        return fbi_fail(ctx, FB_E_ARG, "%s: takes at least one input", d->name);
     for (int i = 0; i < n_in; i++) {
         if (!in[i]) {
             if (i >= 1 && i <= 3 && (d->flags & (FBI_OPT1 << (i - 1))))
@@ -144,6 +146,28 @@ static fb_status fbi_run_unified(fb_context *ctx, const fbi_opdef *d, const void
     return st;
 }
 
+static fb_status fbi_run_composed(fb_context *ctx, const fbi_opdef *d, const void *attrs,
+                                  fb_tensor *const *in, int n_in, fb_tensor **out)
+{
+    FB_SCOPE(ctx);
+    fbi_call c = {.ctx = ctx,
+                  .op = d,
+                  .attrs = attrs,
+                  .in = (fb_tensor **)(uintptr_t)in,
+                  .out = out,
+                  .n_in = (uint16_t)n_in,
+                  .n_out = d->n_out};
+    bool outer = !ctx->composing;
+    if (outer)
+        ctx->composing = d->name;
+    fb_status st = d->compose(&c);
+    if (outer)
+        ctx->composing = NULL;
+    for (int i = 0; i < d->n_out; i++)
+        out[i] = st ? NULL : fb_keep(out[i]);
+    return st;
+}
+
 fb_status fbi_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *const *in, int n_in,
                   fb_tensor **out)
 {
@@ -155,6 +179,8 @@ fb_status fbi_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *cons
     fb_status st = fbi_check_inputs(ctx, d, in, n_in);
     if (st)
         return st;
+    if (d->compose)
+        return fbi_run_composed(ctx, d, attrs, in, n_in, out);
     if (d->infer == fbi_infer_binary || d->infer == fbi_infer_compare) {
         fb_tensor *two[2] = {in[0], in[1]};
         st = fbi_unify(ctx, op, &two[0], &two[1]);

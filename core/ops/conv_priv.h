@@ -4,6 +4,8 @@
 
 #include <flambeau/core/ops/conv.h>
 
+#include "core/ops/window_priv.h"
+
 typedef struct fbi_conv_opts {
     int64_t stride[2], padding[2], dilation[2], groups;
 } fbi_conv_opts;
@@ -27,13 +29,6 @@ static inline fbi_conv_opts fbi_conv_opts_of(const fb_conv_options *o, const int
     }
     r.groups = o->groups ? o->groups : 1;
     return r;
-}
-
-/* Size of the result along one dimension; below 1 if the window does not fit. */
-static inline int64_t fbi_conv_size(int64_t in, int64_t k, int64_t stride, int64_t pad, int64_t dil)
-{
-    int64_t room = in + 2 * pad - dil * (k - 1) - 1;
-    return room < 0 ? 0 : room / stride + 1;
 }
 
 #endif

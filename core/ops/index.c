@@ -3,23 +3,12 @@
 
 #include "core/ops/index_priv.h"
 
-/* Dimension of x, or -1 with the error set. */
-static int dim_of(const fbi_call *c, int64_t dim)
-{
-    const fb_tensor *x = c->in[0];
-    int64_t d = dim < 0 ? dim + x->ndim : dim;
-    if (d >= 0 && d < x->ndim)
-        return (int)d;
-    fbi_op_fail(c, FB_E_ARG, "no dimension %lld in input %s", (long long)dim, fbi_text(x));
-    return -1;
-}
-
 /* --- index_select --- */
 
 fb_status fbi_infer_index_select(fbi_call *c)
 {
     fbi_attrs_index_select *a = (fbi_attrs_index_select *)c->attrs; /* infer completes it */
-    int d = dim_of(c, a->dim);
+    int d = fbi_dim_of(c, a->dim);
     fb_status st = d < 0 ? FB_E_ARG : fbi_need_index(c, 1);
     if (st)
         return st;
@@ -59,7 +48,7 @@ fb_status fbi_infer_gather(fbi_call *c)
 {
     fbi_attrs_gather *a = (fbi_attrs_gather *)c->attrs; /* infer completes it */
     const fb_tensor *x = c->in[0], *index = c->in[1];
-    int d = dim_of(c, a->dim);
+    int d = fbi_dim_of(c, a->dim);
     fb_status st = d < 0 ? FB_E_ARG : fbi_need_index(c, 1);
     if (st)
         return st;

@@ -10,7 +10,8 @@ fb_status fbi_op_fail(const fbi_call *c, fb_status st, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return fbi_fail(c->ctx, st, "%s: %s", c->op->name, text);
+    return fbi_fail(c->ctx, st, "%s: %s", c->ctx->composing ? c->ctx->composing : c->op->name,
+                    text);
 }
 
 /* Whether the caller has put a fitting destination in place (a leaf's gradient). */
@@ -74,6 +75,16 @@ fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape nchw)
     for (int k = 0; k < 4; k++)
         c->out[i]->stride[k] = strides[k];
     return FB_OK;
+}
+
+int fbi_dim_of(const fbi_call *c, int64_t dim)
+{
+    const fb_tensor *x = c->in[0];
+    int64_t d = dim < 0 ? dim + x->ndim : dim;
+    if (d >= 0 && d < x->ndim)
+        return (int)d;
+    fbi_op_fail(c, FB_E_ARG, "no dimension %lld in input %s", (long long)dim, fbi_text(x));
+    return -1;
 }
 
 fb_status fbi_need_float(const fbi_call *c, int i)

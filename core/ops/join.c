@@ -1,4 +1,4 @@
-/* cat and stack: shapes, backward, samples. */
+/* cat, and what is made of it: shapes, backward, samples. */
 #include <stdlib.h>
 
 #include <flambeau/core/ops/cast.h>
@@ -145,31 +145,141 @@ fb_tensor *fb_cat(fb_tensors x, int dim)
     return y;
 }
 
+/* --- rows made of cat --- */
+
+/* c's inputs as `shaped` makes them, joined along dim. */
+static fb_status join_shaped(fbi_call *c, int dim, fb_tensor *(*shaped)(fb_tensor *t, int dim))
+{
+    fb_tensor **t = malloc((size_t)c->n_in * sizeof(*t)), *y = NULL;
+    if (!t)
+        return fbi_op_fail(c, FB_E_NOMEM, "no memory for %d handles", (int)c->n_in);
+    for (int i = 0; i < c->n_in; i++)
+        t[i] = shaped(c->in[i], dim);
+    if (!c->ctx->status)
+        y = fb_cat((fb_tensors){t, c->n_in}, dim);
+    free(t);
+    return fbi_composed(c, y);
+}
+
+fb_status fbi_compose_stack(fbi_call *c)
+{
+    int64_t given = ((const fbi_attrs_stack *)c->attrs)->dim;
+    int n = c->in[0]->ndim + 1;
+    int64_t d = given < 0 ? given + n : given;
+    if (d < 0 || d >= n || n > FB_MAX_DIMS)
+        return fbi_op_fail(c, FB_E_ARG, "dimension %lld for inputs %s", (long long)given,
+                           fbi_text(c->in[0]));
+    for (int i = 1; i < c->n_in; i++)
+        if (!fbi_same_shape(c->in[i], c->in[0]))
+            return fbi_op_fail(c, FB_E_SHAPE, "input %d %s differs from input 0 %s", i,
+                               fbi_text(c->in[i]), fbi_text(c->in[0]));
+    return join_shaped(c, (int)d, fb_unsqueeze);
+}
+
+/* Inputs fit along `dim`, once they have at least `ndim` dimensions; `row` says how they are
+ * joined.
+ */
+static fb_status check_stacked(const fbi_call *c, int ndim, int dim,
+                               fb_tensor *(*shaped)(fb_tensor *))
+{
+    fb_tensor *first = shaped(c->in[0]);
+    for (int i = 1; first && i < c->n_in; i++) {
+        fb_tensor *t = shaped(c->in[i]);
+        bool fits = t && t->ndim == first->ndim;
+        for (int k = 0; fits && k < t->ndim; k++)
+            fits = k == dim || t->size[k] == first->size[k];
+        if (t && !fits)
+            return fbi_op_fail(c, FB_E_SHAPE,
+                               "input %d %s does not fit input 0 %s, as tensors of at least %d "
+                               "dimensions along %d",
+                               i, fbi_text(c->in[i]), fbi_text(c->in[0]), ndim, dim);
+    }
+    return c->ctx->status;
+}
+
+static fb_tensor *shaped_1d(fb_tensor *t, int dim)
+{
+    (void)dim;
+    return fb_atleast_1d(t);
+}
+
+static fb_tensor *shaped_2d(fb_tensor *t, int dim)
+{
+    (void)dim;
+    return fb_atleast_2d(t);
+}
+
+static fb_tensor *shaped_3d(fb_tensor *t, int dim)
+{
+    (void)dim;
+    return fb_atleast_3d(t);
+}
+
+static fb_tensor *column(fb_tensor *t)
+{
+    return fb_ndim(t) < 2 ? fb_view(t, FB_SHAPE(fb_numel(t), 1)) : fb_view(t, fb_shape_of(t));
+}
+
+static fb_tensor *shaped_column(fb_tensor *t, int dim)
+{
+    (void)dim;
+    return column(t);
+}
+
+fb_status fbi_compose_hstack(fbi_call *c)
+{
+    int dim = c->in[0]->ndim < 2 ? 0 : 1;
+    fb_status st = check_stacked(c, 1, dim, fb_atleast_1d);
+    return st ? st : join_shaped(c, dim, shaped_1d);
+}
+
+fb_status fbi_compose_vstack(fbi_call *c)
+{
+    fb_status st = check_stacked(c, 2, 0, fb_atleast_2d);
+    return st ? st : join_shaped(c, 0, shaped_2d);
+}
+
+fb_status fbi_compose_dstack(fbi_call *c)
+{
+    fb_status st = check_stacked(c, 3, 2, fb_atleast_3d);
+    return st ? st : join_shaped(c, 2, shaped_3d);
+}
+
+fb_status fbi_compose_column_stack(fbi_call *c)
+{
+    fb_status st = check_stacked(c, 2, 1, column);
+    return st ? st : join_shaped(c, 1, shaped_column);
+}
+
+static fb_tensor *run_list(const void *site, fbi_op op, const void *attrs, fb_tensors x)
+{
+    fb_context *ctx = list_context(x, fbi_opdefs[op].name);
+    return ctx ? fbi_run1(site, op, attrs, x.n, x.t) : NULL;
+}
+
 fb_tensor *fb_stack(fb_tensors x, int dim)
 {
-    const void *site = FBI_SITE;
-    fb_context *ctx = list_context(x, "stack");
-    if (!ctx)
-        return NULL;
-    FBI_ENTRY(ctx);
-    fb_tensor **row = malloc((size_t)x.n * sizeof(*row));
-    if (!row) {
-        fbi_fail(ctx, FB_E_NOMEM, "stack: no memory for %d handles", x.n);
-        return NULL;
-    }
-    fb_tensor *y = NULL;
-    for (int i = 0; i < x.n; i++) {
-        if (!fb_shape_equal(fb_shape_of(x.t[i]), fb_shape_of(x.t[0]))) {
-            fbi_fail(ctx, FB_E_SHAPE, "stack: input %d %s differs from input 0 %s", i,
-                     fbi_text(x.t[i]), fbi_text(x.t[0]));
-            break;
-        }
-        row[i] = fb_unsqueeze(x.t[i], dim);
-    }
-    if (!ctx->status)
-        y = cat_run(site, (fb_tensors){row, x.n}, dim);
-    free(row);
-    return y;
+    return run_list(FBI_SITE, FBI_OP_stack, &(fbi_attrs_stack){.dim = dim}, x);
+}
+
+fb_tensor *fb_hstack(fb_tensors x)
+{
+    return run_list(FBI_SITE, FBI_OP_hstack, NULL, x);
+}
+
+fb_tensor *fb_vstack(fb_tensors x)
+{
+    return run_list(FBI_SITE, FBI_OP_vstack, NULL, x);
+}
+
+fb_tensor *fb_dstack(fb_tensors x)
+{
+    return run_list(FBI_SITE, FBI_OP_dstack, NULL, x);
+}
+
+fb_tensor *fb_column_stack(fb_tensors x)
+{
+    return run_list(FBI_SITE, FBI_OP_column_stack, NULL, x);
 }
 
 void fbi_sample_cat(fbi_samples *s)
@@ -186,4 +296,59 @@ void fbi_sample_cat(fbi_samples *s)
     in[1].dtype = FB_I64;
     in[1].constant = true;
     fbi_sample_bad(s, &a, 2, in, FB_E_DTYPE, "input 1 is I64, input 0 is");
+}
+
+#define IN(...)                                           \
+    {                                                     \
+        .shape = FB_SHAPE(__VA_ARGS__), .lo = -2, .hi = 2 \
+    }
+
+void fbi_sample_stack(fbi_samples *s)
+{
+    fbi_sample_in in[3] = {IN(2, 3), IN(2, 3), IN(2, 3)};
+    fbi_sample_add(s, &(fbi_attrs_stack){.dim = 1}, 3, in);
+    fbi_sample_add(s, &(fbi_attrs_stack){.dim = -1}, 2, in);
+    fbi_sample_bad(s, &(fbi_attrs_stack){.dim = 3}, 2, in, FB_E_ARG,
+                   "stack: dimension 3 for inputs [2, 3]");
+    in[1].shape = FB_SHAPE(3, 2);
+    fbi_sample_bad(s, &(fbi_attrs_stack){.dim = 0}, 2, in, FB_E_SHAPE,
+                   "stack: input 1 [3, 2] differs from input 0 [2, 3]");
+}
+
+/* Scalars, vectors and tensors that fit; then two that do not. */
+static void samples_of(fbi_samples *s, fb_shape a, fb_shape b, fb_shape bad, const char *text)
+{
+    fbi_sample_in scalars[2] = {{.lo = -2, .hi = 2}, {.lo = -2, .hi = 2}};
+    fbi_sample_in vectors[2] = {IN(3), IN(3)}, in[2] = {IN(1), IN(1)};
+    in[0].shape = a;
+    in[1].shape = b;
+    fbi_sample_add(s, NULL, 2, scalars);
+    fbi_sample_add(s, NULL, 2, vectors);
+    fbi_sample_add(s, NULL, 2, in);
+    in[1].shape = bad;
+    fbi_sample_bad(s, NULL, 2, in, FB_E_SHAPE, text);
+}
+
+void fbi_sample_hstack(fbi_samples *s)
+{
+    samples_of(s, FB_SHAPE(2, 3), FB_SHAPE(2, 1), FB_SHAPE(3, 3),
+               "hstack: input 1 [3, 3] does not fit input 0 [2, 3]");
+}
+
+void fbi_sample_vstack(fbi_samples *s)
+{
+    samples_of(s, FB_SHAPE(2, 3), FB_SHAPE(3), FB_SHAPE(2, 2),
+               "vstack: input 1 [2, 2] does not fit input 0 [2, 3]");
+}
+
+void fbi_sample_dstack(fbi_samples *s)
+{
+    samples_of(s, FB_SHAPE(2, 3), FB_SHAPE(2, 3, 2), FB_SHAPE(3, 3),
+               "dstack: input 1 [3, 3] does not fit input 0 [2, 3]");
+}
+
+void fbi_sample_column_stack(fbi_samples *s)
+{
+    samples_of(s, FB_SHAPE(2, 3), FB_SHAPE(2), FB_SHAPE(3),
+               "column_stack: input 1 [3] does not fit input 0 [2, 3]");
 }

@@ -34,7 +34,8 @@ bool fb_op_info(int i, fb_op_description *out)
     if (!d)
         return false;
     *out = (fb_op_description){
-        d->name, d->n_in, d->n_out, (d->flags & FBI_VARIADIC) != 0, d->bwd_ops != NULL, d->n_attrs};
+        d->name,   d->n_in, d->n_out, (d->flags & FBI_VARIADIC) != 0, d->bwd_ops || d->compose,
+        d->n_attrs};
     return true;
 }
 

@@ -29,6 +29,7 @@ typedef struct fbi_attrs_scalars {
 #define OP_FUSED_INNER(name, in, out, attrs, saves, flags) FBI_ROW_ATTRS(name, attrs)
 #define OP_INNER(name, in, out, attrs, saves, flags)       FBI_ROW_ATTRS(name, attrs)
 #define OP_INNER_DIFF(name, in, out, attrs, saves, flags)  FBI_ROW_ATTRS(name, attrs)
+#define OP_COMPOSED(name, in, out, attrs, flags)           FBI_ROW_ATTRS(name, attrs)
 #define OP_VIEW(name, attrs)                               FBI_ROW_ATTRS(name, attrs)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
@@ -54,6 +55,7 @@ typedef enum fbi_op {
 #define OP_FUSED_INNER(name, ...) FBI_OP_##name,
 #define OP_INNER(name, ...)       FBI_OP_##name,
 #define OP_INNER_DIFF(name, ...)  FBI_OP_##name,
+#define OP_COMPOSED(name, ...)    FBI_OP_##name,
 #define OP_VIEW(name, ...)        FBI_OP_##name,
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
@@ -101,9 +103,10 @@ struct fbi_opdef {
     uint8_t n_in, n_out;
     uint16_t flags;
     uint32_t saves, attrs_bytes;
-    fb_status (*infer)(fbi_call *); /* shapes and dtypes of the outputs, or an error */
-    fb_status (*bwd)(fbi_bw *);     /* fast, records nothing; NULL: bwd_ops */
-    fb_status (*bwd_ops)(fbi_bw *); /* of operators; NULL: no derivative */
+    fb_status (*infer)(fbi_call *);   /* shapes and dtypes of the outputs, or an error */
+    fb_status (*bwd)(fbi_bw *);       /* fast, records nothing; NULL: bwd_ops */
+    fb_status (*bwd_ops)(fbi_bw *);   /* of operators; NULL: no derivative */
+    fb_status (*compose)(fbi_call *); /* instead of all three: by other operators, into c->out */
     void (*sample)(fbi_samples *);
     const struct fbi_attr_info *attrs; /* for the by-name door */
     int n_attrs;
@@ -134,6 +137,15 @@ fb_status fbi_need_numbers(const fbi_call *c, int i);
 fb_status fbi_need_dtype(const fbi_call *c, int i, fb_dtype dtype);
 /* FB_E_SHAPE unless in[i] has n dimensions. */
 fb_status fbi_need_ndim(const fbi_call *c, int i, int n);
+
+/* What a compose function ends with: y, of the operators that it called, is output 0. */
+static inline fb_status fbi_composed(fbi_call *c, fb_tensor *y)
+{
+    c->out[0] = y;
+    return y ? FB_OK : c->ctx->status ? c->ctx->status : FB_E_ARG;
+}
+/* Dimension of in[0], or -1 with the error set. */
+int fbi_dim_of(const fbi_call *c, int64_t dim);
 
 /* --- calls --- */
 
@@ -234,6 +246,9 @@ void fbi_sample_bad(fbi_samples *s, const void *attrs, int n_in, const fbi_sampl
 #define FBI_PROTO_BWD(name)    fb_status fbi_bwd_##name(fbi_bw *);
 #define FBI_PROTO_OPS(name)    fb_status fbi_bwd_ops_##name(fbi_bw *);
 #define FBI_PROTO_SAMPLE(name) void fbi_sample_##name(fbi_samples *);
+#define OP_COMPOSED(name, ...)                \
+    fb_status fbi_compose_##name(fbi_call *); \
+    FBI_PROTO_SAMPLE(name)
 #define OP(name, ...) \
     FBI_PROTO_INFER(name) FBI_PROTO_BWD(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
 #define OP_SLOW(name, ...)        FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)

@@ -45,6 +45,9 @@
 #ifndef OP_INNER_DIFF
 #define OP_INNER_DIFF(...)
 #endif
+#ifndef OP_COMPOSED
+#define OP_COMPOSED(...)
+#endif
 #ifndef OP_VIEW
 #define OP_VIEW(...)
 #endif

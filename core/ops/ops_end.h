@@ -12,4 +12,5 @@
 #undef OP_FUSED_INNER
 #undef OP_INNER
 #undef OP_INNER_DIFF
+#undef OP_COMPOSED
 #undef OP_VIEW

@@ -1,4 +1,4 @@
-/* Views: rows reshape, permute, expand, narrow; everything else is made of them. */
+/* Views: rows reshape, permute, expand, narrow; those of view_dims.c are made of them. */
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/view.h>
 
@@ -206,83 +206,6 @@ fb_tensor *fb_permute(fb_tensor *t, fb_shape dims)
     return FBI_RUN(permute, (&(fbi_attrs_permute){.dims = dims}), t);
 }
 
-fb_tensor *fb_transpose(fb_tensor *t, int dim0, int dim1)
-{
-    if (!t)
-        return NULL;
-    FBI_ENTRY(t->ctx);
-    int a = fbi_dim(t->ctx, t, dim0, "transpose"), b = fbi_dim(t->ctx, t, dim1, "transpose");
-    if (a < 0 || b < 0)
-        return NULL;
-    fb_shape dims = {.n = t->ndim};
-    for (int i = 0; i < t->ndim; i++)
-        dims.d[i] = i == a ? b : i == b ? a : i;
-    return fb_permute(t, dims);
-}
-
-fb_tensor *fb_flatten(fb_tensor *t, int from, int to)
-{
-    if (!t)
-        return NULL;
-    FBI_ENTRY(t->ctx);
-    if (!t->ndim)
-        return fb_reshape(t, FB_SHAPE(1));
-    int a = fbi_dim(t->ctx, t, from, "flatten"), b = fbi_dim(t->ctx, t, to, "flatten");
-    if (a < 0 || b < 0)
-        return NULL;
-    if (a > b) {
-        fbi_fail(t->ctx, FB_E_ARG, "flatten: dimension %d lies behind %d", a, b);
-        return NULL;
-    }
-    fb_shape s = {0};
-    for (int i = 0; i < t->ndim; i++) {
-        if (i > a && i <= b)
-            s.d[s.n - 1] *= t->size[i];
-        else
-            s.d[s.n++] = t->size[i];
-    }
-    return fb_reshape(t, s);
-}
-
-fb_tensor *fb_squeeze(fb_tensor *t, int dim)
-{
-    if (!t)
-        return NULL;
-    FBI_ENTRY(t->ctx);
-    int d = fbi_dim(t->ctx, t, dim, "squeeze");
-    if (d < 0)
-        return NULL;
-    if (t->size[d] != 1) {
-        fbi_fail(t->ctx, FB_E_SHAPE, "squeeze: dimension %d of %s is not 1", d, fbi_text(t));
-        return NULL;
-    }
-    fb_shape s = {0};
-    for (int i = 0; i < t->ndim; i++)
-        if (i != d)
-            s.d[s.n++] = t->size[i];
-    return fb_view(t, s);
-}
-
-fb_tensor *fb_unsqueeze(fb_tensor *t, int dim)
-{
-    if (!t)
-        return NULL;
-    FBI_ENTRY(t->ctx);
-    int d = dim < 0 ? dim + t->ndim + 1 : dim;
-    if (d < 0 || d > t->ndim || t->ndim == FB_MAX_DIMS) {
-        fbi_fail(t->ctx, FB_E_ARG, "unsqueeze: dimension %d of %s", dim, fbi_text(t));
-        return NULL;
-    }
-    fb_shape s = {0};
-    for (int i = 0; i <= t->ndim; i++) {
-        if (i == d)
-            s.d[s.n++] = 1;
-        if (i < t->ndim)
-            s.d[s.n++] = t->size[i];
-    }
-    return fb_view(t, s);
-}
-
 fb_tensor *fb_expand(fb_tensor *t, fb_shape sizes)
 {
     return FBI_RUN(expand, (&(fbi_attrs_expand){.sizes = sizes}), t);
@@ -304,40 +227,6 @@ fb_tensor *fbi_expand_to(fb_tensor *t, fb_shape sizes, const char *op)
 fb_tensor *fb_narrow(fb_tensor *t, int dim, int64_t start, int64_t len)
 {
     return FBI_RUN(narrow, (&(fbi_attrs_narrow){.dim = dim, .start = start, .len = len}), t);
-}
-
-fb_tensor *fb_select(fb_tensor *t, int dim, int64_t i)
-{
-    if (!t)
-        return NULL;
-    FBI_ENTRY(t->ctx);
-    int d = fbi_dim(t->ctx, t, dim, "select");
-    if (d < 0)
-        return NULL;
-    fb_tensor *piece = fb_narrow(t, d, i < 0 ? i + t->size[d] : i, 1);
-    fb_tensor *out = piece ? fb_squeeze(piece, d) : NULL;
-    if (piece)
-        fb_drop(piece);
-    return out;
-}
-
-fb_status fb_chunk(fb_tensor *t, int n, int dim, fb_tensor **out)
-{
-    for (int i = 0; i < n; i++)
-        out[i] = NULL;
-    if (!t)
-        return FB_E_ARG;
-    FBI_ENTRY(t->ctx);
-    int d = fbi_dim(t->ctx, t, dim, "chunk");
-    if (d < 0)
-        return t->ctx->status;
-    if (n < 1 || t->size[d] % n)
-        return fbi_fail(t->ctx, FB_E_SHAPE, "chunk: %d pieces of dimension %d of %s", n, d,
-                        fbi_text(t));
-    int64_t len = t->size[d] / n;
-    for (int i = 0; i < n; i++)
-        out[i] = fb_narrow(t, d, i * len, len);
-    return t->ctx->status;
 }
 
 fb_tensor *fbi_sum_to(fb_tensor *g, fb_shape shape)

@@ -94,6 +94,7 @@ struct fb_context {
     void *device;           /* the backend's own state */
     const fbi_trace *trace; /* NULL: nobody listens */
     const char *doing;      /* name of the operator that runs; NULL: none */
+    const char *composing;  /* the outermost row made of others that runs; NULL: none */
     fbi_alloc *alloc;
     uint64_t host_waits; /* how often this thread has waited for the device */
     uint64_t seq, hash; /* nodes so far; rolling hash of the program, for agreement between ranks */

@@ -73,8 +73,8 @@ static inline void harness_for_each(fb_context *ctx, bool good, harness_each eac
     assert_non_null(s);
     for (int k = 0; k < FBI_OP_COUNT; k++) {
         const fbi_opdef *d = &fbi_opdefs[k];
-        bool composed = !(d->flags & FBI_VIEW) && !fbi_has_kernel(ctx, d->op); /* by this device */
-        if (!d->sample || composed)
+        bool runs = (d->flags & FBI_VIEW) || d->compose || fbi_has_kernel(ctx, d->op);
+        if (!d->sample || !runs) /* what this device has no kernel for is composed */
             continue;
         memset(s, 0, sizeof *s);
         s->op = d;
@@ -94,7 +94,7 @@ static inline void harness_for_each(fb_context *ctx, bool good, harness_each eac
 static inline bool harness_mark(const row_call *r, fb_dtype floats, fb_tensor **in)
 {
     bool any = false;
-    if (!r->op->bwd_ops)
+    if (!r->op->bwd_ops && !r->op->compose)
         return false;
     for (int i = 0; i < r->sample->n_in; i++)
         if (in[i] && fb_dtype_of(in[i]) == floats && !r->sample->in[i].constant) {

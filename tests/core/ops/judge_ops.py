@@ -1,6 +1,7 @@
 """PyTorch judges operators: values, dtypes and gradients, for every dtype; what it refuses may work
 here, what it computes must. Needs torch; run by launch/test --judges PYTHON."""
 import ctypes as C
+import itertools
 import os
 import sys
 
@@ -15,9 +16,10 @@ INTS = [torch.int64, torch.int32, torch.uint8, torch.bool]
 ALL = FLOATS + INTS
 # Of values that are computed in a wider type and rounded once.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.float16: 2**-11, torch.bfloat16: 2**-8}
-# What PyTorch has and we have not, or otherwise: any and all are BOOL, average pooling is of floats.
+# What PyTorch has and we have not, or otherwise: any and all are BOOL, average pooling and columns are
+# of floats.
 DELIBERATE = {("any", torch.uint8), ("all", torch.uint8), ("avg_pool2d", torch.int64),
-              ("matmul", torch.bool)}
+              ("matmul", torch.bool), ("im2col", torch.bool), ("fold", torch.bool)}
 
 
 class Shape(C.Structure):
@@ -74,6 +76,23 @@ SIGNATURES = {
     "var": (P, P, Shape, B, B), "permute": (P, P, Shape), "reshape": (P, P, Shape),
     "expand": (P, P, Shape), "narrow": (P, P, I, L, L), "contiguous": (P, P),
 }
+SIGNATURES.update({  # of arrange.h, strided.h, fold.h, view.h, join.h, split.h
+    "pad": (P, P, Shape, I, D), "flip": (P, P, Shape), "fliplr": (P, P), "flipud": (P, P),
+    "roll": (P, P, Shape, Shape), "rot90": (P, P, L, I, I), "repeat": (P, P, Shape),
+    "tile": (P, P, Shape), "repeat_interleave": (P, P, L, I), "tril": (P, P, L), "triu": (P, P, L),
+    "as_strided": (P, P, Shape, Shape, L), "diagonal": (P, P, L, I, I), "unfold": (P, P, I, L, L),
+    "diag_embed": (P, P, L, I, I), "diag": (P, P, L), "im2col": (P, P, L, L, P),
+    "fold": (P, P, L, L, L, L, P), "transpose": (P, P, I, I), "swapdims": (P, P, I, I), "t": (P, P),
+    "movedim": (P, P, Shape, Shape), "flatten": (P, P, I, I), "ravel": (P, P),
+    "unflatten": (P, P, I, Shape), "squeeze": (P, P, I), "squeeze_dims": (P, P, Shape),
+    "unsqueeze": (P, P, I), "atleast_1d": (P, P), "atleast_2d": (P, P), "atleast_3d": (P, P),
+    "broadcast_to": (P, P, Shape), "select": (P, P, I, L), "hstack": (P, Tensors),
+    "vstack": (P, Tensors), "dstack": (P, Tensors), "column_stack": (P, Tensors),
+    "chunk": (I, P, I, I, P), "split": (I, P, L, I, I, P),
+    "split_with_sizes": (I, P, P, I, I, P), "tensor_split": (I, P, I, I, P),
+    "tensor_split_at": (I, P, P, I, I, P), "unbind": (I, P, I, I, P),
+    "broadcast_tensors": (I, Tensors, P), "meshgrid": (I, Tensors, B, P),
+})
 UNARY = ["neg", "exp", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh", "erf",
          "sigmoid", "relu", "gelu", "silu", "softplus", "abs", "square"]
 SCALAR = ["add_scalar", "mul_scalar", "pow_scalar", "leaky_relu", "elu"]
@@ -141,6 +160,115 @@ def pair(op, dim):
         FB[op](x, dim, False, C.byref(values), C.byref(indices))
         return values.value and [values.value, indices.value]
     return run
+
+
+def several(op, n, *args):
+    """The n results of a function that fills `out`, its last argument; those that it leaves out are
+    not there."""
+    out = (C.c_void_p * n)()
+    FB[op](*args, out)
+    return [h for h in out if h]
+
+
+def numbers(*list_):
+    return (C.c_int64 * len(list_))(*list_)
+
+
+def shape_cases(v):
+    """name, PyTorch, ours, inputs of the operators that move elements"""
+    modes = ["constant", "reflect", "replicate", "circular"]
+    for m, mode in enumerate(modes):
+        for pads, sizes in [((2, 1), (2, 3, 4)), ((1, 2, 2, 1), (2, 2, 4, 3)), ((0, 3), (2, 2, 4)),
+                            ((-1, 2), (2, 3, 4)), ((3, 0), (2, 2, 3))]:
+            def theirs(x, pads=pads, mode=mode):
+                return F.pad(x, pads, mode=mode, **({"value": 1} if mode == "constant" else {}))
+            yield ("pad", theirs, lambda x, p=pads, m=m: FB["pad"](x, shape(*p), m, 1), [v(*sizes)])
+    for dims in [(0,), (1, -1), (0, 1, 2), ()]:
+        for sizes in [(2, 3, 4), (2, 0, 4)]:
+            yield ("flip", lambda x, d=dims: x.flip(d), lambda x, d=dims: FB["flip"](x, shape(*d)),
+                   [v(*sizes)])
+    yield "fliplr", torch.fliplr, FB["fliplr"], [v(2, 3)]
+    yield "flipud", torch.flipud, FB["flipud"], [v(2, 3)]
+    for shifts, dims in [((1,), (0,)), ((-5, 2), (1, 2)), ((4,), ()), ((1, 1), (0, 0)), ((0,), (-1,))]:
+        for sizes in [(2, 3, 4), (2, 0, 4)]:
+            yield ("roll", lambda x, s=shifts, d=dims: torch.roll(x, s, d) if d else torch.roll(x, s),
+                   lambda x, s=shifts, d=dims: FB["roll"](x, shape(*s), shape(*d)), [v(*sizes)])
+    for k in range(-2, 5):
+        yield ("rot90", lambda x, k=k: torch.rot90(x, k, [1, -1]),
+               lambda x, k=k: FB["rot90"](x, k, 1, -1), [v(2, 3, 4)])
+    for n in ("repeat", "tile"):
+        for times in [(2,), (2, 3), (1, 0), (2, 1, 3), ()]:
+            for sizes in [(2, 3), (3,), (), (0, 2)]:
+                yield (n, lambda x, n=n, t=times: getattr(x, n)(t),
+                       lambda x, n=n, t=times: FB[n](x, shape(*t)), [v(*sizes)])
+    for r, d in [(3, 0), (2, -1), (0, 1)]:
+        yield ("repeat_interleave", lambda x, r=r, d=d: x.repeat_interleave(r, d),
+               lambda x, r=r, d=d: FB["repeat_interleave"](x, r, d), [v(2, 3)])
+    for k in (-5, -1, 0, 1, 9):
+        for sizes in [(3, 4), (2, 4, 3), (0, 3)]:
+            for n in ("tril", "triu"):
+                yield (n, lambda x, n=n, k=k: getattr(x, n)(k), lambda x, n=n, k=k: FB[n](x, k),
+                       [v(*sizes)])
+            yield ("diagonal", lambda x, k=k: x.diagonal(k, -2, -1).clone(),
+                   lambda x, k=k: FB["contiguous"](FB["diagonal"](x, k, -2, -1)), [v(*sizes)])
+        yield "diag", lambda x, k=k: x.diag(k), lambda x, k=k: FB["diag"](x, k), [v(3)]
+        yield "diag", lambda x, k=k: x.diag(k), lambda x, k=k: FB["diag"](x, k), [v(3, 4)]
+        yield ("diag_embed", lambda x, k=k: torch.diag_embed(x, k, 0, -1),
+               lambda x, k=k: FB["diag_embed"](x, k, 0, -1), [v(2, 3)])
+    for sizes, strides, at in [((3, 2), (2, 1), 1), ((4, 3), (1, 2), 0), ((2, 2, 2), (0, 3, 1), 2)]:
+        yield ("as_strided", lambda x, a=(sizes, strides, at): x.as_strided(*a),
+               lambda x, a=(sizes, strides, at): FB["as_strided"](x, shape(*a[0]), shape(*a[1]), a[2]),
+               [v(3, 5)])
+    for d, n, step in [(1, 3, 1), (-1, 2, 2), (0, 2, 3), (0, 0, 1)]:
+        yield ("unfold", lambda x, a=(d, n, step): x.unfold(*a),
+               lambda x, a=(d, n, step): FB["unfold"](x, *a), [v(2, 5, 4)])
+    for k, o in [((2, 3), {}), ((3, 2), {"stride": 2, "padding": 1}), ((2, 2), {"dilation": 2})]:
+        for sizes in [(2, 3, 5, 6), (3, 5, 6)]:
+            yield ("im2col", lambda x, k=k, o=o: F.unfold(x, k, **o),
+                   lambda x, k=k, o=o: FB["im2col"](x, *k, conv(**o)), [v(*sizes)])
+        n = F.unfold(torch.zeros(1, 2, 5, 6), k, **o).shape
+        yield ("fold", lambda x, k=k, o=o: F.fold(x, (5, 6), k, **o),
+               lambda x, k=k, o=o: FB["fold"](x, 5, 6, *k, conv(**o)), [v(3, *n[1:])])
+    for n in ("transpose", "swapdims"):
+        yield n, lambda x, n=n: getattr(x, n)(0, -1), lambda x, n=n: FB[n](x, 0, -1), [v(2, 3, 4)]
+    for n, dims in [("t", 2), ("t", 1), ("ravel", 3), ("atleast_1d", 0), ("atleast_2d", 0),
+                    ("atleast_3d", 0), ("atleast_2d", 1), ("atleast_3d", 1), ("atleast_3d", 2)]:
+        yield n, getattr(torch, n), FB[n], [v(*(2, 3, 4)[:dims])]
+    yield ("movedim", lambda x: x.movedim((0, -1), (2, 0)),
+           lambda x: FB["movedim"](x, shape(0, -1), shape(2, 0)), [v(2, 3, 4, 5)])
+    for a, b, sizes in [(0, -1, (2, 3, 4)), (1, 2, (2, 3, 0, 2)), (0, 0, ())]:
+        yield ("flatten", lambda x, a=a, b=b: x.flatten(a, b),
+               lambda x, a=a, b=b: FB["flatten"](x, a, b), [v(*sizes)])
+    yield ("unflatten", lambda x: x.unflatten(1, (2, -1)),
+           lambda x: FB["unflatten"](x, 1, shape(2, -1)), [v(3, 6, 2)])
+    for d in (0, 1, -1):
+        yield "squeeze", lambda x, d=d: x.squeeze(d), lambda x, d=d: FB["squeeze"](x, d), [v(2, 1, 1)]
+        yield ("unsqueeze", lambda x, d=d: x.unsqueeze(d), lambda x, d=d: FB["unsqueeze"](x, d),
+               [v(2, 3)])
+    yield "squeeze", torch.squeeze, lambda x: FB["squeeze_dims"](x, shape()), [v(1, 2, 1)]
+    yield ("broadcast_to", lambda x: torch.broadcast_to(x, (2, 3, 4)),
+           lambda x: FB["broadcast_to"](x, shape(2, 3, 4)), [v(3, 1)])
+    yield "select", lambda x: x.select(1, -2), lambda x: FB["select"](x, 1, -2), [v(2, 3, 4)]
+    for n in ("hstack", "vstack", "dstack", "column_stack"):
+        for sizes in [(), (3,), (2, 3), (2, 3, 4)]:
+            yield (n, lambda *t, n=n: getattr(torch, n)(t), lambda *t, n=n: FB[n](tensors(t)),
+                   [v(*sizes), v(*sizes)])
+    for n, d in [(3, 0), (2, 1), (4, 1), (7, 0)]:
+        yield ("chunk", lambda x, n=n, d=d: list(x.chunk(n, d)),
+               lambda x, n=n, d=d: several("chunk", n, x, n, d), [v(6, 5)])
+        yield ("tensor_split", lambda x, n=n, d=d: list(x.tensor_split(n, d)),
+               lambda x, n=n, d=d: several("tensor_split", n, x, n, d), [v(6, 5)])
+    yield ("split", lambda x: list(x.split(4, 0)), lambda x: several("split", 3, x, 4, 0, 3), [v(9, 2)])
+    yield ("split_with_sizes", lambda x: list(x.split_with_sizes([2, 0, 3], 1)),
+           lambda x: several("split_with_sizes", 3, x, numbers(2, 0, 3), 3, 1), [v(2, 5)])
+    yield ("tensor_split_at", lambda x: list(x.tensor_split([1, -2, 9], 1)),
+           lambda x: several("tensor_split_at", 4, x, numbers(1, -2, 9), 3, 1), [v(2, 5)])
+    yield ("unbind", lambda x: list(x.unbind(1)), lambda x: several("unbind", 3, x, 1, 3), [v(2, 3)])
+    yield ("broadcast_tensors", lambda *t: list(torch.broadcast_tensors(*t)),
+           lambda *t: several("broadcast_tensors", 2, tensors(t)), [v(2, 1, 3), v(4, 1)])
+    for i, indexing in enumerate(["ij", "xy"]):
+        yield ("meshgrid", lambda *t, i=indexing: list(torch.meshgrid(*t, indexing=i)),
+               lambda *t, i=i: several("meshgrid", 3, tensors(t), i), [v(2), v(3), v(4)])
 
 
 def value(dtype, *sizes, lo=-2.0, hi=2.0):
@@ -289,6 +417,12 @@ def cases():
                [v(2, 3, 4)])
 
 
+def other_cases():
+    """The same of further families: after those, whose random numbers stay what they were."""
+    for dtype in ALL:
+        yield from shape_cases(lambda *sizes, dtype=dtype, **range_: value(dtype, *sizes, **range_))
+
+
 def differs(ours, dtype, theirs, units=1.01):
     """What is different, or None. theirs may be wider than dtype, which ours should have."""
     if ours.dtype != dtype:
@@ -391,7 +525,7 @@ def main():
     torch.set_num_threads(2)
     count = refused = 0
     wrong = []
-    for name, theirs, ours, inputs in cases():
+    for name, theirs, ours, inputs in itertools.chain(cases(), other_cases()):
         complaint, other = check(name, theirs, ours, inputs)
         count += 1
         refused += other

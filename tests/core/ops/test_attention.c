@@ -9,6 +9,7 @@
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/softmax.h>
+#include <flambeau/core/ops/split.h>
 #include <flambeau/core/ops/view.h>
 
 #include "tests/core/ops/ops_test_priv.h"

@@ -21,6 +21,9 @@ static const large_call larges[] = {
     {FBI_OP_cast, 0, {FB_SHAPE(300, 300)}},
     {FBI_OP_contiguous, 0, {FB_SHAPE(50, 40, 50)}},
     {FBI_OP_copy, 0, {FB_SHAPE(300, 300), FB_SHAPE(300, 300)}},
+    {FBI_OP_flip, 0, {FB_SHAPE(50, 40, 50)}},
+    {FBI_OP_tril, 0, {FB_SHAPE(300, 300)}},
+    {FBI_OP_triu, 0, {FB_SHAPE(300, 300)}},
     {FBI_OP_softmax, 1, {FB_SHAPE(900, 100)}},
     {FBI_OP_softmax, 2, {FB_SHAPE(30, 70, 40)}},
     {FBI_OP_log_softmax, 1, {FB_SHAPE(900, 100)}},
@@ -50,6 +53,8 @@ static const large_call larges[] = {
     {FBI_OP_gather, 0, {FB_SHAPE(20000, 4), FB_SHAPE(20000, 3)}},
     {FBI_OP_cat, 0, {FB_SHAPE(200, 30, 20), FB_SHAPE(200, 10, 20), FB_SHAPE(200, 40, 20)}},
     {FBI_OP_conv2d, 1, {FB_SHAPE(4, 8, 40, 40), FB_SHAPE(8, 8, 3, 3), FB_SHAPE(8)}},
+    {FBI_OP_im2col, 0, {FB_SHAPE(2, 8, 40, 41)}},
+    {FBI_OP_fold, 0, {FB_SHAPE(600, 12, 8)}},
     {FBI_OP_max_pool2d, 1, {FB_SHAPE(4, 16, 40, 40)}},
     {FBI_OP_avg_pool2d, 1, {FB_SHAPE(4, 16, 40, 40)}},
     {FBI_OP_adaptive_avg_pool2d, 1, {FB_SHAPE(4, 16, 40, 40)}},
@@ -82,11 +87,11 @@ static void same_bits(fb_context *const *ctx, const row_call *r, fb_dtype dtype)
         harness_free(&res[t]);
 }
 
-/* Samples of the row in `all`; false: the row is not public or a view, which has no kernel. */
+/* Samples of the row in `all`; false: the row is not public, or has no kernel of its own. */
 static bool samples_of(fbi_op op, fbi_samples *all)
 {
     const fbi_opdef *d = &fbi_opdefs[op];
-    if (!d->sample || (d->flags & FBI_VIEW))
+    if (!d->sample || (d->flags & FBI_VIEW) || d->compose)
         return false;
     memset(all, 0, sizeof *all);
     all->op = d;

@@ -1,0 +1,256 @@
+/* Several tensors from one, or several brought to one shape; made of narrow and expand. */
+#include <flambeau/core/ops/split.h>
+#include <flambeau/core/ops/view.h>
+
+#include "core/ops/op_priv.h"
+
+static fb_status nothing(fb_tensor **out, int n, fb_status st)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = NULL;
+    return st;
+}
+
+/* Begins a function that fills n places: the dimension, or -1 with the error set. */
+static int begin(fb_tensor *t, const char *op, int dim, int n, fb_tensor **out)
+{
+    nothing(out, n, FB_OK);
+    if (!t || !fbi_enter(t->ctx) || !fbi_tensor_check(t->ctx, t, op, "the tensor"))
+        return -1;
+    return fbi_dim(t->ctx, t, dim, op);
+}
+
+static fb_status failed(const fb_tensor *t)
+{
+    return t && t->ctx->status ? t->ctx->status : FB_E_ARG;
+}
+
+/* Pieces [at[i], at[i + 1]); those beyond `real` stay NULL. */
+static fb_status pieces(fb_tensor *t, int d, int real, fb_tensor **out,
+                        void (*piece)(const void *how, int i, int64_t *start, int64_t *len),
+                        const void *how, int n)
+{
+    for (int i = 0; i < real; i++) {
+        int64_t start, len;
+        piece(how, i, &start, &len);
+        out[i] = fb_narrow(t, d, start, len);
+        if (!out[i])
+            return nothing(out, n, failed(t));
+    }
+    return FB_OK;
+}
+
+typedef struct equal_pieces {
+    int64_t len, size;
+} equal_pieces;
+
+static void equal_piece(const void *how, int i, int64_t *start, int64_t *len)
+{
+    const equal_pieces *e = how;
+    int64_t left = e->size - i * e->len;
+    *start = left > 0 ? i * e->len : e->size;
+    *len = left < 0 ? 0 : left < e->len ? left : e->len;
+}
+
+fb_status fb_chunk(fb_tensor *t, int n, int dim, fb_tensor **out)
+{
+    FBI_ENTRY(fb_context_of(t));
+    int d = begin(t, "chunk", dim, n, out);
+    if (d < 0)
+        return failed(t);
+    if (n < 1)
+        return fbi_fail(t->ctx, FB_E_ARG, "chunk: %d pieces of dimension %d of %s", n, d,
+                        fbi_text(t));
+    equal_pieces e = {(t->size[d] + n - 1) / n, t->size[d]};
+    int real = e.len ? (int)((e.size + e.len - 1) / e.len) : n;
+    return pieces(t, d, real, out, equal_piece, &e, n);
+}
+
+fb_status fb_split(fb_tensor *t, int64_t len, int dim, int n, fb_tensor **out)
+{
+    FBI_ENTRY(fb_context_of(t));
+    int d = begin(t, "split", dim, n, out);
+    if (d < 0)
+        return failed(t);
+    int64_t size = t->size[d];
+    if (len < 0 || (len == 0 && size > 0))
+        return fbi_fail(t->ctx, FB_E_ARG, "split: pieces of size %lld of dimension %d of %s",
+                        (long long)len, d, fbi_text(t));
+    int64_t count = size ? (size - 1) / len + 1 : 1;
+    if (count != n)
+        return fbi_fail(t->ctx, FB_E_ARG,
+                        "split: dimension %d of %s has %lld pieces of size %lld, out has %d places",
+                        d, fbi_text(t), (long long)count, (long long)len, n);
+    return pieces(t, d, n, out, equal_piece, &(equal_pieces){len, size}, n);
+}
+
+/* how: n + 1 places */
+static void listed_piece(const void *how, int i, int64_t *start, int64_t *len)
+{
+    const int64_t *at = how;
+    *start = at[i];
+    *len = at[i + 1] > at[i] ? at[i + 1] - at[i] : 0;
+}
+
+fb_status fb_split_with_sizes(fb_tensor *t, const int64_t *sizes, int n, int dim, fb_tensor **out)
+{
+    FBI_ENTRY(fb_context_of(t));
+    int d = begin(t, "split_with_sizes", dim, n, out);
+    if (d < 0)
+        return failed(t);
+    int64_t sum = 0;
+    for (int i = 0; i < n; i++) {
+        if (sizes[i] < 0 || __builtin_add_overflow(sum, sizes[i], &sum))
+            return fbi_fail(t->ctx, FB_E_ARG, "split_with_sizes: size %d is %lld", i,
+                            (long long)sizes[i]);
+    }
+    if (sum != t->size[d])
+        return fbi_fail(t->ctx, FB_E_SHAPE,
+                        "split_with_sizes: the sizes add up to %lld, dimension %d of %s does not",
+                        (long long)sum, d, fbi_text(t));
+    int64_t start = 0;
+    for (int i = 0; i < n; start += sizes[i++]) {
+        out[i] = fb_narrow(t, d, start, sizes[i]);
+        if (!out[i])
+            return nothing(out, n, failed(t));
+    }
+    return FB_OK;
+}
+
+typedef struct even_pieces {
+    int64_t n, size;
+} even_pieces;
+
+static void even_piece(const void *how, int i, int64_t *start, int64_t *len)
+{
+    const even_pieces *e = how;
+    int64_t least = e->size / e->n, longer = e->size % e->n;
+    *start = i * least + (i < longer ? i : longer);
+    *len = least + (i < longer);
+}
+
+fb_status fb_tensor_split(fb_tensor *t, int n, int dim, fb_tensor **out)
+{
+    FBI_ENTRY(fb_context_of(t));
+    int d = begin(t, "tensor_split", dim, n, out);
+    if (d < 0)
+        return failed(t);
+    if (n < 1)
+        return fbi_fail(t->ctx, FB_E_ARG, "tensor_split: %d pieces of dimension %d of %s", n, d,
+                        fbi_text(t));
+    return pieces(t, d, n, out, even_piece, &(even_pieces){n, t->size[d]}, n);
+}
+
+/* As Python's slices take a place. */
+static int64_t clipped(int64_t place, int64_t size)
+{
+    place = place < 0 ? place + size : place;
+    return place < 0 ? 0 : place > size ? size : place;
+}
+
+fb_status fb_tensor_split_at(fb_tensor *t, const int64_t *places, int n, int dim, fb_tensor **out)
+{
+    FBI_ENTRY(fb_context_of(t));
+    int d = n < 0 ? -1 : begin(t, "tensor_split_at", dim, n + 1, out);
+    if (d < 0)
+        return failed(t);
+    for (int i = 0; i <= n; i++) {
+        int64_t at[2] = {i ? clipped(places[i - 1], t->size[d]) : 0,
+                         i < n ? clipped(places[i], t->size[d]) : t->size[d]};
+        fb_status st = pieces(t, d, 1, out + i, listed_piece, at, 1);
+        if (st)
+            return nothing(out, n + 1, st);
+    }
+    return FB_OK;
+}
+
+fb_status fb_unbind(fb_tensor *t, int dim, int n, fb_tensor **out)
+{
+    FBI_ENTRY(fb_context_of(t));
+    int d = begin(t, "unbind", dim, n, out);
+    if (d < 0)
+        return failed(t);
+    if (t->size[d] != n)
+        return fbi_fail(t->ctx, FB_E_ARG, "unbind: dimension %d of %s for %d places", d,
+                        fbi_text(t), n);
+    for (int i = 0; i < n; i++) {
+        out[i] = fb_select(t, d, i);
+        if (!out[i])
+            return nothing(out, n, failed(t));
+    }
+    return FB_OK;
+}
+
+/* Begins a function of a list; NULL: the error is set where one can be. */
+static fb_context *begin_list(fb_tensors t, const char *op, fb_tensor **out)
+{
+    fb_context *ctx = NULL;
+    nothing(out, t.n, FB_OK);
+    for (int i = 0; i < t.n && !ctx; i++)
+        ctx = fb_context_of(t.t[i]);
+    if (!ctx || !fbi_enter(ctx))
+        return NULL;
+    for (int i = 0; i < t.n; i++) {
+        if (!t.t[i]) {
+            fbi_fail(ctx, FB_E_ARG, "%s: input %d is NULL", op, i);
+            return NULL;
+        }
+        if (!fbi_tensor_check(ctx, t.t[i], op, "an input"))
+            return NULL;
+    }
+    return ctx;
+}
+
+static fb_status expand_all(fb_context *ctx, fb_tensors t, fb_shape to, fb_tensor **out)
+{
+    for (int i = 0; i < t.n; i++) {
+        out[i] = fb_broadcast_to(t.t[i], to);
+        if (!out[i])
+            return nothing(out, t.n, ctx->status);
+    }
+    return FB_OK;
+}
+
+fb_status fb_broadcast_tensors(fb_tensors t, fb_tensor **out)
+{
+    fb_context *ctx = begin_list(t, "broadcast_tensors", out);
+    if (!ctx)
+        return FB_E_ARG;
+    FBI_ENTRY(ctx);
+    fb_shape s = FB_SCALAR;
+    for (int i = 0; i < t.n; i++)
+        if (!fbi_broadcast(s, fb_shape_of(t.t[i]), &s))
+            return fbi_fail(ctx, FB_E_SHAPE,
+                            "broadcast_tensors: input %d %s cannot be broadcast with those before",
+                            i, fbi_text(t.t[i]));
+    return expand_all(ctx, t, s, out);
+}
+
+fb_status fb_meshgrid(fb_tensors t, bool xy, fb_tensor **out)
+{
+    fb_context *ctx = begin_list(t, "meshgrid", out);
+    if (!ctx)
+        return FB_E_ARG;
+    FBI_ENTRY(ctx);
+    if (t.n > FB_MAX_DIMS)
+        return fbi_fail(ctx, FB_E_ARG, "meshgrid: %d vectors, at most %d", t.n, FB_MAX_DIMS);
+    fb_shape grid = {.n = t.n};
+    bool turned = xy && t.n > 1;
+    for (int i = 0; i < t.n; i++) {
+        if (t.t[i]->ndim > 1)
+            return fbi_fail(ctx, FB_E_SHAPE, "meshgrid: input %d %s is no vector", i,
+                            fbi_text(t.t[i]));
+        grid.d[turned && i < 2 ? 1 - i : i] = t.t[i]->numel;
+    }
+    for (int i = 0; i < t.n; i++) {
+        int along = turned && i < 2 ? 1 - i : i;
+        fb_shape line = {.n = t.n};
+        for (int k = 0; k < t.n; k++)
+            line.d[k] = k == along ? t.t[i]->numel : 1;
+        out[i] = fb_view(t.t[i], line);
+        out[i] = out[i] ? fb_expand(out[i], grid) : NULL;
+        if (!out[i])
+            return nothing(out, t.n, ctx->status);
+    }
+    return FB_OK;
+}
