@@ -117,6 +117,12 @@ static void check_libraries(int *missing)
             "install libdnnl-dev, then configure again)");
     else
         say(missing, GOOD, "oneDNN", "%s, built with %s", onednn, FBI_BUILD_DNN);
+    if (fbi_cpu_has_lapack())
+        say(missing, GOOD, "LAPACK", "decompositions of matrices on the CPU");
+    else
+        say(missing, NOTE, "LAPACK",
+            "not in this build: no decompositions of matrices (Debian: apt-get install "
+            "liblapack-dev, then configure again)");
 }
 
 static void check_driver(int *missing)

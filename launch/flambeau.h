@@ -19,6 +19,7 @@
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/conv.h>
 #include <flambeau/core/ops/create.h>
+#include <flambeau/core/ops/decompose.h>
 #include <flambeau/core/ops/dropout.h>
 #include <flambeau/core/ops/embedding.h>
 #include <flambeau/core/ops/extreme.h>

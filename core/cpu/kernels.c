@@ -39,6 +39,7 @@ const fbi_kernel FBI_K(fbi_cpu_kernels)[FBI_OP_COUNT] = {
 #define OP_FUSED_INNER(name, ...) FBI_ENTRY_RUN(name)
 #define OP_INNER(name, ...)       FBI_ENTRY_RUN(name)
 #define OP_INNER_DIFF(name, ...)  FBI_ENTRY_RUN(name)
+#define OP_LAPACK(name, ...)      FBI_ENTRY_OF(name)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"

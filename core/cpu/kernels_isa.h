@@ -40,6 +40,7 @@ enum { FBI_PAR_MIN = 32768 };
 #define OP_FUSED_INNER(name, ...) FBI_PROTO_KERNEL(name)
 #define OP_INNER(name, ...)       FBI_PROTO_KERNEL(name)
 #define OP_INNER_DIFF(name, ...)  FBI_PROTO_KERNEL(name)
+#define OP_LAPACK(name, ...)      FBI_PROTO_KERNEL(name)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"

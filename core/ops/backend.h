@@ -246,6 +246,8 @@ extern const fbi_backend fbi_backend_cpu;
 const char *fbi_cpu_isa(void);
 /* The kernels that a context uses, in the same names; "" if it is not on the CPU. */
 const char *fbi_cpu_kernels_of(const fb_context *ctx);
+/* Whether this build has LAPACK, which rows with flag LAPACK need. */
+bool fbi_cpu_has_lapack(void);
 /* Version of the oneDNN that is loaded, e.g. "2.6.0"; "none" without it. */
 void fbi_dnn_version(char *out, size_t size);
 

@@ -35,6 +35,11 @@ fb_status fbi_check_inputs(fb_context *ctx, const fbi_opdef *d, fb_tensor *const
 fb_status fbi_launch(fbi_call *c)
 {
     fbi_kernel k = c->ctx->kernels ? c->ctx->kernels[c->op->op] : NULL;
+    if (!k && (c->op->flags & FBI_LAPACK))
+        return fbi_op_fail(
+            c, FB_E_UNSUPPORTED,
+            "the CPU alone has it: read its inputs (fb_read) and call it in a context "
+            "on \"cpu\"");
     if (!k)
         return fbi_op_fail(c, FB_E_UNSUPPORTED, "the device has no kernel for it");
     return k(c);

@@ -280,9 +280,7 @@ static fb_status sum_alone(sum *s, int i)
         }
     if (!dims.n)
         return FB_OK;
-    fb_dtype dtype = (fb_dtype)t->t->dtype;
     t->t = fb_sum(t->t, dims, false);
-    t->t = t->t ? fb_to(t->t, dtype) : NULL; /* integers stay what they were */
     return t->t ? FB_OK : s->c->ctx->status;
 }
 
@@ -417,8 +415,11 @@ static fb_tensor *evaluate(sum *s)
     for (int i = 0; i < s->n; i++)
         if (diagonals(s, &s->term[i], i) || drop_single(s, &s->term[i]))
             return NULL;
-    if (s->n > 2 || (s->n == 2 && any_alone(s))) /* several steps, rounded once */
-        for (int i = 0; i < s->n; i++)
+    bool sums = any_alone(s), integers = !fb_dtype_is_float((fb_dtype)s->term[0].t->dtype);
+    for (int i = 0; i < s->n; i++)
+        if (sums && integers) /* as fb_sum */
+            s->term[i].t = fb_to(s->term[i].t, FB_I64);
+        else if (s->n > 2 || (s->n == 2 && sums)) /* several steps, rounded once */
             s->term[i].t = fbi_exact(s->term[i].t);
     for (int i = 0; i < s->n; i++)
         if (!s->term[i].t || sum_alone(s, i))
@@ -446,7 +447,7 @@ static fb_status einsum(const fbi_call *c, const char *equation, fb_tensor **out
     if (st)
         return st;
     fb_tensor *y = evaluate(&s);
-    *out = y ? fb_to(y, (fb_dtype)c->in[0]->dtype) : NULL;
+    *out = y && fbi_is_half(c->in[0]) ? fb_to(y, (fb_dtype)c->in[0]->dtype) : y;
     return *out ? FB_OK : c->ctx->status;
 }
 

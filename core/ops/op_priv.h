@@ -30,6 +30,7 @@ typedef struct fbi_attrs_scalars {
 #define OP_INNER(name, in, out, attrs, saves, flags)       FBI_ROW_ATTRS(name, attrs)
 #define OP_INNER_DIFF(name, in, out, attrs, saves, flags)  FBI_ROW_ATTRS(name, attrs)
 #define OP_COMPOSED(name, in, out, attrs, flags)           FBI_ROW_ATTRS(name, attrs)
+#define OP_LAPACK(name, in, out, attrs, saves)             FBI_ROW_ATTRS(name, attrs)
 #define OP_VIEW(name, attrs)                               FBI_ROW_ATTRS(name, attrs)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
@@ -56,6 +57,7 @@ typedef enum fbi_op {
 #define OP_INNER(name, ...)       FBI_OP_##name,
 #define OP_INNER_DIFF(name, ...)  FBI_OP_##name,
 #define OP_COMPOSED(name, ...)    FBI_OP_##name,
+#define OP_LAPACK(name, ...)      FBI_OP_##name,
 #define OP_VIEW(name, ...)        FBI_OP_##name,
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
@@ -90,7 +92,8 @@ enum {
     FBI_INNER = 1024,
     FBI_POINTWISE = 2048,
     FBI_AUX = 4096,
-    FBI_INTS = 8192
+    FBI_INTS = 8192,
+    FBI_LAPACK = 16384
 };
 
 typedef struct fbi_bw fbi_bw;
@@ -232,6 +235,7 @@ typedef struct fbi_sample_in {
     bool absent;    /* NULL */
     bool constant;  /* no gradient wanted */
     bool distinct;  /* all values differ clearly (max, sort) */
+    char matrix;    /* 'r': regular matrices, 's': symmetric ones, 'p': positive definite too */
 } fbi_sample_in;
 
 /* A call that must work; attrs of the row, copied. */
@@ -251,6 +255,7 @@ void fbi_sample_bad(fbi_samples *s, const void *attrs, int n_in, const fbi_sampl
     FBI_PROTO_SAMPLE(name)
 #define OP(name, ...) \
     FBI_PROTO_INFER(name) FBI_PROTO_BWD(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
+#define OP_LAPACK(name, ...)      FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
 #define OP_SLOW(name, ...)        FBI_PROTO_INFER(name) FBI_PROTO_OPS(name) FBI_PROTO_SAMPLE(name)
 #define OP_NODIFF(name, ...)      FBI_PROTO_INFER(name) FBI_PROTO_SAMPLE(name)
 #define OP_FUSED                  OP

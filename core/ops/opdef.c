@@ -26,7 +26,8 @@ enum {
     THREAD_BITS = FBI_THREAD_BITS,
     CPU_HALF = FBI_CPU_HALF,
     AUX = FBI_AUX,
-    INTS = FBI_INTS
+    INTS = FBI_INTS,
+    LAPACK = FBI_LAPACK
 };
 
 enum { SAVE_N = 0, SAVE_X = FBI_IN0, SAVE_Y = FBI_OUT0, SAVE_AB = FBI_IN0 | FBI_IN1 };
@@ -52,6 +53,7 @@ enum { SAVE_N = 0, SAVE_X = FBI_IN0, SAVE_Y = FBI_OUT0, SAVE_AB = FBI_IN0 | FBI_
 #define OP_NODIFF(name, in, out, attrs, saves, flags) FBI_ROW_INFO(name, attrs)
 #define OP_FUSED                                      OP
 #define OP_COMPOSED(name, in, out, attrs, flags)      FBI_ROW_INFO(name, attrs)
+#define OP_LAPACK(name, in, out, attrs, saves)        FBI_ROW_INFO(name, attrs)
 #define OP_VIEW(name, attrs)                          FBI_ROW_INFO(name, attrs)
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
@@ -129,6 +131,10 @@ const fbi_opdef fbi_opdefs[FBI_OP_COUNT] = {
 #define OP_COMPOSED(row, in, out, attrs_, flags_)                                               \
     [FBI_OP_##row] = {FBI_ROW(row, in, out, 0, flags_), .attrs_bytes = sizeof(fbi_attrs_##row), \
                       .compose = fbi_compose_##row, .sample = fbi_sample_##row,                 \
+                      FBI_ROW_NAMED(row)},
+#define OP_LAPACK(row, in, out, attrs_, saves_)                                       \
+    [FBI_OP_##row] = {FBI_ROW_OF(row, in, out, saves_, FBI_LAPACK | FBI_THREAD_BITS), \
+                      .bwd_ops = fbi_bwd_ops_##row, .sample = fbi_sample_##row,       \
                       FBI_ROW_NAMED(row)},
 #define OP_VIEW(row, attrs_)                                                            \
     [FBI_OP_##row] = {FBI_ROW_OF(row, 1, 1, 0, FBI_VIEW), .bwd_ops = fbi_bwd_ops_##row, \

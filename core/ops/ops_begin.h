@@ -45,6 +45,9 @@
 #ifndef OP_INNER_DIFF
 #define OP_INNER_DIFF(...)
 #endif
+#ifndef OP_LAPACK
+#define OP_LAPACK(...)
+#endif
 #ifndef OP_COMPOSED
 #define OP_COMPOSED(...)
 #endif

@@ -12,5 +12,6 @@
 #undef OP_FUSED_INNER
 #undef OP_INNER
 #undef OP_INNER_DIFF
+#undef OP_LAPACK
 #undef OP_COMPOSED
 #undef OP_VIEW

@@ -1,6 +1,7 @@
-# Finds MPI, HDF5, OpenMP, jansson, xxHash, zlib and oneDNN.
+# Finds MPI, HDF5, OpenMP, jansson, xxHash, zlib, oneDNN and LAPACK.
 # Sets flambeau_libraries (for linking), flambeau_{mpi,hdf5,dnn}_includes, flambeau_openmp_flags,
-# flambeau_dnn_major (v2, v3 or none: the adapter's file) and flambeau_dnn_text (for people).
+# flambeau_dnn_major (v2, v3 or none: the adapter's file) and flambeau_dnn_text (for people),
+# flambeau_lapack (ON or OFF).
 # Every failure says what is missing and how to get it.
 
 function(flambeau_need what found debian)
@@ -106,6 +107,23 @@ if(NOT flambeau_want_dnn STREQUAL "OFF")
                         "-DFLAMBEAU_ONEDNN_ROOT=DIR (DIR/include/oneapi/dnnl/dnnl.h, DIR/lib)")
   else()
     message(STATUS "flambeau: oneDNN not found: our own matmul and convolution are slower")
+  endif()
+endif()
+
+# LAPACK's Fortran interface: no header. The libraries of Debian's liblapack3 and libblas3, or any that
+# stand for them.
+set(flambeau_lapack OFF)
+if(NOT FLAMBEAU_LAPACK STREQUAL "OFF")
+  find_library(FLAMBEAU_lapack_LIBRARY lapack)
+  find_library(FLAMBEAU_blas_LIBRARY blas)
+  mark_as_advanced(FLAMBEAU_lapack_LIBRARY FLAMBEAU_blas_LIBRARY)
+  if(FLAMBEAU_lapack_LIBRARY AND FLAMBEAU_blas_LIBRARY)
+    set(flambeau_lapack ON)
+    list(APPEND flambeau_libraries ${FLAMBEAU_lapack_LIBRARY} ${FLAMBEAU_blas_LIBRARY})
+  elseif(FLAMBEAU_LAPACK STREQUAL "ON")
+    message(FATAL_ERROR "flambeau: LAPACK not found: install liblapack-dev")
+  else()
+    message(STATUS "flambeau: LAPACK not found: no decompositions of matrices; install liblapack-dev")
   endif()
 endif()
 list(APPEND flambeau_libraries ${CMAKE_DL_LIBS} pthread m)

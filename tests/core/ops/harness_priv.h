@@ -5,6 +5,7 @@
 #include "tests/core/ops/ops_test_priv.h"
 
 #include <flambeau/core/ops/cast.h>
+#include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/view.h>
 
 #include "core/ops/sample_priv.h"
@@ -22,6 +23,21 @@ static inline double harness_random(uint32_t *seed)
     return (double)(*seed >> 8) / 16777216.0;
 }
 
+/* Values as matrices of the kind that the sample wants. */
+static inline void harness_matrices(const fbi_sample_in *in, double *v)
+{
+    int64_t rows = in->shape.d[in->shape.n - 2], cols = in->shape.d[in->shape.n - 1];
+    int64_t n = fb_shape_numel(in->shape);
+    for (int64_t b = 0; b + rows * cols <= n && n; b += rows * cols)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < cols; j++) {
+                if (in->matrix != 'r' && i > j)
+                    v[b + i * cols + j] = v[b + j * cols + i];
+                if (in->matrix != 's' && i == j)
+                    v[b + i * cols + j] += (double)rows;
+            }
+}
+
 /* A tensor of the sample's values in its dtype, or in `floats` where it has none. */
 static inline fb_tensor *harness_input(fb_context *ctx, const fbi_sample_in *in, fb_dtype floats,
                                        uint32_t *seed)
@@ -37,6 +53,8 @@ static inline fb_tensor *harness_input(fb_context *ctx, const fbi_sample_in *in,
         if (!fb_dtype_is_float(d))
             v[i] = floor(v[i]);
     }
+    if (in->matrix)
+        harness_matrices(in, v);
     fb_tensor *t = fb_from(ctx, FB_F64, in->shape, v);
     free(v);
     FB_SCOPE(ctx);
@@ -59,9 +77,16 @@ static inline fb_status harness_call(void *user, fb_tensors in, fb_tensor **out)
 {
     const row_call *r = user;
     fb_context *ctx = NULL;
-    for (int i = 0; i < in.n && !ctx; i++)
-        ctx = fb_context_of(in.t[i]);
-    return fbi_run(ctx, r->op->op, r->sample->attrs, in.t, in.n, out);
+    fb_tensor *arg[FBI_SAMPLE_INPUTS];
+    for (int i = 0; i < in.n; i++) {
+        char matrix = r->sample->in[i].matrix;
+        ctx = ctx ? ctx : fb_context_of(in.t[i]);
+        arg[i] = in.t[i];
+        bool square = matrix && fb_size(in.t[i], -1) == fb_size(in.t[i], -2);
+        if (square && matrix != 'r') /* with differences too: rows read one triangle */
+            arg[i] = fb_mul_scalar(fb_add(in.t[i], fb_transpose(in.t[i], -2, -1)), 0.5);
+    }
+    return fbi_run(ctx, r->op->op, r->sample->attrs, arg, in.n, out);
 }
 
 /* Run `each` for every good (or bad) sample of every row, in a scope of its own. */
@@ -74,6 +99,8 @@ static inline void harness_for_each(fb_context *ctx, bool good, harness_each eac
     for (int k = 0; k < FBI_OP_COUNT; k++) {
         const fbi_opdef *d = &fbi_opdefs[k];
         bool runs = (d->flags & FBI_VIEW) || d->compose || fbi_has_kernel(ctx, d->op);
+        if (d->flags & FBI_LAPACK)
+            runs = fbi_cpu_has_lapack() && fbi_has_kernel(ctx, FBI_OP_svd);
         if (!d->sample || !runs) /* what this device has no kernel for is composed */
             continue;
         memset(s, 0, sizeof *s);

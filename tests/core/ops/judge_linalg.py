@@ -23,7 +23,7 @@ for name, types in {
         "addbmm": (P, P, P, P, D, D), "baddbmm": (P, P, P, P, D, D), "cross": (P, P, P, I),
         "vecdot": (P, P, P, I), "einsum": (P, C.c_char_p, Tensors), "multi_dot": (P, Tensors),
         "tensordot": (P, P, P, Shape, Shape), "cdist": (P, P, P, D),
-        "cholesky": (P, P, B), "cholesky_inverse": (P, P, B), "cholesky_solve": (P, P, P, B),
+        "tril": (P, P, L), "triu": (P, P, L), "cholesky": (P, P, B), "cholesky_inverse": (P, P, B), "cholesky_solve": (P, P, P, B),
         "solve_triangular": (P, P, P, P), "solve": (P, P, P), "inv": (P, P),
         "matrix_power": (P, P, L), "det": (P, P), "slogdet": (I, P, P, P), "logdet": (P, P),
         "qr": (I, P, B, P, P), "svd": (I, P, B, P, P, P), "svdvals": (P, P),
@@ -128,10 +128,13 @@ def decompositions(dtype):
             return a.triu() if upper else a.tril()
         yield ("cholesky", lambda a, u=upper: torch.linalg.cholesky(a, upper=u),
                lambda a, u=upper: FB["cholesky"](a, u), [p(2, 4, 4)])
-        yield ("cholesky_inverse", lambda a, u=upper: torch.cholesky_inverse(a, u),
-               lambda a, u=upper: FB["cholesky_inverse"](a, u), [triangle(r(2, 3, 3))])
-        yield ("cholesky_solve", lambda b, a, u=upper: torch.cholesky_solve(b, a, u),
-               lambda b, a, u=upper: FB["cholesky_solve"](b, a, u), [v(3, 2), triangle(r(2, 3, 3))])
+        # PyTorch's gradient of the other triangle, which is not read, is not 0
+        yield ("cholesky_inverse", lambda a, u=upper, t=triangle: torch.cholesky_inverse(t(a), u),
+               lambda a, u=upper: FB["cholesky_inverse"](FB["triu" if u else "tril"](a, 0), u),
+               [r(2, 3, 3)])
+        yield ("cholesky_solve", lambda b, a, u=upper, t=triangle: torch.cholesky_solve(b, t(a), u),
+               lambda b, a, u=upper: FB["cholesky_solve"](b, FB["triu" if u else "tril"](a, 0), u),
+               [v(3, 2), r(2, 3, 3)])
         for right in (False, True):
             for unit in (False, True):
                 yield ("solve_triangular",
@@ -166,7 +169,7 @@ def decompositions(dtype):
                [r(*sizes).detach()])
     yield ("qr complete", lambda a: list(torch.linalg.qr(a.detach(), mode="complete")),
            lambda a: [FB["to"](o, J.DTYPES[dtype]) for o in several("qr", 2, True)(J.FB["detach"](a))], [r(4, 2)])
-    low = v(4, 2) @ v(2, 3)
+    low = torch.tensor([[1, 2, 3], [2, 4, 6], [0, 1, 1], [1, 3, 4]], dtype=dtype)
     yield "matrix_rank", torch.linalg.matrix_rank, lambda a: FB["matrix_rank"](a, 0), [low]
     for a, b in [((4, 3), (4, 2)), ((2, 3, 3), (2, 3, 1)), ((2, 4), (2, 3))]:
         yield "lstsq", lambda a, b: torch.linalg.lstsq(a, b).solution, FB["lstsq"], [r(*a), v(*b)]

@@ -25,6 +25,15 @@ static void half_against_double(fb_context *ctx, const row_call *r)
     fb_tensor *in[FBI_SAMPLE_INPUTS] = {0}, *wide[FBI_SAMPLE_INPUTS] = {0};
     if (r->op->op == FBI_OP_cast) /* says itself what it gives */
         return;
+    if (r->op->flags & FBI_LAPACK) { /* as PyTorch */
+        fb_tensor *out[HARNESS_OUT];
+        harness_inputs(ctx, r->sample, narrow, in);
+        if (harness_call((void *)(uintptr_t)r, (fb_tensors){in, r->sample->n_in}, out))
+            expect_error(ctx, FB_E_DTYPE, "; needs F32 or F64");
+        else
+            assert_int_equal(r->op->op, FBI_OP_matrix_power); /* not all need LAPACK */
+        return;
+    }
     harness_results half, want, linked;
     harness_inputs(ctx, r->sample, narrow, in);
     widened(in, r->sample->n_in, wide);

@@ -33,6 +33,16 @@ static const large_call larges[] = {
     {FBI_OP_linear, 0, {FB_SHAPE(500, 80), FB_SHAPE(90, 80), FB_SHAPE(90)}},
     {FBI_OP_linear_act, 0, {FB_SHAPE(500, 80), FB_SHAPE(90, 80), FB_SHAPE(90)}},
     {FBI_OP_linear_act, 1, {FB_SHAPE(500, 80), FB_SHAPE(90, 80), FB_SHAPE(90)}},
+    {FBI_OP_cholesky, 1, {FB_SHAPE(40, 30, 30)}},
+    {FBI_OP_solve_triangular, 0, {FB_SHAPE(40, 30, 30), FB_SHAPE(40, 30, 7)}},
+    {FBI_OP_solve, 1, {FB_SHAPE(40, 30, 30), FB_SHAPE(40, 30, 7)}},
+    {FBI_OP_inv, 0, {FB_SHAPE(40, 30, 30)}},
+    {FBI_OP_det, 0, {FB_SHAPE(40, 30, 30)}},
+    {FBI_OP_slogdet, 0, {FB_SHAPE(40, 30, 30)}},
+    {FBI_OP_qr, 1, {FB_SHAPE(40, 30, 30)}},
+    {FBI_OP_eigh, 1, {FB_SHAPE(40, 30, 30)}},
+    {FBI_OP_svd, 1, {FB_SHAPE(40, 30, 30)}},
+    {FBI_OP_pinv, 1, {FB_SHAPE(40, 30, 30)}},
     REDUCTION(sum),
     {FBI_OP_sum, 0, {FB_SHAPE(100001)}},
     REDUCTION(mean),
@@ -91,7 +101,8 @@ static void same_bits(fb_context *const *ctx, const row_call *r, fb_dtype dtype)
 static bool samples_of(fbi_op op, fbi_samples *all)
 {
     const fbi_opdef *d = &fbi_opdefs[op];
-    if (!d->sample || (d->flags & FBI_VIEW) || d->compose)
+    bool missing = (d->flags & FBI_LAPACK) && !fbi_cpu_has_lapack();
+    if (!d->sample || (d->flags & FBI_VIEW) || d->compose || missing)
         return false;
     memset(all, 0, sizeof *all);
     all->op = d;
