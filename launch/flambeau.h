@@ -24,6 +24,7 @@
 #include <flambeau/core/ops/embedding.h>
 #include <flambeau/core/ops/extreme.h>
 #include <flambeau/core/ops/fold.h>
+#include <flambeau/core/ops/functions.h>
 #include <flambeau/core/ops/index.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/linalg.h>

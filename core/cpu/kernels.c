@@ -32,6 +32,8 @@ const fbi_kernel FBI_K(fbi_cpu_kernels)[FBI_OP_COUNT] = {
     FBI_ENTRY_OF(name##_gb) \
     FBI_ENTRY_OF(name##_gaa) FBI_ENTRY_OF(name##_gab) FBI_ENTRY_OF(name##_gbb)
 #define COMPARE(name, ...)        FBI_ENTRY_OF(name)
+#define PREDICATE(name, ...)      FBI_ENTRY_OF(name)
+#define BITS(name, ...)           FBI_ENTRY_OF(name)
 #define OP(name, ...)             FBI_ENTRY_RUN(name)
 #define OP_SLOW(name, ...)        FBI_ENTRY_RUN(name)
 #define OP_NODIFF(name, ...)      FBI_ENTRY_RUN(name)

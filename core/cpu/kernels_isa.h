@@ -33,6 +33,8 @@ enum { FBI_PAR_MIN = 32768 };
     FBI_PROTO_KERNEL(name##_gb) \
     FBI_PROTO_KERNEL(name##_gaa) FBI_PROTO_KERNEL(name##_gab) FBI_PROTO_KERNEL(name##_gbb)
 #define COMPARE(name, ...)        FBI_PROTO_KERNEL(name)
+#define PREDICATE(name, ...)      FBI_PROTO_KERNEL(name)
+#define BITS(name, ...)           FBI_PROTO_KERNEL(name)
 #define OP(name, ...)             FBI_PROTO_KERNEL(name)
 #define OP_SLOW(name, ...)        FBI_PROTO_KERNEL(name)
 #define OP_NODIFF(name, ...)      FBI_PROTO_KERNEL(name)

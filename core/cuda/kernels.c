@@ -56,6 +56,8 @@ static fb_status run_wide(const fbi_call *c, fbi_kernel kernel)
     FBI_RUN_DIRECT(name##_gb) \
     FBI_RUN_DIRECT(name##_gaa) FBI_RUN_DIRECT(name##_gab) FBI_RUN_DIRECT(name##_gbb)
 #define COMPARE(name, ...)        FBI_RUN_DIRECT(name)
+#define PREDICATE(name, ...)      FBI_RUN_DIRECT(name)
+#define BITS(name, ...)           FBI_RUN_DIRECT(name)
 #define OP(name, ...)             FBI_RUN_WIDE(name)
 #define OP_SLOW(name, ...)        FBI_RUN_WIDE(name)
 #define OP_NODIFF(name, ...)      FBI_RUN_WIDE(name)
@@ -78,6 +80,8 @@ const fbi_kernel fbi_cuda_kernels[FBI_OP_COUNT] = {
     FBI_ENTRY_OF(name##_gb) \
     FBI_ENTRY_OF(name##_gaa) FBI_ENTRY_OF(name##_gab) FBI_ENTRY_OF(name##_gbb)
 #define COMPARE(name, ...)        FBI_ENTRY_OF(name)
+#define PREDICATE(name, ...)      FBI_ENTRY_OF(name)
+#define BITS(name, ...)           FBI_ENTRY_OF(name)
 #define OP(name, ...)             FBI_ENTRY_OF(name)
 #define OP_SLOW(name, ...)        FBI_ENTRY_OF(name)
 #define OP_NODIFF(name, ...)      FBI_ENTRY_OF(name)

@@ -1,5 +1,5 @@
-/* Kernels of the pointwise rows, made from the row: computed in F32 for F32, F16 and BF16, in F64
- * for F64, in I64 for integers. Flat operands move 16 bytes at a time. */
+/* Kernels of the rows of pointwise.def, made from the row: computed in F32 for F32, F16 and BF16,
+ * in F64 for F64, in I64 for integers. Flat operands move 16 bytes at a time. */
 #include "core/cuda/kernel_priv.h"
 #include "core/cuda/loop_priv.h"
 
@@ -91,7 +91,7 @@ template <class T> static __device__ inline T fbi_sigmoid(T x)
     FUNCTION(name##_gbb, 3, PART_OF, p *(T)(fbb))
 #define COMPARE(name, e) FUNCTION(name, 2, BINARY_OF, (e) ? 1 : 0)
 #include "core/ops/ops_begin.h"
-#include "core/ops/ops.def"
+#include "core/ops/pointwise.def"
 #include "core/ops/ops_end.h"
 
 /* Integer forms: in 64 bits. */
@@ -126,7 +126,7 @@ static __device__ inline uint64_t fbi_ipow(int64_t base, int64_t n)
 #define UNARY_INT(name, f)  INT_FUNCTION(name, 1, INT_UNARY_OF, f)
 #define BINARY_INT(name, f) INT_FUNCTION(name, 2, INT_BINARY_OF, f)
 #include "core/ops/ops_begin.h"
-#include "core/ops/ops.def"
+#include "core/ops/pointwise.def"
 #include "core/ops/ops_end.h"
 
 /* --- the loops --- */
@@ -292,7 +292,7 @@ template <int OP> struct integers_of {
     };
 #define BINARY_INT UNARY_INT
 #include "core/ops/ops_begin.h"
-#include "core/ops/ops.def"
+#include "core/ops/pointwise.def"
 #include "core/ops/ops_end.h"
 
 #define KERNEL_F(name)                                                                      \
@@ -313,5 +313,5 @@ template <int OP> struct integers_of {
         return run_compare<fn_##name>(c); \
     }
 #include "core/ops/ops_begin.h"
-#include "core/ops/ops.def"
+#include "core/ops/pointwise.def"
 #include "core/ops/ops_end.h"

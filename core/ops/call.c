@@ -186,7 +186,8 @@ fb_status fbi_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *cons
         return st;
     if (d->compose)
         return fbi_run_composed(ctx, d, attrs, in, n_in, out);
-    if (d->infer == fbi_infer_binary || d->infer == fbi_infer_compare) {
+    if (d->infer == fbi_infer_binary || d->infer == fbi_infer_compare ||
+        d->infer == fbi_infer_bits) {
         fb_tensor *two[2] = {in[0], in[1]};
         st = fbi_unify(ctx, op, &two[0], &two[1]);
         if (!st)

@@ -49,6 +49,8 @@ typedef enum fbi_op {
     FBI_OP_##name, FBI_OP_##name##_ga, FBI_OP_##name##_gb, FBI_OP_##name##_gaa, \
         FBI_OP_##name##_gab, FBI_OP_##name##_gbb,
 #define COMPARE(name, ...)        FBI_OP_##name,
+#define PREDICATE(name, ...)      FBI_OP_##name,
+#define BITS(name, ...)           FBI_OP_##name,
 #define OP(name, ...)             FBI_OP_##name,
 #define OP_SLOW(name, ...)        FBI_OP_##name,
 #define OP_NODIFF(name, ...)      FBI_OP_##name,

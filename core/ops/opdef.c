@@ -111,6 +111,12 @@ const fbi_opdef fbi_opdefs[FBI_OP_COUNT] = {
 #define COMPARE(row, e)                                                                 \
     [FBI_OP_##row] = {FBI_ROW(row, 2, 1, 0, FBI_POINTWISE), .infer = fbi_infer_compare, \
                       .sample = fbi_sample_compare},
+#define PREDICATE(row, e)                                                                 \
+    [FBI_OP_##row] = {FBI_ROW(row, 1, 1, 0, FBI_POINTWISE), .infer = fbi_infer_predicate, \
+                      .sample = fbi_sample_predicate},
+#define BITS(row, f)                                                                 \
+    [FBI_OP_##row] = {FBI_ROW(row, 2, 1, 0, FBI_POINTWISE), .infer = fbi_infer_bits, \
+                      .sample = fbi_sample_bits},
 #define OP(row, in, out, attrs_, saves_, flags_)                                      \
     [FBI_OP_##row] = {FBI_ROW_OF(row, in, out, saves_, flags_), .bwd = fbi_bwd_##row, \
                       .bwd_ops = fbi_bwd_ops_##row, .sample = fbi_sample_##row,       \

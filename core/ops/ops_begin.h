@@ -24,6 +24,12 @@
 #ifndef COMPARE
 #define COMPARE(...)
 #endif
+#ifndef PREDICATE
+#define PREDICATE(...)
+#endif
+#ifndef BITS
+#define BITS(...)
+#endif
 #ifndef OP
 #define OP(...)
 #endif

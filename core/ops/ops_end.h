@@ -5,6 +5,8 @@
 #undef UNARY_INT
 #undef BINARY_INT
 #undef COMPARE
+#undef PREDICATE
+#undef BITS
 #undef OP
 #undef OP_SLOW
 #undef OP_NODIFF

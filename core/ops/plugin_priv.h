@@ -12,6 +12,8 @@ static const char fbi_rows_stamp[] = ""
 #define UNARY_S        FBI_STAMP
 #define BINARY         FBI_STAMP
 #define COMPARE        FBI_STAMP
+#define PREDICATE      FBI_STAMP
+#define BITS           FBI_STAMP
 #define OP             FBI_STAMP
 #define OP_SLOW        FBI_STAMP
 #define OP_NODIFF      FBI_STAMP

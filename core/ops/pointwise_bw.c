@@ -1,4 +1,6 @@
 /* infer, backward and samples of the pointwise rows. */
+#include <math.h>
+
 #include "core/autograd/pass_priv.h"
 #include "core/ops/call_priv.h"
 #include "core/ops/pointwise_priv.h"
@@ -11,6 +13,7 @@ static bool fbi_keeps_integers(const fbi_opdef *d)
     static const bool kept[FBI_OP_COUNT] = {
 #define UNARY_INT(name, f) [FBI_OP_##name] = true,
 #define BINARY_INT         UNARY_INT
+#define BITS               UNARY_INT
 #include "core/ops/ops_begin.h"
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"
@@ -18,9 +21,49 @@ static bool fbi_keeps_integers(const fbi_opdef *d)
     return kept[d->op];
 }
 
+static bool no_alpha(const fbi_attrs_scalars *s)
+{
+    return s->a == 0;
+}
+static bool below_zero(const fbi_attrs_scalars *s)
+{
+    return !(s->a >= 0);
+}
+static bool no_order(const fbi_attrs_scalars *s)
+{
+    return !(s->a >= 0 && s->a <= 100 && floor(s->a) == s->a);
+}
+static bool crossed(const fbi_attrs_scalars *s)
+{
+    return s->a > s->b;
+}
+
+/* The rule that a row's scalars break, or NULL. */
+static const char *fbi_refused(const fbi_call *c)
+{
+    static const struct {
+        fbi_op op;
+        bool (*refused)(const fbi_attrs_scalars *s);
+        const char *rule;
+    } rules[] = {
+        {FBI_OP_celu, no_alpha, "alpha cannot be 0"},
+        {FBI_OP_softshrink, below_zero, "lambda cannot be below 0"},
+        {FBI_OP_polygamma, no_order, "the order is an integer from 0 to 100"},
+        {FBI_OP_hardtanh, crossed, "the lower limit cannot be above the upper one"},
+    };
+    const fbi_attrs_scalars *s = c->attrs;
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (rules[i].op == c->op->op && rules[i].refused(s))
+            return rules[i].rule;
+    return NULL;
+}
+
 fb_status fbi_infer_unary(fbi_call *c)
 {
     fb_dtype d = (fb_dtype)c->in[0]->dtype;
+    const fbi_attrs_scalars *s = c->op->n_attrs ? c->attrs : NULL;
+    if (s && fbi_refused(c))
+        return fbi_op_fail(c, FB_E_ARG, "scalars %g and %g: %s", s->a, s->b, fbi_refused(c));
     if (!fb_dtype_is_float(d)) {
         d = !fbi_keeps_integers(c->op) ? FB_F32 : d == FB_BOOL ? FB_I64 : d;
     }
@@ -38,7 +81,9 @@ fb_status fbi_infer_binary(fbi_call *c)
     fb_dtype d = (fb_dtype)c->in[0]->dtype;
     if (!fb_dtype_is_float(d)) {
         d = fbi_keeps_integers(c->op) ? d : FB_F32;
-        bool numbers = c->op->op == FBI_OP_sub || c->op->op == FBI_OP_pow;
+        bool numbers = c->op->op == FBI_OP_sub || c->op->op == FBI_OP_pow ||
+                       c->op->op == FBI_OP_fmod || c->op->op == FBI_OP_remainder ||
+                       c->op->op == FBI_OP_floor_divide;
         fb_status st = d == FB_BOOL && numbers ? fbi_need_numbers(c, 0) : FB_OK;
         if (st)
             return st;
@@ -49,6 +94,24 @@ fb_status fbi_infer_binary(fbi_call *c)
 fb_status fbi_infer_compare(fbi_call *c)
 {
     return fbi_out_like(c, 0, FB_BOOL, fbi_layout(c));
+}
+
+fb_status fbi_infer_predicate(fbi_call *c)
+{
+    return fbi_out_like(c, 0, FB_BOOL, c->in[0]);
+}
+
+/* BOOL goes through the logical ones only. */
+fb_status fbi_infer_bits(fbi_call *c)
+{
+    fb_dtype d = (fb_dtype)c->in[0]->dtype;
+    bool logical = c->op->op == FBI_OP_bitwise_and || c->op->op == FBI_OP_bitwise_or ||
+                   c->op->op == FBI_OP_bitwise_xor;
+    if (fb_dtype_is_float(d))
+        return fbi_op_fail(c, FB_E_DTYPE, "the operands are %s; needs integers%s", fb_dtype_name(d),
+                           logical ? " or BOOL" : "");
+    fb_status st = logical ? FB_OK : fbi_need_numbers(c, 0);
+    return st ? st : fbi_out_like(c, 0, d, fbi_layout(c));
 }
 
 /* The rows follow each other: name, name_bwd, name_bwd2. */
@@ -262,6 +325,10 @@ static void fbi_sample_unary(fbi_samples *s, const fbi_attrs_scalars *attrs, dou
     in[0].shape = FB_SCALAR;
     fbi_sample_add(s, attrs, 1, in);
     in[0].dtype = FB_I64;
+    fbi_attrs_scalars refused = {s->op->op == FBI_OP_celu ? 0 : -1, -2};
+    fbi_call c = {.op = s->op, .attrs = &refused};
+    if (attrs && fbi_refused(&c))
+        fbi_sample_bad(s, &refused, 1, in, FB_E_ARG, fbi_refused(&c));
     if (attrs && attrs->a != (double)(int64_t)attrs->a && fbi_keeps_integers(s->op))
         fbi_sample_bad(s, attrs, 1, in, FB_E_DTYPE, "is no integer and the tensor is I64");
 }
@@ -300,6 +367,31 @@ static void fbi_sample_two(fbi_samples *s, double alo, double ahi, double blo, d
 void fbi_sample_compare(fbi_samples *s)
 {
     fbi_sample_two(s, -2, 2, -2, 2);
+}
+
+void fbi_sample_predicate(fbi_samples *s)
+{
+    fbi_sample_in in[1] = {IN(-2, 2, 3, 4)};
+    fbi_sample_add(s, NULL, 1, in);
+    in[0].dtype = FB_I64;
+    fbi_sample_add(s, NULL, 1, in);
+    in[0].dtype = FB_BOOL;
+    fbi_sample_add(s, NULL, 1, in);
+}
+
+void fbi_sample_bits(fbi_samples *s)
+{
+    fbi_sample_in in[2] = {IN(-9, 9, 3, 4), IN(0, 7, 4)};
+    in[0].dtype = in[1].dtype = FB_I64;
+    fbi_sample_add(s, NULL, 2, in);
+    in[0].dtype = in[1].dtype = FB_I32;
+    in[0].shape = FB_SHAPE(2, 3, 1);
+    fbi_sample_add(s, NULL, 2, in);
+    in[1].shape = FB_SHAPE(2, 5, 4);
+    fbi_sample_bad(s, NULL, 2, in, FB_E_SHAPE, "cannot be broadcast");
+    in[0].dtype = FB_F32;
+    in[1].shape = in[0].shape;
+    fbi_sample_bad(s, NULL, 2, in, FB_E_DTYPE, "needs integers");
 }
 
 void fbi_sample_where(fbi_samples *s)

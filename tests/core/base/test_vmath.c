@@ -72,6 +72,25 @@ static double sigmoid_d(double x)
     return 1 / (1 + exp(-x));
 }
 
+#define WRAP(name)                 \
+    static float name##_f(float x) \
+    {                              \
+        return fbi_##name##f(x);   \
+    }
+WRAP(exp2)
+WRAP(expm1)
+WRAP(log2)
+WRAP(log10)
+WRAP(log1p)
+WRAP(asin)
+WRAP(acos)
+WRAP(atan)
+WRAP(sinh)
+WRAP(cosh)
+WRAP(asinh)
+WRAP(acosh)
+WRAP(atanh)
+
 #define ACCURATE(f, d, low, high, limit)                              \
     do {                                                              \
         double a_ = worst(f, d), b_ = worst_between(f, d, low, high); \
@@ -107,6 +126,24 @@ static void sigmoid_is_within_three_ulp_of_every_float(void **state)
 {
     (void)state;
     ACCURATE(sigmoid_f, sigmoid_d, -30.0, 30.0, 3.0);
+}
+
+static void the_other_functions_are_within_their_ulps_of_every_float(void **state)
+{
+    (void)state;
+    ACCURATE(exp2_f, exp2, -150.0, 129.0, 2.0);
+    ACCURATE(expm1_f, expm1, -20.0, 89.0, 2.0);
+    ACCURATE(log2_f, log2, 0.01, 10.0, 3.0);
+    ACCURATE(log10_f, log10, 0.01, 10.0, 3.0);
+    ACCURATE(log1p_f, log1p, -0.9, 10.0, 3.0);
+    ACCURATE(asin_f, asin, -1.0, 1.0, 3.0);
+    ACCURATE(acos_f, acos, -1.0, 1.0, 3.0);
+    ACCURATE(atan_f, atan, -5.0, 5.0, 3.0);
+    ACCURATE(sinh_f, sinh, -89.0, 89.0, 3.0);
+    ACCURATE(cosh_f, cosh, -89.0, 89.0, 3.0);
+    ACCURATE(asinh_f, asinh, -20.0, 20.0, 4.0);
+    ACCURATE(acosh_f, acosh, 1.0, 20.0, 4.0);
+    ACCURATE(atanh_f, atanh, -1.0, 1.0, 4.0);
 }
 
 /* What an F16 means, by its definition. */
@@ -162,6 +199,7 @@ int main(void)
         cmocka_unit_test(tanh_is_within_two_ulp_of_every_float),
         cmocka_unit_test(erf_is_within_two_ulp_of_every_float),
         cmocka_unit_test(sigmoid_is_within_three_ulp_of_every_float),
+        cmocka_unit_test(the_other_functions_are_within_their_ulps_of_every_float),
         cmocka_unit_test(every_half_survives_the_way_to_float_and_back),
         cmocka_unit_test(rounding_is_to_nearest_even),
     };

@@ -1,0 +1,210 @@
+/* Pointwise functions where they have kinks, poles and steps: values from their definitions, and
+ * messages. */
+#include "tests/core/ops/ops_test_priv.h"
+
+#include <flambeau/core/ops/cast.h>
+#include <flambeau/core/ops/create.h>
+#include <flambeau/core/ops/functions.h>
+#include <flambeau/core/ops/op.h>
+
+typedef struct edge {
+    const char *op;
+    double x, y; /* y: the second operand, where there is one */
+    double want;
+    double a, b; /* scalars */
+} edge;
+
+static const edge edges[] = {
+    {"exp2", 10, 0, 1024, 0, 0},
+    {"exp2", -INFINITY, 0, 0, 0, 0},
+    {"expm1", -INFINITY, 0, -1, 0, 0},
+    {"expm1", 1e-10, 0, 1.00000000005e-10, 0, 0},
+    {"log2", 0, 0, -INFINITY, 0, 0},
+    {"log2", 1 / 1024.0, 0, -10, 0, 0},
+    {"log10", -1, 0, NAN, 0, 0},
+    {"asin", 1.5, 0, NAN, 0, 0},
+    {"atanh", 1, 0, INFINITY, 0, 0},
+    {"acosh", 0.5, 0, NAN, 0, 0},
+    {"sinc", 0, 0, 1, 0, 0},
+    {"erfinv", 1, 0, INFINITY, 0, 0},
+    {"erfinv", -2, 0, NAN, 0, 0},
+    {"lgamma", -2, 0, INFINITY, 0, 0},
+    {"digamma", -2, 0, NAN, 0, 0},
+    {"polygamma", 1, 0, 1.6449340668482264, 1, 0},
+    {"entr", -1, 0, -INFINITY, 0, 0},
+    {"entr", 0, 0, 0, 0, 0},
+    {"trunc", -1.5, 0, -1, 0, 0},
+    {"ceil", -1.5, 0, -1, 0, 0},
+    {"floor", -1.5, 0, -2, 0, 0},
+    {"round", 2.5, 0, 2, 0, 0},
+    {"round", -3.5, 0, -4, 0, 0},
+    {"frac", -1.25, 0, -0.25, 0, 0},
+    {"sign", -7, 0, -1, 0, 0},
+    {"sign", 0, 0, 0, 0, 0},
+    {"hardswish", -3, 0, 0, 0, 0},
+    {"hardswish", 4, 0, 4, 0, 0},
+    {"hardsigmoid", 0, 0, 0.5, 0, 0},
+    {"hardtanh", 5, 0, 2, -1, 2},
+    {"hardtanh", NAN, 0, NAN, -1, 2},
+    {"relu6", 7, 0, 6, 0, 0},
+    {"mish", 0, 0, 0, 0, 0},
+    {"softsign", -3, 0, -0.75, 0, 0},
+    {"selu", -INFINITY, 0, -1.7580993408473766, 0, 0},
+    {"celu", -INFINITY, 0, -0.5, 0.5, 0},
+    {"hardshrink", 0.5, 0, 0, 0.5, 0},
+    {"hardshrink", NAN, 0, NAN, 0.5, 0},
+    {"softshrink", -2, 0, -1.5, 0.5, 0},
+    {"threshold", 1, 0, 20, 1, 20},
+    {"threshold", 1.5, 0, 1.5, 1, 20},
+    {"logit", 0, 0, -INFINITY, -1, 0},
+    {"logit", 0, 0, -1.0986122886681098, 0.25, 0},
+    {"logsigmoid", -200, 0, -200, 0, 0},
+    {"atan2", 0, -1, 3.1415926535897931, 0, 0},
+    {"atan2", -1, 0, -1.5707963267948966, 0, 0},
+    {"hypot", 3, 4, 5, 0, 0},
+    {"fmod", -5, 3, -2, 0, 0},
+    {"fmod", 5, 0, NAN, 0, 0},
+    {"remainder", -5, 3, 1, 0, 0},
+    {"remainder", 5, -3, -1, 0, 0},
+    {"floor_divide", -5, 3, -2, 0, 0},
+    {"floor_divide", 5, 0, INFINITY, 0, 0},
+    {"copysign", 2, -0.0, -2, 0, 0},
+    {"logaddexp", -INFINITY, -INFINITY, -INFINITY, 0, 0},
+    {"logaddexp", 500, 500, 500.69314718055995, 0, 0},
+    {"xlogy", 0, -1, 0, 0, 0},
+    {"xlogy", 0, NAN, NAN, 0, 0},
+    {"heaviside", 0, 0.5, 0.5, 0, 0},
+    {"heaviside", 2, 0.5, 1, 0, 0},
+    {"fmax", NAN, 2, 2, 0, 0},
+    {"fmin", 2, NAN, 2, 0, 0},
+    {"clamp_min", NAN, 2, NAN, 0, 0},
+    {"clamp_max", 5, 2, 2, 0, 0},
+    {"prelu", -2, 0.25, -0.5, 0, 0},
+};
+
+static const fb_op_description *describe(const char *name)
+{
+    static fb_op_description d;
+    for (int i = 0; fb_op_info(i, &d); i++)
+        if (!strcmp(d.name, name))
+            return &d;
+    fail_msg("there is no operator %s", name);
+    return NULL;
+}
+
+static void functions_have_their_values_at_the_edges(void **state)
+{
+    fb_context *ctx = *state;
+    for (size_t k = 0; k < sizeof edges / sizeof edges[0]; k++) {
+        const edge *e = &edges[k];
+        FB_SCOPE(ctx);
+        for (int d = 0; d < 2; d++) {
+            fb_dtype dtype = d ? FB_F64 : FB_F32;
+            fb_tensor *in[2] = {fb_to(fb_from(ctx, FB_F64, FB_SCALAR, &e->x), dtype),
+                                fb_to(fb_from(ctx, FB_F64, FB_SCALAR, &e->y), dtype)};
+            fb_attr attrs[2] = {{.name = "a", .number = e->a}, {.name = "b", .number = e->b}};
+            const fb_op_description *op = describe(e->op);
+            fb_tensor *out = NULL;
+            double got;
+            assert_int_equal(fb_op_call(ctx, e->op, (fb_tensors){in, op->n_in}, attrs,
+                                        op->n_attrs ? 2 : 0, &out),
+                             FB_OK);
+            assert_int_equal(fb_read(fb_to(out, FB_F64), &got, sizeof got), FB_OK);
+            bool same = isnan(e->want) ? isnan(got)
+                                       : got == e->want || fabs(got - e->want) <=
+                                                               (d ? 1e-14 : 5e-7) * fabs(e->want);
+            if (!same)
+                fail_msg("%s(%g, %g): %.17g, not %.17g", e->op, e->x, e->y, got, e->want);
+        }
+    }
+}
+
+typedef fb_tensor *(*of_two)(fb_tensor *a, fb_tensor *b);
+
+static void integers(fb_context *ctx, of_two f, int64_t a, int64_t b, int64_t want)
+{
+    int64_t got = 0;
+    FB_SCOPE(ctx);
+    fb_tensor *y = f(fb_from(ctx, FB_I64, FB_SCALAR, &a), fb_from(ctx, FB_I64, FB_SCALAR, &b));
+    assert_non_null(y);
+    assert_int_equal(fb_dtype_of(y), FB_I64);
+    assert_int_equal(fb_read(y, &got, sizeof got), FB_OK);
+    if (got != want)
+        fail_msg("of %lld and %lld: %lld, not %lld", (long long)a, (long long)b, (long long)got,
+                 (long long)want);
+}
+
+static void integers_are_divided_and_shifted_as_in_pytorch(void **state)
+{
+    fb_context *ctx = *state;
+    integers(ctx, fb_floor_divide, -7, 2, -4);
+    integers(ctx, fb_floor_divide, 7, -2, -4);
+    integers(ctx, fb_floor_divide, INT64_MIN, -1, INT64_MIN);
+    integers(ctx, fb_remainder, -7, 2, 1);
+    integers(ctx, fb_remainder, INT64_MIN, -1, 0);
+    integers(ctx, fb_fmod, -7, 2, -1);
+    integers(ctx, fb_bitwise_left_shift, 1, 62, (int64_t)1 << 62);
+    integers(ctx, fb_bitwise_left_shift, 1, 64, 0);
+    integers(ctx, fb_bitwise_left_shift, 1, -1, 0);
+    integers(ctx, fb_bitwise_right_shift, -5, 1, -3);
+    integers(ctx, fb_bitwise_right_shift, -5, 70, -1);
+    integers(ctx, fb_bitwise_xor, 6, 3, 5);
+    integers(ctx, fb_gcd, -12, 18, 6);
+    integers(ctx, fb_gcd, 0, 0, 0);
+    integers(ctx, fb_lcm, -4, 6, 12);
+    integers(ctx, fb_lcm, 0, 6, 0);
+}
+
+static void a_quotient_of_integers_by_zero_is_refused(void **state)
+{
+    fb_context *ctx = *state;
+    int64_t a[2] = {5, 6}, b[2] = {1, 0};
+    fb_tensor *x = fb_from(ctx, FB_I64, FB_SHAPE(2), a), *y = fb_from(ctx, FB_I64, FB_SHAPE(2), b);
+    if (strcmp(fb_context_device(ctx), "cpu")) /* a card would have to be waited for */
+        return;
+    assert_null(fb_remainder(x, y));
+    expect_error(ctx, FB_E_ARG, "remainder: the divisor [2] has a 0");
+    assert_null(fb_floor_divide(x, y));
+    expect_error(ctx, FB_E_ARG, "floor_divide: the divisor [2] has a 0");
+}
+
+static void scalars_that_make_no_sense_are_refused(void **state)
+{
+    fb_context *ctx = *state;
+    fb_tensor *x = fb_ones(ctx, FB_F32, FB_SHAPE(2));
+    assert_null(fb_celu(x, 0));
+    expect_error(ctx, FB_E_ARG, "celu: scalars 0 and 0: alpha cannot be 0");
+    assert_null(fb_softshrink(x, -1));
+    expect_error(ctx, FB_E_ARG, "softshrink: scalars -1 and 0: lambda cannot be below 0");
+    assert_null(fb_polygamma(-1, x));
+    expect_error(ctx, FB_E_ARG, "polygamma: scalars -1 and 0: the order is");
+    assert_null(fb_hardtanh(x, 1, -1));
+    expect_error(ctx, FB_E_ARG, "hardtanh: scalars 1 and -1: the lower limit");
+}
+
+static void bits_of_floats_are_refused(void **state)
+{
+    fb_context *ctx = *state;
+    fb_tensor *x = fb_ones(ctx, FB_F32, FB_SHAPE(2)), *b = fb_ones(ctx, FB_BOOL, FB_SHAPE(2));
+    assert_null(fb_bitwise_and(x, x));
+    expect_error(ctx, FB_E_DTYPE, "bitwise_and: the operands are F32; needs integers or BOOL");
+    assert_null(fb_bitwise_left_shift(b, b));
+    expect_error(ctx, FB_E_DTYPE, "bitwise_left_shift: input 0 is BOOL; needs numbers");
+    assert_non_null(fb_bitwise_and(b, b));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(functions_have_their_values_at_the_edges, open_context,
+                                        close_context),
+        cmocka_unit_test_setup_teardown(integers_are_divided_and_shifted_as_in_pytorch,
+                                        open_context, close_context),
+        cmocka_unit_test_setup_teardown(a_quotient_of_integers_by_zero_is_refused, open_context,
+                                        close_context),
+        cmocka_unit_test_setup_teardown(scalars_that_make_no_sense_are_refused, open_context,
+                                        close_context),
+        cmocka_unit_test_setup_teardown(bits_of_floats_are_refused, open_context, close_context),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
