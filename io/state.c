@@ -14,6 +14,7 @@ typedef enum item_kind {
     ITEM_SCHEDULE,
     ITEM_LOADER,
     ITEM_EMA,
+    ITEM_SCALER,
     ITEM_METER,
     ITEM_TENSOR,
     ITEM_INT,
@@ -107,6 +108,10 @@ fb_status fb_state_add_loader(fb_state *s, const char *name, fb_loader *loader)
 fb_status fb_state_add_ema(fb_state *s, const char *name, fb_ema *ema)
 {
     return add(s, name, ITEM_EMA, ema);
+}
+fb_status fb_state_add_scaler(fb_state *s, const char *name, fb_scaler *scaler)
+{
+    return add(s, name, ITEM_SCALER, scaler);
 }
 fb_status fb_state_add_meter(fb_state *s, const char *name, fb_meter *meter)
 {
@@ -219,6 +224,8 @@ static fb_status visit_item(walk *w)
     case ITEM_EMA:
         st = fbi_ema_each_state(object, visit_tensor, w);
         return st ? st : visit_scalars(w, scalars, fbi_ema_scalars(object, scalars, MAX_SCALARS));
+    case ITEM_SCALER:
+        return visit_scalars(w, scalars, fbi_scaler_scalars(object, scalars, MAX_SCALARS));
     case ITEM_METER:
         return visit_meter(w, object);
     case ITEM_TENSOR:

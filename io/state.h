@@ -6,6 +6,7 @@
 #include <flambeau/core/optim/ema.h>
 #include <flambeau/core/optim/meter.h>
 #include <flambeau/core/optim/optim.h>
+#include <flambeau/core/optim/scaler.h>
 #include <flambeau/core/optim/schedule.h>
 #include <flambeau/io/loader.h>
 
@@ -28,6 +29,8 @@ FB_API fb_status fb_state_add_schedule(fb_state *s, const char *name, fb_schedul
 FB_API fb_status fb_state_add_loader(fb_state *s, const char *name, fb_loader *loader);
 /** The averaged module. */
 FB_API fb_status fb_state_add_ema(fb_state *s, const char *name, fb_ema *ema);
+/** The scale of losses, and how many good steps it has seen. */
+FB_API fb_status fb_state_add_scaler(fb_state *s, const char *name, fb_scaler *scaler);
 /** Sums and counts since the last reset. */
 FB_API fb_status fb_state_add_meter(fb_state *s, const char *name, fb_meter *meter);
 /** A tensor of any kind; its values are replaced by a resume. */
@@ -65,6 +68,7 @@ FB_END
         fb_schedule *: fb_state_add_schedule,                                                      \
         fb_loader *: fb_state_add_loader,                                                          \
         fb_ema *: fb_state_add_ema,                                                                \
+        fb_scaler *: fb_state_add_scaler,                                                          \
         fb_meter *: fb_state_add_meter,                                                            \
         fb_tensor *: fb_state_add_tensor,                                                          \
         int64_t *: fb_state_add_int,                                                               \
@@ -89,6 +93,10 @@ inline fb_status fb_state_add(fb_state *s, const char *n, fb_loader *x)
 inline fb_status fb_state_add(fb_state *s, const char *n, fb_ema *x)
 {
     return fb_state_add_ema(s, n, x);
+}
+inline fb_status fb_state_add(fb_state *s, const char *n, fb_scaler *x)
+{
+    return fb_state_add_scaler(s, n, x);
 }
 inline fb_status fb_state_add(fb_state *s, const char *n, fb_meter *x)
 {

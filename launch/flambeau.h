@@ -46,6 +46,7 @@
 #include <flambeau/core/optim/ema.h>
 #include <flambeau/core/optim/meter.h>
 #include <flambeau/core/optim/optim.h>
+#include <flambeau/core/optim/scaler.h>
 #include <flambeau/core/optim/schedule.h>
 
 #include <flambeau/comm/collective.h>

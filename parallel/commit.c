@@ -233,7 +233,8 @@ static fb_status answer(fbi_ddp *d, const verdict *v, fbi_commit *c)
         fbi_ddp_learned(d, fbi_step_of(d->ctx), first_bad(d));
     else
         st = fbi_ddp_norms_apply(d, NULL);
-    c->apply = !v->not_finite && v->count > 0;
+    c->finite = !v->not_finite;
+    c->apply = c->finite && v->count > 0;
     c->scale = v->count > 0 ? 1 / v->count : 1;
     if (c->want_norm && !st)
         c->norm2 = norm2(d);

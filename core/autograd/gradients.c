@@ -85,6 +85,8 @@ fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *o)
     if (fbi_begin_count(ctx, o, &factor))
         return ctx->status;
     fb_tensor *seed = fbi_make_seed(ctx, loss, o ? o->grad : NULL, "fb_backward", factor);
+    if (seed && ctx->scaling.scaler)
+        seed = ctx->scaling.seed(ctx->scaling.scaler, seed);
     if (!seed)
         return ctx->status;
     fbi_pass pass = {.ctx = ctx, .linked = create, .retain = create || (o && o->retain_graph)};

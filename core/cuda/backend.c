@@ -152,6 +152,7 @@ const fbi_backend fbi_cuda_backend = {
     .ask = fbi_cuda_ask,
     .judge = fbi_cuda_judge,
     .sweep = fbi_cuda_sweep,
+    .advance = fbi_cuda_advance,
     .add_to = fbi_cuda_add_to,
     .halt = fbi_cuda_halt,
     .tune = fbi_cuda_tune,

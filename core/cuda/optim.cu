@@ -3,6 +3,7 @@
 #include <float.h>
 
 #include "core/cuda/kernel_priv.h"
+#include "core/ops/loss_scale_priv.h"
 
 /* --- measure --- */
 
@@ -26,9 +27,9 @@ template <class R> static __device__ inline int64_t owner_of(const R *rows, int6
     return low;
 }
 
-template <class T> struct alignas(16) fbi_pack16 {
-    static const int n = 16 / (int)sizeof(T);
-    T v[n];
+/* N elements in a row that begin where their size says. */
+template <class T, int N> struct alignas(sizeof(T) * N) fbi_vec {
+    T v[N];
 };
 
 static __device__ inline double wide(float v)
@@ -65,16 +66,17 @@ __global__ void measure(const T *data, const fbi_stretch *spans, int64_t n_spans
     const T *x = data + s->begin + at;
     double sum = 0;
     int bad = 0;
-    int64_t packs = (uintptr_t)x % 16 ? 0 : n / fbi_pack16<T>::n;
+    enum { PACK = 16 / sizeof(T) };
+    int64_t packs = (uintptr_t)x % 16 ? 0 : n / PACK;
     for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
-        fbi_pack16<T> pack = ((const fbi_pack16<T> *)x)[i];
-        for (int k = 0; k < fbi_pack16<T>::n; k++) {
+        fbi_vec<T, PACK> pack = ((const fbi_vec<T, PACK> *)x)[i];
+        for (int k = 0; k < PACK; k++) {
             double v = wide(pack.v[k]);
             sum += v * v;
             bad |= !isfinite(v);
         }
     }
-    for (int64_t i = packs * fbi_pack16<T>::n + threadIdx.x; i < n; i += blockDim.x) {
+    for (int64_t i = packs * PACK + threadIdx.x; i < n; i += blockDim.x) {
         double v = wide(x[i]);
         sum += v * v;
         bad |= !isfinite(v);
@@ -115,8 +117,8 @@ struct fbi_first {
 
 /* One block; its threads' sums are in an order that only n decides. */
 __global__ void conclude(const fbi_chunk *of, int64_t chunk, int64_t n, const fbi_stretch *spans,
-                         int64_t n_spans, const double *count, double scale, bool finite,
-                         fbi_part *part)
+                         int64_t n_spans, const double *count, double scale,
+                         const fbi_loss_scale *loss_scale, bool finite, fbi_part *part)
 {
     double sum = 0, counted = count ? *count : 1;
     int64_t bad = fbi_first::first();
@@ -131,6 +133,8 @@ __global__ void conclude(const fbi_chunk *of, int64_t chunk, int64_t n, const fb
         return;
     if (count)
         scale = counted > 0 ? 1 / counted : 1;
+    if (loss_scale)
+        scale /= loss_scale->scale;
     part->scale = scale;
     part->count = counted;
     part->norm2 = sum * scale * scale;
@@ -144,7 +148,7 @@ extern "C" fb_status fbi_cuda_ask(fb_context *ctx, const fbi_ask *a)
     if (st)
         return st;
     FBI_LAUNCH_ON(ctx, conclude, 1, FBI_BLOCK, a->of, a->chunk, a->n, a->spans, a->n_spans,
-                  a->count, a->scale, a->finite, a->part);
+                  a->count, a->scale, a->loss_scale, a->finite, a->part);
     return FB_OK;
 }
 
@@ -162,6 +166,14 @@ static __device__ inline fbi_verdict decide(const fbi_part *parts, int64_t n, do
         v.factor = factor < 1 ? factor : 1;
     }
     return v;
+}
+
+static __device__ inline bool all_fine(const fbi_part *parts, int64_t n)
+{
+    bool fine = true;
+    for (int64_t i = 0; i < n; i++)
+        fine = fine && parts[i].fine;
+    return fine;
 }
 
 static __device__ inline fbi_factors factors_of(const fbi_row *r, const fbi_method_numbers *m,
@@ -184,11 +196,13 @@ static __device__ inline fbi_factors factors_of(const fbi_row *r, const fbi_meth
 __global__ void judge(const fbi_part *parts, int64_t n_parts, double norm2, double max_norm,
                       bool apply, const volatile int64_t *halted, fbi_verdict *verdict,
                       const fbi_row *rows, int64_t n_rows, int64_t *steps, fbi_factors *factors,
-                      fbi_method_numbers method)
+                      fbi_method_numbers method, fbi_loss_scale *loss_scale)
 {
     __shared__ fbi_verdict v;
     if (threadIdx.x == 0)
         *verdict = v = decide(parts, n_parts, norm2, max_norm, apply && !*halted);
+    if (threadIdx.x == 0 && loss_scale)
+        fbi_loss_scale_note(loss_scale, all_fine(parts, n_parts));
     __syncthreads();
     for (int64_t i = threadIdx.x; i < n_rows && v.apply; i += blockDim.x) {
         const fbi_row *r = &rows[i];
@@ -204,7 +218,21 @@ extern "C" fb_status fbi_cuda_judge(fb_context *ctx, const fbi_judgement *j)
         return st;
     FBI_LAUNCH_ON(ctx, judge, 1, FBI_BLOCK, j->parts, j->n_parts, j->norm2, j->max_norm, j->apply,
                   (const volatile int64_t *)fbi_cuda_of(ctx)->halted, j->verdict, j->rows,
-                  j->n_rows, j->steps, j->factors, j->method);
+                  j->n_rows, j->steps, j->factors, j->method, j->loss_scale);
+    return FB_OK;
+}
+
+__global__ void advance(fbi_loss_scale *scale)
+{
+    fbi_loss_scale_advance(scale);
+}
+
+extern "C" fb_status fbi_cuda_advance(fb_context *ctx, fbi_loss_scale *scale)
+{
+    fb_status st = fbi_cuda_use(ctx);
+    if (st)
+        return st;
+    FBI_LAUNCH_ON(ctx, advance, 1, 1, scale);
     return FB_OK;
 }
 
@@ -258,11 +286,70 @@ template <class T, int S> struct adam {
     }
 };
 
-template <class T, class M>
-__global__ void sweep(fbi_method_numbers method, const fbi_row *rows, int64_t n_rows,
-                      const fbi_factors *factors, const fbi_verdict *verdict, T *p, const T *g,
-                      T *s0, T *s1, T *s2)
+/* What parameters and gradients are stored as: as they are computed with, or as halves, which are
+ * the rounding of a master in F32. */
+template <class T> struct whole {
+    typedef T value, stored;
+    static const bool half = false;
+    static __device__ T wide(T v) { return v; }
+    static __device__ T narrow(T v) { return v; }
+};
+struct f16 {
+    typedef float value;
+    typedef uint16_t stored;
+    static const bool half = true;
+    static __device__ float wide(uint16_t v) { return fbi_f16_to_f32(v); }
+    static __device__ uint16_t narrow(float v) { return fbi_f32_to_f16(v); }
+};
+struct bf16 {
+    typedef float value;
+    typedef uint16_t stored;
+    static const bool half = true;
+    static __device__ float wide(uint16_t v) { return fbi_bf16_to_f32(v); }
+    static __device__ uint16_t narrow(float v) { return fbi_f32_to_bf16(v); }
+};
+
+/* N elements from i on. A half that is not its master's rounding was changed by somebody, who is
+ * right. */
+template <class E, class M, int N>
+static __device__ inline void update(const M &m, int64_t i, typename E::value *p,
+                                     typename E::stored *half, const typename E::stored *g,
+                                     typename E::value *const *state)
 {
+    typedef fbi_vec<typename E::value, N> pack;
+    typedef fbi_vec<typename E::stored, N> stored;
+    pack w = ((pack *)p)[i], s[M::states + 1];
+    stored d = ((const stored *)g)[i], h = {};
+    if (E::half)
+        h = ((stored *)half)[i];
+    for (int k = 0; k < M::states; k++)
+        s[k] = ((pack *)state[k])[i];
+    for (int e = 0; e < N; e++) {
+        typename E::value mine[M::states + 1];
+        for (int k = 0; k < M::states; k++)
+            mine[k] = s[k].v[e];
+        if (E::half && E::narrow(w.v[e]) != h.v[e])
+            w.v[e] = E::wide(h.v[e]);
+        w.v[e] = m.next(w.v[e], E::wide(d.v[e]), mine);
+        if (E::half)
+            h.v[e] = E::narrow(w.v[e]);
+        for (int k = 0; k < M::states; k++)
+            s[k].v[e] = mine[k];
+    }
+    ((pack *)p)[i] = w;
+    if (E::half)
+        ((stored *)half)[i] = h;
+    for (int k = 0; k < M::states; k++)
+        ((pack *)state[k])[i] = s[k];
+}
+
+template <class E, class M>
+__global__ void sweep(fbi_method_numbers method, const fbi_row *rows, int64_t n_rows,
+                      const fbi_factors *factors, const fbi_verdict *verdict, typename E::value *p,
+                      typename E::stored *half, const typename E::stored *g, typename E::value *s0,
+                      typename E::value *s1, typename E::value *s2)
+{
+    enum { PACK = 16 / sizeof(typename E::value) };
     if (!verdict->apply)
         return;
     int64_t r = owner_of(rows, n_rows, blockIdx.x);
@@ -270,55 +357,41 @@ __global__ void sweep(fbi_method_numbers method, const fbi_row *rows, int64_t n_
     const M m(method, factors[r]);
     int64_t at = (blockIdx.x - row->chunk) * FBI_CHUNK;
     int64_t n = chunk_at(row->n, at);
-    T *state[3] = {s0, s1, s2};
+    typename E::value *state[3] = {s0, s1, s2};
     p += row->p + at;
     g += row->g + at;
     uintptr_t odd = (uintptr_t)p | (uintptr_t)g;
+    if (E::half) {
+        half += row->half + at;
+        odd |= (uintptr_t)half;
+    }
     for (int k = 0; k < M::states; k++) {
         state[k] += row->s[k] + at;
         odd |= (uintptr_t)state[k];
     }
-    typedef fbi_pack16<T> pack;
-    int64_t packs = odd % 16 ? 0 : n / pack::n;
-    for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
-        pack w = ((pack *)p)[i], d = ((const pack *)g)[i], s[M::states + 1];
-        for (int k = 0; k < M::states; k++)
-            s[k] = ((pack *)state[k])[i];
-        for (int e = 0; e < pack::n; e++) {
-            T mine[M::states + 1];
-            for (int k = 0; k < M::states; k++)
-                mine[k] = s[k].v[e];
-            w.v[e] = m.next(w.v[e], d.v[e], mine);
-            for (int k = 0; k < M::states; k++)
-                s[k].v[e] = mine[k];
-        }
-        ((pack *)p)[i] = w;
-        for (int k = 0; k < M::states; k++)
-            ((pack *)state[k])[i] = s[k];
-    }
-    for (int64_t i = packs * pack::n + threadIdx.x; i < n; i += blockDim.x) {
-        T mine[M::states + 1];
-        for (int k = 0; k < M::states; k++)
-            mine[k] = state[k][i];
-        p[i] = m.next(p[i], g[i], mine);
-        for (int k = 0; k < M::states; k++)
-            state[k][i] = mine[k];
-    }
+    int64_t packs = odd % 16 ? 0 : n / PACK;
+    for (int64_t i = threadIdx.x; i < packs; i += blockDim.x)
+        update<E, M, PACK>(m, i, p, half, g, state);
+    for (int64_t i = packs * PACK + threadIdx.x; i < n; i += blockDim.x)
+        update<E, M, 1>(m, i, p, half, g, state);
 }
 
-template <class T, class M> static fb_status launch_sweep(fb_context *ctx, const fbi_sweep *s)
+template <class E, class M> static fb_status launch_sweep(fb_context *ctx, const fbi_sweep *s)
 {
-    FBI_LAUNCH_ON(ctx, (sweep<T, M>), s->chunks, FBI_BLOCK, s->method, s->rows, s->n_rows,
-                  s->factors, s->verdict, (T *)s->p, (const T *)s->g, (T *)s->s[0], (T *)s->s[1],
-                  (T *)s->s[2]);
+    typedef typename E::value T;
+    typedef typename E::stored stored;
+    FBI_LAUNCH_ON(ctx, (sweep<E, M>), s->chunks, FBI_BLOCK, s->method, s->rows, s->n_rows,
+                  s->factors, s->verdict, (T *)s->p, (stored *)s->half, (const stored *)s->g,
+                  (T *)s->s[0], (T *)s->s[1], (T *)s->s[2]);
     return FB_OK;
 }
 
-template <class T> static fb_status sweep_method(fb_context *ctx, const fbi_sweep *s)
+template <class E> static fb_status sweep_method(fb_context *ctx, const fbi_sweep *s)
 {
+    typedef typename E::value T;
     if (s->method.kind == FBI_UPDATE_SGD)
-        return s->s[0] ? launch_sweep<T, sgd<T, 1>>(ctx, s) : launch_sweep<T, sgd<T, 0>>(ctx, s);
-    return s->s[2] ? launch_sweep<T, adam<T, 3>>(ctx, s) : launch_sweep<T, adam<T, 2>>(ctx, s);
+        return s->s[0] ? launch_sweep<E, sgd<T, 1>>(ctx, s) : launch_sweep<E, sgd<T, 0>>(ctx, s);
+    return s->s[2] ? launch_sweep<E, adam<T, 3>>(ctx, s) : launch_sweep<E, adam<T, 2>>(ctx, s);
 }
 
 extern "C" fb_status fbi_cuda_sweep(fb_context *ctx, const fbi_sweep *s)
@@ -326,7 +399,10 @@ extern "C" fb_status fbi_cuda_sweep(fb_context *ctx, const fbi_sweep *s)
     fb_status st = fbi_cuda_use(ctx);
     if (st || s->chunks == 0)
         return st;
-    return s->dtype == FB_F64 ? sweep_method<double>(ctx, s) : sweep_method<float>(ctx, s);
+    return s->dtype == FB_F64    ? sweep_method<whole<double>>(ctx, s)
+           : s->dtype == FB_F16  ? sweep_method<f16>(ctx, s)
+           : s->dtype == FB_BF16 ? sweep_method<bf16>(ctx, s)
+                                 : sweep_method<whole<float>>(ctx, s);
 }
 
 /* --- averages, and single numbers --- */

@@ -29,10 +29,11 @@ typedef enum fbi_update_kind {
 } fbi_update_kind;
 struct fbi_update {
     fbi_update_kind kind;
-    fb_dtype dtype; /* F32 or F64 */
+    fb_dtype dtype; /* F32 or F64; of gradients, and of `half`, F16 or BF16 too */
     int threads;
     int64_t n;
     void *p;                 /* parameters, or the averages */
+    uint16_t *half;          /* with F16 or BF16: the parameters, and `p` is more exact: F32 */
     const void *g;           /* gradients, or what is averaged */
     void *s[FBI_MAX_STATES]; /* SGD: momentum or NULL; ADAM: m, v, and the largest v or NULL */
     double scale;            /* of the gradients */
@@ -90,13 +91,14 @@ struct fbi_ask {
     int64_t n_spans;
     const double *count; /* device memory; NULL: `scale` is known */
     double scale;
-    bool finite; /* all must be */
+    const fbi_loss_scale *loss_scale; /* to be divided by, too; NULL: none */
+    bool finite;                      /* all must be */
     fbi_part *part;
 };
 
 /* A parameter: where it, its gradient and its state begin in their blocks. In device memory. */
 typedef struct fbi_row {
-    int64_t p, g, s[FBI_MAX_STATES], n;
+    int64_t p, half, g, s[FBI_MAX_STATES], n;
     int64_t chunk; /* the first of its chunks, in the launch that updates it */
     int64_t part, entry;
     double lr_scale, weight_decay;
@@ -125,6 +127,7 @@ struct fbi_judgement {
     int64_t n_parts;
     double norm2, max_norm; /* norm2: of gradients that the host has measured */
     bool apply;
+    fbi_loss_scale *loss_scale; /* learns whether all parts are fine; NULL: nobody does */
     fbi_verdict *verdict;
     const fbi_row *rows;
     int64_t n_rows;
@@ -135,12 +138,13 @@ struct fbi_judgement {
 /* Then the rows of some blocks are updated, unless the verdict is against it. */
 struct fbi_sweep {
     fbi_method_numbers method;
-    fb_dtype dtype; /* F32 or F64 */
+    fb_dtype dtype; /* of parameters and gradients; F16 and BF16: `p` is F32, see fbi_update */
     const fbi_row *rows;
     const fbi_factors *factors;
     int64_t n_rows, chunks;
     const fbi_verdict *verdict;
     void *p, *s[FBI_MAX_STATES];
+    uint16_t *half;
     const void *g;
 };
 

@@ -67,7 +67,8 @@ static fb_status measure(fb_optimizer *opt, const fbi_plan *plan)
                                                .n_spans = plan->n_spans,
                                                .count = p->c.count,
                                                .scale = p->c.scale,
-                                               .finite = p->reducer != NULL,
+                                               .loss_scale = plan->loss_scale,
+                                               .finite = p->reducer || plan->loss_scale,
                                                .part = parts_of(plan) + k});
     }
     return st;
@@ -81,6 +82,7 @@ static fb_status judge(fb_optimizer *opt, const fbi_plan *plan, bool apply, doub
                        .norm2 = norm2,
                        .max_norm = opt->max_norm,
                        .apply = apply,
+                       .loss_scale = plan->loss_scale,
                        .verdict = verdict_of(plan),
                        .rows = rows_of(plan),
                        .n_rows = plan->n_rows,
@@ -102,7 +104,7 @@ static fb_status sweep(fb_optimizer *opt, const fbi_plan *plan)
     fb_status st = FB_OK;
     for (int64_t i = 0; i < plan->n_runs && !st; i++) {
         const fbi_plan_run *run = &plan->runs[i];
-        const fb_tensor *t = run->like->t;
+        const fb_tensor *t = run->like->t, *master = run->like->state[FBI_MASTER];
         fbi_sweep s = {.method = opt->method->numbers(opt),
                        .dtype = (fb_dtype)t->dtype,
                        .rows = rows_of(plan) + run->row,
@@ -110,7 +112,8 @@ static fb_status sweep(fb_optimizer *opt, const fbi_plan *plan)
                        .n_rows = run->n,
                        .chunks = run->chunks,
                        .verdict = verdict_of(plan),
-                       .p = t->storage->data,
+                       .p = master ? master->storage->data : t->storage->data,
+                       .half = master ? t->storage->data : NULL,
                        .g = t->leaf->grad->storage->data};
         for (int k = 0; k < FBI_MAX_STATES; k++)
             s.s[k] = run->like->state[k] ? run->like->state[k]->storage->data : NULL;

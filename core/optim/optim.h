@@ -25,6 +25,10 @@ typedef struct fb_sgd_options {
     bool nesterov;
 } fb_sgd_options;
 
+/* Parameters in F16 or BF16 are updated through a copy in F32, "NAME.master" in checkpoints, and
+ * have their state in F32; torch.optim computes in the parameter's dtype, where small updates are
+ * lost. One that a program changes by itself is taken over. */
+
 /** What differs for the parameters that a rule matches. */
 typedef struct fb_group_options {
     double lr_scale;     /**< 1; FB_ZERO for 0 */
@@ -53,7 +57,7 @@ FB_API void fb_optim_close(fb_optimizer *opt);
 FB_API fb_status fb_optim_rule(fb_optimizer *opt, const char *glob, const fb_group_options *opts);
 /** Add the parameters of a module: "prefix.name", or "name" if prefix is NULL. */
 FB_API fb_status fb_optim_add_module(fb_optimizer *opt, const char *prefix, fb_module *m);
-/** Add one leaf that requires a gradient, contiguous, F32 or F64. FB_E_ARG for others. */
+/** Add one leaf that requires a gradient, contiguous. FB_E_ARG for others. */
 FB_API fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_tensor *leaf);
 
 /**
@@ -62,8 +66,8 @@ FB_API fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_ten
  *
  * Gradients of losses that are sums (fb_backward_options.count) are divided by the total count; if
  * that is 0 nothing is updated. If gradients of an attached model are not finite, or clipping finds
- * that their norm is not, the step is skipped, on all ranks alike, and the log says so. Without
- * clipping and fb_ddp_attach nobody looks, as in PyTorch.
+ * that their norm is not, the step is skipped, on all ranks alike, and the log says so. A scaler
+ * (fb_optim_scaler) skips it too. Without any of the three nobody looks, as in PyTorch.
  *
  * On a card nothing of it waits: whether a step was skipped is known, and told, some steps later,
  * or when fb_optim_steps or fb_optim_grad_norm is called, which wait for the card.

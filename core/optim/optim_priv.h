@@ -5,6 +5,7 @@
 #include <flambeau/core/optim/ema.h>
 #include <flambeau/core/optim/meter.h>
 #include <flambeau/core/optim/optim.h>
+#include <flambeau/core/optim/scaler.h>
 #include <flambeau/core/optim/schedule.h>
 
 #include "core/nn/module_priv.h"
@@ -25,6 +26,7 @@ typedef struct fbi_commit {
     double norm2;   /* out: squared norm of the summed gradients */
     double scale;   /* out: multiply gradients by this before use (1 / count) */
     bool apply;     /* out: false: not finite, or nothing was counted: skip the update */
+    bool finite;    /* out: they are */
     /* Out, on a device, where nobody has looked at anything: the optimizer has it looked at there.
      * NULL: what is above holds. */
     const fbi_named_view *views; /* the summed gradients */
@@ -70,13 +72,14 @@ typedef struct fbi_scalar {
 int fbi_optim_scalars(fb_optimizer *opt, fbi_scalar *out, int n);
 int fbi_schedule_scalars(fb_schedule *s, fbi_scalar *out, int n);
 int fbi_ema_scalars(fb_ema *ema, fbi_scalar *out, int n);
+int fbi_scaler_scalars(fb_scaler *scaler, fbi_scalar *out, int n);
 int fbi_meter_scalars(fb_meter *meter, fbi_scalar *out, int n);
 /* [leaves of a step or more][FBI_METER_PAIR]: sum and count. A rank has those of its own leaves;
  * NULL: error set. */
 double *fbi_meter_values(fb_meter *meter);
 enum { FBI_METER_PAIR = 2 };
 
-/* Where the host has the memory: sums of squares of n runs of F32 or F64, each in blocks of 4096
+/* Where the host has the memory: sums of squares of n runs of floats, each in blocks of 4096
  * elements, added pairwise: the same bits for any number of threads. NaN if memory is short. */
 void fbi_sums_of_squares(const fb_context *ctx, const fbi_flat_view *v, int64_t n, double *sums);
 /* The same of one contiguous tensor. */

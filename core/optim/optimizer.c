@@ -20,7 +20,7 @@ void fbi_entry_free(fbi_entry *e)
 {
     if (!e)
         return;
-    for (int k = 0; k < FBI_MAX_STATES; k++)
+    for (int k = 0; k < FBI_STATES; k++)
         fbi_tensor_unref(e->state[k]);
     fbi_tensor_unref(e->step_view);
     fbi_tensor_unref(e->t);
@@ -143,9 +143,8 @@ fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_tensor *le
                         "fb_optim_add_tensor: %s is no leaf that requires a gradient; call "
                         "fb_requires_grad(t, true) first",
                         name);
-    if (!fbi_contiguous(leaf) || (leaf->dtype != FB_F32 && leaf->dtype != FB_F64))
-        return fbi_fail(opt->ctx, FB_E_ARG,
-                        "fb_optim_add_tensor: %s must be contiguous and F32 or F64", name);
+    if (!fbi_contiguous(leaf))
+        return fbi_fail(opt->ctx, FB_E_ARG, "fb_optim_add_tensor: %s must be contiguous", name);
     if (!opt->loose)
         opt->loose = fbi_tally_new(opt->ctx);
     if (!opt->loose)

@@ -8,14 +8,15 @@
 #include "core/optim/plan_priv.h"
 
 enum { FBI_NORM_BLOCK = 4096 };
+enum { FBI_MASTER = FBI_MAX_STATES, FBI_STATES }; /* FBI_MASTER: the F32 copy of a half */
 
 struct fbi_entry {
     char *name;
-    fb_tensor *t;                     /* the parameter, held */
-    fb_module *of;                    /* the module it came with; NULL: a tensor by itself */
-    fb_tensor *state[FBI_MAX_STATES]; /* like t, owned; made at the first update */
-    int64_t step;                     /* updates of this parameter */
-    fb_tensor *step_view;             /* `step` as a tensor, for checkpoints */
+    fb_tensor *t;                 /* the parameter, held */
+    fb_module *of;                /* the module it came with; NULL: a tensor by itself */
+    fb_tensor *state[FBI_STATES]; /* like t, owned; F32 of a half; made at the first update */
+    int64_t step;                 /* updates of this parameter */
+    fb_tensor *step_view;         /* `step` as a tensor, for checkpoints */
     double lr_scale, weight_decay;
     bool frozen;
     double scale; /* of its gradient in this step */
@@ -34,10 +35,11 @@ typedef struct fbi_rule {
 
 /* Neighbouring parameters with equal numbers, updated in one pass. */
 typedef struct fbi_run {
-    fb_dtype dtype;
+    fb_dtype dtype; /* of parameters and gradients */
     int threads;
     int64_t n, step; /* step: this update's number, from 1 */
     void *p, *g, *s[FBI_MAX_STATES];
+    uint16_t *half; /* see fbi_update */
     double lr, weight_decay, scale;
 } fbi_run;
 
@@ -94,6 +96,19 @@ static inline bool fbi_entry_reduced(const fbi_entry *e)
 {
     return e->of && fbi_reducer_of(e->of);
 }
+
+static inline bool fbi_is_half(int dtype)
+{
+    return dtype == FB_F16 || dtype == FB_BF16;
+}
+
+/* --- scaler.c --- */
+/* What gradients are divided by; 1: the context scales no losses. Host memory only. */
+double fbi_scaler_value(const fb_context *ctx);
+/* A step has found gradients that are finite, or not. Host memory only. */
+void fbi_scaler_note(const fb_context *ctx, bool finite);
+/* The scale in device memory; NULL: none, or (an error is set) no memory. */
+fbi_loss_scale *fbi_scaler_on_device(const fb_context *ctx);
 
 /* --- step.c --- */
 /* What the live gradient of e, which nobody reduces, is divided by; NULL: nothing. */

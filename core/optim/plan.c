@@ -63,7 +63,7 @@ static int64_t part_of(fb_optimizer *opt, fbi_plan *plan, const fbi_entry *e)
     for (int k = 0; k < plan->n_parts; k++)
         if (plan->parts[k].reducer == r && plan->parts[k].key.tally == tally)
             return k;
-    fbi_part_key key = {.tally = tally, .look = opt->max_norm > 0};
+    fbi_part_key key = {.tally = tally, .look = opt->max_norm > 0 || plan->loss_scale};
     return add_part(opt, plan, key) ? plan->n_parts - 1 : -1;
 }
 
@@ -146,7 +146,7 @@ static bool same_blocks(const fbi_entry *a, const fbi_entry *b)
 {
     bool same = a->t->storage == b->t->storage && a->t->dtype == b->t->dtype &&
                 a->t->leaf->grad->storage == b->t->leaf->grad->storage;
-    for (int k = 0; k < FBI_MAX_STATES && same; k++)
+    for (int k = 0; k < FBI_STATES && same; k++)
         same = a->state[k] && b->state[k] ? a->state[k]->storage == b->state[k]->storage
                                           : !a->state[k] && !b->state[k];
     return same;
@@ -160,7 +160,9 @@ static void add_row(fbi_plan *plan, const fbi_entry *e, int64_t entry, int64_t p
         *run = (fbi_plan_run){.like = e, .row = plan->n_rows};
     }
     fbi_row *row = &plan->rows[plan->n_rows++];
-    *row = (fbi_row){.p = e->t->offset,
+    const fb_tensor *master = e->state[FBI_MASTER];
+    *row = (fbi_row){.p = master ? master->offset : e->t->offset,
+                     .half = e->t->offset,
                      .g = e->t->leaf->grad->offset,
                      .n = e->t->numel,
                      .chunk = run->chunks,
@@ -178,6 +180,9 @@ fb_status fbi_plan_make(fb_optimizer *opt, fbi_plan *plan, bool *apply, double *
 {
     plan->n_parts = 0;
     plan->n_spans = plan->n_looks = plan->chunks = plan->n_rows = plan->n_runs = 0;
+    plan->loss_scale = fbi_scaler_on_device(opt->ctx);
+    if (opt->ctx->status)
+        return opt->ctx->status;
     if (!grow_rows(plan, opt->n_entries + 1))
         return no_memory(opt);
     fb_status st = commit_all(opt, plan, apply, norm2);

@@ -49,6 +49,7 @@ typedef struct fbi_pending {
 
 typedef struct fbi_plan {
     /* of this step */
+    fbi_loss_scale *loss_scale; /* NULL: losses are not scaled */
     fbi_plan_part *parts;
     int n_parts;
     fbi_stretch *spans;

@@ -13,18 +13,22 @@ static int64_t padded(const fb_tensor *t)
     return (t->numel + align - 1) / align * align;
 }
 
-static fb_status no_half(const fbi_entry *e)
+static fb_dtype state_dtype(fb_dtype parameters)
 {
-    return fbi_fail(e->t->ctx, FB_E_DTYPE, "optimizer: parameter %s is %s; F32 and F64 are updated",
-                    e->name, fb_dtype_name(e->t->dtype));
+    return fbi_is_half((int)parameters) ? FB_F32 : parameters;
 }
 
-/* One zeroed block, and in it a state tensor for each new entry of the dtype. */
+static bool lacks(const fbi_entry *e, fb_dtype dtype, int k, bool (*wanted)(const fbi_entry *))
+{
+    return e->t->dtype == dtype && !e->state[k] && wanted(e);
+}
+
+/* One zeroed block, and in it state k of each new entry of the dtype. */
 static fb_status allocate_block(fb_optimizer *opt, fb_dtype dtype, int64_t n, int k,
                                 bool (*wanted)(const fbi_entry *))
 {
     fb_context *ctx = opt->ctx;
-    size_t bytes = (size_t)n * fb_dtype_size(dtype);
+    size_t bytes = (size_t)n * fb_dtype_size(state_dtype(dtype));
     fbi_storage *s = fbi_storage_new(ctx, bytes);
     if (!s)
         return ctx->status;
@@ -32,14 +36,14 @@ static fb_status allocate_block(fb_optimizer *opt, fb_dtype dtype, int64_t n, in
     int64_t at = 0;
     for (int64_t i = 0; i < opt->n_entries && !st; i++) {
         fbi_entry *e = opt->entries[i];
-        if (e->state[k] || e->t->dtype != dtype || !wanted(e))
+        if (!lacks(e, dtype, k, wanted))
             continue;
         fb_tensor *v = fbi_tensor_new_owned(ctx);
         if (!v) {
             st = ctx->status;
             break;
         }
-        fbi_set_shape(v, dtype, fb_shape_of(e->t));
+        fbi_set_shape(v, state_dtype(dtype), fb_shape_of(e->t));
         v->storage = s;
         s->refs++;
         v->offset = at;
@@ -51,26 +55,31 @@ static fb_status allocate_block(fb_optimizer *opt, fb_dtype dtype, int64_t n, in
     return st;
 }
 
-fb_status fbi_optim_allocate(fb_optimizer *opt, bool (*wanted)(const fbi_entry *))
+/* Of parameters of one dtype. The master of a half is zero at first, and so differs from it: then
+ * the update takes the half over. */
+static fb_status allocate(fb_optimizer *opt, fb_dtype dtype, bool (*wanted)(const fbi_entry *))
 {
     int n_states = opt->method->n_states(opt);
-    int64_t n32 = 0, n64 = 0;
-    for (int64_t i = 0; i < opt->n_entries; i++) {
-        const fbi_entry *e = opt->entries[i];
-        if (!wanted(e))
-            continue;
-        if (e->t->dtype != FB_F32 && e->t->dtype != FB_F64)
-            return no_half(e);
-        if (n_states && !e->state[n_states - 1])
-            *(e->t->dtype == FB_F32 ? &n32 : &n64) += padded(e->t);
-    }
     fb_status st = FB_OK;
-    for (int k = 0; k < n_states && !st; k++) {
-        if (n32)
-            st = allocate_block(opt, FB_F32, n32, k, wanted);
-        if (n64 && !st)
-            st = allocate_block(opt, FB_F64, n64, k, wanted);
+    for (int k = 0; k < FBI_STATES && !st; k++) {
+        int64_t n = 0;
+        if (k == FBI_MASTER ? !fbi_is_half((int)dtype) : k >= n_states)
+            continue;
+        for (int64_t i = 0; i < opt->n_entries; i++)
+            if (lacks(opt->entries[i], dtype, k, wanted))
+                n += padded(opt->entries[i]->t);
+        if (n)
+            st = allocate_block(opt, dtype, n, k, wanted);
     }
+    return st;
+}
+
+fb_status fbi_optim_allocate(fb_optimizer *opt, bool (*wanted)(const fbi_entry *))
+{
+    static const uint8_t dtypes[] = {FB_F32, FB_F64, FB_F16, FB_BF16};
+    fb_status st = FB_OK;
+    for (size_t i = 0; i < sizeof dtypes && !st; i++)
+        st = allocate(opt, (fb_dtype)dtypes[i], wanted);
     return st;
 }
 
@@ -112,6 +121,26 @@ static fb_status visit(fbi_entry *e, const char *part, fb_tensor *t, fbi_tensor_
     return fn(name, t, user);
 }
 
+static fb_status visit_entry(const fb_optimizer *opt, fbi_entry *e, fbi_tensor_visit fn, void *user)
+{
+    bool any = false;
+    fb_status st = FB_OK;
+    for (int k = 0; k < FBI_STATES && !st; k++) {
+        if (!e->state[k]) /* all of them: frozen from the beginning */
+            continue;
+        fbi_leaf *leaf = fbi_leaf_of(e->state[k]);
+        if (leaf && e->t->leaf) /* lies where its parameter lies */
+            leaf->place = e->t->leaf->place;
+        any = true;
+        st = visit(e, k == FBI_MASTER ? "master" : opt->method->state_names[k], e->state[k], fn,
+                   user);
+    }
+    fb_tensor *step = any && !st ? step_view(e) : NULL;
+    if (any && !st)
+        st = step ? visit(e, "step", step, fn, user) : opt->ctx->status;
+    return st;
+}
+
 fb_status fbi_optim_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *user)
 {
     fb_status st = fbi_optim_expand(opt);
@@ -119,20 +148,8 @@ fb_status fbi_optim_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *use
         st = fbi_judge_fetch(opt);
     if (!st)
         st = fbi_optim_allocate(opt, may_have_state);
-    int n_states = opt->method->n_states(opt);
-    for (int64_t i = 0; i < opt->n_entries && n_states && !st; i++) {
-        fbi_entry *e = opt->entries[i];
-        if (!e->state[0]) /* frozen from the beginning */
-            continue;
-        for (int k = 0; k < n_states && !st; k++) {
-            fbi_leaf *leaf = fbi_leaf_of(e->state[k]);
-            if (leaf && e->t->leaf) /* lies where its parameter lies */
-                leaf->place = e->t->leaf->place;
-            st = visit(e, opt->method->state_names[k], e->state[k], fn, user);
-        }
-        fb_tensor *step = st ? NULL : step_view(e);
-        st = st ? st : step ? visit(e, "step", step, fn, user) : opt->ctx->status;
-    }
+    for (int64_t i = 0; i < opt->n_entries && !st; i++)
+        st = visit_entry(opt, opt->entries[i], fn, user);
     return st;
 }
 

@@ -46,40 +46,59 @@ fb_status fbi_entry_tally(const fbi_entry *e, const fbi_tally **tally)
 /* Gradients of sums, which nobody reduces, are divided by what the sums counted. */
 static fb_status divide_own(fb_optimizer *opt, bool *apply)
 {
+    double unscale = 1 / fbi_scaler_value(opt->ctx);
     fb_status st = FB_OK;
     for (int64_t i = 0; i < opt->n_entries && !st; i++) {
         fbi_entry *e = opt->entries[i];
         const fbi_tally *tally = NULL;
-        e->scale = 1;
+        e->scale = unscale;
         if (!fbi_entry_live(e) || fbi_entry_reduced(e))
             continue;
         st = fbi_entry_tally(e, &tally);
         if (!tally)
             continue;
         *apply &= tally->count > 0;
-        e->scale = tally->count > 0 ? 1 / tally->count : 1;
+        e->scale = tally->count > 0 ? unscale / tally->count : unscale;
     }
     return st;
 }
 
 /* Ask the reducer of every root once; their gradients are sums over all ranks afterwards. */
-static fb_status commit_all(fb_optimizer *opt, bool *apply, double *norm2)
+static fb_status commit_all(fb_optimizer *opt, bool *apply, bool *finite, double *norm2)
 {
+    double unscale = 1 / fbi_scaler_value(opt->ctx);
     for (int s = 0; s < opt->n_sources; s++) {
         fbi_reducer *r = fbi_optim_reducer(opt, s);
         if (!r)
             continue;
-        fbi_commit c = {.want_norm = opt->max_norm > 0, .scale = 1, .apply = true};
+        fbi_commit c = {.want_norm = opt->max_norm > 0, .scale = 1, .apply = true, .finite = true};
         fb_status st = r->commit(r->self, &c);
         if (st)
             return st;
+        c.scale *= unscale;
         *apply &= c.apply;
+        *finite &= c.finite;
         *norm2 += c.norm2 * c.scale * c.scale;
         for (int64_t i = 0; i < opt->n_entries; i++)
             if (opt->entries[i]->of && fbi_reducer_of(opt->entries[i]->of) == r)
                 opt->entries[i]->scale = c.scale;
     }
     return FB_OK;
+}
+
+/* Whether the gradients that no reducer has looked at are finite. */
+static bool own_finite(const fb_optimizer *opt)
+{
+    bool finite = true;
+    for (int64_t i = 0; i < opt->n_entries && finite; i++) {
+        const fbi_entry *e = opt->entries[i];
+        if (!fbi_entry_live(e) || fbi_entry_reduced(e))
+            continue;
+        const fb_tensor *g = e->t->leaf->grad;
+        fbi_flat_view v = {(fb_dtype)g->dtype, fbi_ptr(g), g->numel};
+        finite = fbi_all_finite(opt->ctx, &v, 1);
+    }
+    return finite;
 }
 
 /* Squared norm of the gradients that no reducer has measured, added pairwise. */
@@ -145,7 +164,8 @@ static fbi_run run_of(const fb_optimizer *opt, const fbi_entry *e)
                  .threads = opt->ctx->threads,
                  .n = e->t->numel,
                  .step = e->step,
-                 .p = fbi_ptr(e->t),
+                 .p = fbi_ptr(e->state[FBI_MASTER] ? e->state[FBI_MASTER] : e->t),
+                 .half = e->state[FBI_MASTER] ? fbi_ptr(e->t) : NULL,
                  .g = fbi_ptr(e->t->leaf->grad),
                  .lr = opt->lr * e->lr_scale,
                  .weight_decay = e->weight_decay,
@@ -155,17 +175,19 @@ static fbi_run run_of(const fb_optimizer *opt, const fbi_entry *e)
     return r;
 }
 
-static bool follows(const void *a, const void *b, size_t distance)
+/* b is `n` elements of `size` bytes behind a, or neither is there. */
+static bool follows(const void *a, const void *b, int64_t n, size_t size)
 {
-    return a ? (const char *)a + distance == (const char *)b : !b;
+    return a ? (const char *)a + (size_t)n * size == (const char *)b : !b;
 }
 
 static bool same_blocks(const fbi_entry *a, const fbi_entry *b)
 {
     bool same =
         a->t->storage == b->t->storage && a->t->leaf->grad->storage == b->t->leaf->grad->storage;
-    for (int k = 0; k < FBI_MAX_STATES && a->state[k] && same; k++)
-        same = b->state[k] && a->state[k]->storage == b->state[k]->storage;
+    for (int k = 0; k < FBI_STATES && same; k++)
+        if (a->state[k])
+            same = b->state[k] && a->state[k]->storage == b->state[k]->storage;
     return same;
 }
 
@@ -173,16 +195,17 @@ static bool same_blocks(const fbi_entry *a, const fbi_entry *b)
  */
 static bool extend(fbi_run *r, const fbi_run *b)
 {
-    size_t size = fb_dtype_size(r->dtype);
-    size_t distance = ((size_t)r->n * size + 255) / 256 * 256;
+    size_t size = fb_dtype_size(r->dtype), wide = r->half ? sizeof(float) : size;
+    int64_t pad = 256 / (int64_t)size, distance = (r->n + pad - 1) / pad * pad;
     if (r->dtype != b->dtype || r->step != b->step || r->lr != b->lr ||
         r->weight_decay != b->weight_decay || r->scale != b->scale ||
-        !follows(r->p, b->p, distance) || !follows(r->g, b->g, distance))
+        !follows(r->p, b->p, distance, wide) || !follows(r->half, b->half, distance, size) ||
+        !follows(r->g, b->g, distance, size))
         return false;
     for (int k = 0; k < FBI_MAX_STATES; k++)
-        if (!follows(r->s[k], b->s[k], distance))
+        if (!follows(r->s[k], b->s[k], distance, wide))
             return false;
-    r->n = (int64_t)(distance / size) + b->n;
+    r->n = distance + b->n;
     return true;
 }
 
@@ -226,13 +249,18 @@ static void spend(fb_optimizer *opt)
 
 static fb_status host_step(fb_optimizer *opt)
 {
-    bool apply = true;
+    bool apply = true, finite = true;
     double norm2 = 0;
     fb_status st = divide_own(opt, &apply);
     if (!st)
-        st = commit_all(opt, &apply, &norm2);
+        st = commit_all(opt, &apply, &finite, &norm2);
     if (!st)
         st = fbi_optim_ready(opt);
+    if (!st && opt->ctx->scaling.scaler) {
+        finite = finite && own_finite(opt);
+        apply &= finite;
+        fbi_scaler_note(opt->ctx, finite);
+    }
     if (!st && opt->max_norm > 0)
         st = clip(opt, norm2, &apply);
     if (st || !apply)

@@ -70,6 +70,12 @@ typedef struct fbi_backward_hook {
     struct fbi_backward_hook *next;
 } fbi_backward_hook;
 
+/* What the gradients that a backward begins with are multiplied by (core/optim/scaler.c). */
+typedef struct fbi_scaling {
+    struct fb_scaler *scaler; /* NULL: nothing */
+    fb_tensor *(*seed)(struct fb_scaler *scaler, fb_tensor *grad);
+} fbi_scaling;
+
 /* What the backward that runs counts. */
 typedef struct fbi_pass_count {
     uint32_t pass; /* number of the backward */
@@ -128,6 +134,7 @@ struct fb_context {
     bool in_backward;
     fbi_backward_hook *backward_hooks;
     fbi_pass_count pass_count;
+    fbi_scaling scaling;
 
     /* everything else */
     fbi_closer *closers;

@@ -5,7 +5,7 @@
 #include "core/tensor/context_priv.h"
 #include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 8 };
+enum { FBI_BACKEND_ABI = 9 };
 
 typedef struct fbi_core_api fbi_core_api;
 typedef struct fbi_device_comm fbi_device_comm;
@@ -16,6 +16,7 @@ typedef struct fbi_look fbi_look;
 typedef struct fbi_ask fbi_ask;
 typedef struct fbi_judgement fbi_judgement;
 typedef struct fbi_sweep fbi_sweep;
+typedef struct fbi_loss_scale fbi_loss_scale;
 
 /* Bytes of a device; what does not apply is 0. */
 typedef struct fbi_device_memory {
@@ -75,6 +76,8 @@ struct fbi_backend {
     fb_status (*ask)(fb_context *ctx, const fbi_ask *ask);
     fb_status (*judge)(fb_context *ctx, const fbi_judgement *j);
     fb_status (*sweep)(fb_context *ctx, const fbi_sweep *s);
+    /* fbi_loss_scale_advance of what is in device memory. */
+    fb_status (*advance)(fb_context *ctx, fbi_loss_scale *scale);
     /* *sum += factor * the element x of any dtype; NaN if `count` and it is no count. */
     fb_status (*add_to)(fb_context *ctx, double *sum, fb_dtype dtype, const void *x, double factor,
                         bool count);

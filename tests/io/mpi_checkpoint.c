@@ -325,6 +325,31 @@ static void a_state_without_steps_is_numbered_onwards(void **unused)
     assert_int_equal(value, 14);
 }
 
+/* The third good step in a row doubles it, whether or not the program was stopped in between. */
+static void a_scaler_goes_on_where_it_was(void **unused)
+{
+    (void)unused;
+    int64_t step = 1;
+    char straight[17], resumed[17];
+    fb_module *m = net(4);
+    fb_optimizer *opt = fb_optim_adam(ctx, m, NULL);
+    fb_scaler *scaler =
+        fb_optim_scaler(opt, FB_OPTS(fb_scaler_options, .scale = 64, .interval = 3));
+    fb_state *s = state_of(m, opt, &step);
+    assert_int_equal(fb_state_add(s, "scaler", scaler), FB_OK);
+    train(m, opt, 2);
+    assert_int_equal(fb_checkpoint_save(world, folder, s), FB_OK);
+    train(m, opt, 2);
+    assert_true(fb_scaler_value(scaler) == 128);
+    fb_state_digest(s, straight);
+    assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_OK);
+    assert_true(fb_scaler_value(scaler) == 64);
+    train(m, opt, 2);
+    fb_state_digest(s, resumed);
+    assert_string_equal(straight, resumed);
+    fb_scaler_close(scaler);
+}
+
 /* --- objects of the program's own --- */
 
 typedef struct notebook {
@@ -435,6 +460,7 @@ int main(int argc, char **argv)
         CASE(two_checkpoints_are_kept_unless_told_otherwise),
         CASE(so_many_as_asked_for_are_kept),
         CASE(all_are_kept_if_asked_for),
+        CASE(a_scaler_goes_on_where_it_was),
         CASE(a_state_without_steps_is_numbered_onwards),
         CASE(bytes_of_the_programs_own_come_back_on_every_rank),
         CASE(a_callback_that_fails_on_loading_is_an_error),

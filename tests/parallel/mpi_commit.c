@@ -11,7 +11,7 @@
 #include <flambeau/core/ops/loss.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
-#include <flambeau/core/optim/optim.h>
+#include <flambeau/core/optim/scaler.h>
 #include <flambeau/parallel/ddp.h>
 
 #include "tests/check.h"
@@ -271,6 +271,39 @@ static void running_statistics_stay_finite(void **state)
         assert_non_null(strstr(line, "not finite; the step is skipped"));
 }
 
+/* One rank's gradients overflow because of the scale: all skip the step, and halve it. */
+static void a_scale_that_is_too_large_falls_on_all_ranks(void **state)
+{
+    (void)state;
+    FB_SCOPE(ctx);
+    char line[256] = "";
+    fb_module *m = fb_nn_sequential(ctx, fb_nn_linear(ctx, 2, 2, NULL));
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1));
+    fb_ddp_attach(all, m, NULL);
+    fb_scaler *scaler = fb_optim_scaler(opt, FB_OPTS(fb_scaler_options, .scale = 65536));
+    fb_tensor *x = fb_zeros(ctx, FB_F32, FB_SHAPE(1, 2)), *bias = fb_nn_param(m, "0.bias");
+    float before[2], after[2];
+    double mean = 0;
+    int last = fb_world_size(world) - 1;
+    for (int r = 0; r <= last; r++)
+        mean += (r + 1.0) / (last + 1);
+    fb_read(bias, before, sizeof before);
+    fb_log_set(keep_line, line);
+    for (int step = 0; step < 3; step++) {
+        double factor = fb_world_rank(world) == last && step == 1 ? 1e35 : fb_world_rank(world) + 1;
+        fb_backward(fb_mul_scalar(fb_sum(fb_nn_forward(m, x), FB_ALL, false), factor));
+        fb_optim_step(opt);
+    }
+    assert_int_equal(fb_optim_steps(opt), 2);
+    fb_log_set(NULL, NULL);
+    check_ok(ctx);
+    fb_read(bias, after, sizeof after);
+    assert_true(fabs((double)after[0] - ((double)before[0] - 2 * mean)) < 1e-5);
+    assert_true(fb_scaler_value(scaler) == 32768);
+    assert_int_equal(fb_scaler_skipped(scaler), 1);
+    fb_scaler_close(scaler);
+}
+
 /* --- several passes, several optimizers --- */
 
 /* One optimizer for the weight, one for the bias of the same model. */
@@ -335,6 +368,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ranks_must_all_count_or_none),
         cmocka_unit_test(a_gradient_that_is_not_finite_skips_the_step_on_all_ranks),
         cmocka_unit_test(running_statistics_stay_finite),
+        cmocka_unit_test(a_scale_that_is_too_large_falls_on_all_ranks),
         cmocka_unit_test(two_optimizers_share_a_model),
         cmocka_unit_test(an_accumulation_can_be_given_up),
     };

@@ -5,6 +5,7 @@
 #include <flambeau/comm/world.h>
 #include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/nn/layers.h>
+#include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
@@ -307,6 +308,45 @@ static void attaching_twice_is_an_error(void **state)
     check_error(ctx, FB_E_STATE, "is attached to a group already");
 }
 
+/* --- parameters in BF16 --- */
+
+typedef struct half {
+    fb_tensor *w;
+} half;
+static const fb_field half_fields[] = {FB_PARAM(half, w), {0}};
+static fb_tensor *half_forward(fb_module *m, fb_tensor *x)
+{
+    half *h = fb_nn_self(m);
+    return fb_to(fb_mul(h->w, x), FB_F32);
+}
+static const fb_module_type half_type = {
+    .name = "Half", .size = sizeof(half), .fields = half_fields, .forward = half_forward};
+
+/* 64 steps of 1/4096 times the mean over ranks of rank + 1: each alone is less than what BF16 tells
+ * from 1. */
+static void halves_are_trained_through_their_masters(void **state)
+{
+    (void)state;
+    FB_SCOPE(ctx);
+    enum { STEPS = 64 };
+    half h = {fb_nn_declare_param(ctx, FB_BF16, FB_SHAPE(IN), fb_init_constant(1))};
+    fb_module *m = fb_nn_new(ctx, &half_type, &h);
+    fb_optimizer *opt = fb_optim_sgd(ctx, m, FB_OPTS(fb_sgd_options, .lr = 1.0 / 4096));
+    fb_optim_clip_norm(opt, 1e6);
+    assert_int_equal(fb_ddp_attach(all, m, NULL), FB_OK);
+    fb_tensor *x = fb_full(ctx, FB_BF16, FB_SHAPE(IN), fb_world_rank(world) + 1);
+    double mean = (fb_world_size(world) + 1) / 2.0;
+    for (int s = 0; s < STEPS; s++) {
+        fb_backward(fb_sum(fb_nn_forward(m, x), FB_ALL, false));
+        fb_optim_step(opt);
+    }
+    float w[IN];
+    assert_int_equal(fb_read(fb_to(fb_detach(fb_nn_param(m, "w")), FB_F32), w, sizeof w), FB_OK);
+    assert_true((double)w[0] == 1 - STEPS * mean / 4096 && w[IN - 1] == w[0]);
+    assert_true(fabs(fb_optim_grad_norm(opt) - mean * sqrt(IN)) < 0.01);
+    check_ok(ctx);
+}
+
 int main(int argc, char **argv)
 {
     world = fb_world_open(&argc, &argv);
@@ -326,6 +366,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ranks_at_different_steps_are_told),
         cmocka_unit_test(a_shard_of_another_rank_is_refused),
         cmocka_unit_test(attaching_twice_is_an_error),
+        cmocka_unit_test(halves_are_trained_through_their_masters),
         cmocka_unit_test(a_differing_parameter_is_named),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
