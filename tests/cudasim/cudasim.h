@@ -37,7 +37,8 @@ const char *cudasim_last_finding(void);
 /* Forget findings and the sticky error: for tests that expect one; quiet: do not print them. */
 void cudasim_clear(void);
 void cudasim_quiet(int quiet);
-/* Allocations, streams, events, communicators and cuDNN's descriptors that are not freed. */
+/* Allocations, streams, events, graphs, communicators and cuDNN's descriptors that are not freed.
+ */
 int cudasim_live(void);
 /* Kernels executed so far. */
 unsigned long cudasim_kernels(void);

@@ -41,6 +41,8 @@ E cudaStreamEndCapture(cudaStream_t h, cudaGraph_t *g)
     if (!s->cap || s->slot != 0)
         return ret(cudaErrorIllegalState);
     auto c = s->cap;
+    for (auto &m : c->memory->made)
+        m.first->held = false; /* nodes of the capture could use it */
     for (auto *q : c->slots)
         q->cap.reset();
     for (auto *e : st.events)
@@ -65,7 +67,8 @@ E cudaStreamEndCapture(cudaStream_t h, cudaGraph_t *g)
                     "work captured on another stream was not joined to the origin stream");
             return ret(cudaErrorStreamCaptureUnjoined);
         }
-    *g = new CUgraph_st{std::move(c->nodes), (int)c->slots.size()};
+    *g = new CUgraph_st{c->memory, std::move(c->nodes), (int)c->slots.size()};
+    st.graphs++;
     return cudaSuccess;
 }
 E cudaGraphGetNodes(cudaGraph_t g, cudaGraphNode_t *, size_t *n)
@@ -73,10 +76,18 @@ E cudaGraphGetNodes(cudaGraph_t g, cudaGraphNode_t *, size_t *n)
     *n = g->nodes.size();
     return cudaSuccess;
 }
-E cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long)
+E cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long flags)
 {
     ENTER(cudaGraphInstantiate);
-    *x = new CUgraphExec_st{g->nodes, {}, {}};
+    bool allocates = !g->memory->made.empty() || !g->memory->freed.empty();
+    if (allocates && g->memory->instances) {
+        finding(me, cudaSuccess, "a graph that allocates or frees has one instance at a time");
+        return ret(cudaErrorNotSupported);
+    }
+    g->memory->instances++;
+    st.graphs++;
+    *x = new CUgraphExec_st{
+        g->memory, (flags & cudaGraphInstantiateFlagAutoFreeOnLaunch) != 0, g->nodes, {}, {}};
     for (int i = 0; i < g->nslots; i++) {
         (*x)->hidden.push_back(new_stream(t_dev, false, 0));
         (*x)->hidden.back()->hidden = true;
@@ -85,6 +96,8 @@ E cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long)
 }
 E cudaGraphDestroy(cudaGraph_t g)
 {
+    Lock lk(S().mu);
+    S().graphs--;
     delete g;
     return cudaSuccess;
 }
@@ -93,6 +106,8 @@ E cudaGraphExecDestroy(cudaGraphExec_t x)
     Lock lk(S().mu);
     for (auto *s : x->hidden)
         s->destroyed = true;
+    x->memory->instances--;
+    S().graphs--;
     delete x;
     return cudaSuccess;
 }
@@ -111,6 +126,8 @@ E cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t h)
     b.what = "begin";
     if (x->last.s)
         b.deps.push_back(x->last);
+    if (E e = graph_take(me, x, b))
+        return ret(e);
     if (E e = enqueue(s, std::move(b)))
         return ret(e);
     Dep start{s, s->enq};
@@ -129,6 +146,7 @@ E cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t h)
             return ret(e);
         at.push_back({q, q->enq});
     }
+    graph_leave(x);
     for (auto *q : x->hidden)
         end.deps.push_back({q, q->enq});
     E e = submit(lk, s, std::move(end));

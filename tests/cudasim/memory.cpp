@@ -44,6 +44,10 @@ void close_access()
     if (S().open)
         access(false);
 }
+void poison(Alloc *a)
+{
+    memset((void *)a->base, 0xff, a->size);
+}
 Alloc *new_alloc(size_t n, Kind k, int dev)
 {
     State &st = S();
@@ -61,7 +65,7 @@ Alloc *new_alloc(size_t n, Kind k, int dev)
         return nullptr;
     auto *a = new Alloc{(uintptr_t)p + GUARD, n, dev, k, p, raw, true, false, false, map};
     memset(p, 0xa5, raw);
-    memset((void *)a->base, 0xff, n); /* 0xff: NaN in every float format */
+    poison(a);
 #ifdef SIM_ASAN
     for (auto i = st.mem.upper_bound(a->base + n);
          i != st.mem.begin() &&
@@ -114,7 +118,7 @@ void release(const char *api, Alloc *a)
         free(a->raw);
     a->raw = nullptr; /* the entry stays to explain a later use */
 #else
-    memset((void *)a->base, 0xff, a->size);
+    poison(a);
     st.quarantine.push_back(a);
     st.qbytes += a->size; /* the address is not reused soon */
     while (st.qbytes > 64u << 20) {
@@ -146,6 +150,8 @@ E check_access(const char *api, const char *what, const Ref &r, int dev, bool ex
         finding(api, e = cudaErrorIllegalAddress,
                 "%s%s %p: use after free of the allocation of %zu bytes", w.c_str(), ab, r.p,
                 a->size);
+    else if (exec_time && a->graph && !a->ready)
+        e = graph_lacks(api, what, r);
     else if (exec_time && !a->ready)
         finding(api, e = cudaErrorIllegalAddress,
                 "%s%s %p: used before its cudaMallocAsync on another stream (missing event wait)",
@@ -233,7 +239,7 @@ static E free_sync(Lock &lk, const char *me, void *p, bool host)
         finding(me, cudaSuccess, "%p is not a live allocation of this kind", p);
         return ret(cudaErrorInvalidValue);
     }
-    if (a->dead || a->free_called) {
+    if (a->dead || a->free_called || (a->graph && !a->held)) {
         finding(me, cudaSuccess, "double free of %p", p);
         return ret(cudaErrorInvalidValue);
     }
@@ -244,7 +250,8 @@ static E free_sync(Lock &lk, const char *me, void *p, bool host)
     if (host)
         for (int d = 0; d < S().ndev; d++)
             drain(lk, me, d);
-    release(me, a);
+    give_back(me, a);
+    a->held = false;
     return ret(e);
 }
 E cudaFree(void *p)
@@ -261,8 +268,8 @@ E cudaMallocAsync(void **p, size_t n, cudaStream_t h)
 {
     ENTER(cudaMallocAsync);
     STREAM(s, h);
-    if (E e = no_capture(me, s))
-        return ret(e);
+    if (s->cap)
+        return ret(graph_malloc(me, p, n, s));
     if (E e = alloc(p, n, DEVICE))
         return e;
     Alloc *a = find(*p);
@@ -285,17 +292,17 @@ E cudaFreeAsync(void *p, cudaStream_t h)
     STREAM(s, h);
     if (!p)
         return cudaSuccess;
+    if (s->cap)
+        return ret(graph_free(me, p, s));
     Alloc *a = find(p);
     if (!a || a->kind != DEVICE || a->base != (uintptr_t)p) {
         finding(me, cudaSuccess, "%p is not a live device allocation", p);
         return ret(cudaErrorInvalidValue);
     }
-    if (a->dead || a->free_called) {
+    if (a->dead || a->free_called || (a->graph && !a->held)) {
         finding(me, cudaSuccess, "double free of %p", p);
         return ret(cudaErrorInvalidValue);
     }
-    if (E e = no_capture(me, s))
-        return ret(e);
     auto reach = ancestors(s); /* does all queued work on this memory happen before the free? */
     for (auto *t : st.streams)
         for (auto &o : t->q)
@@ -311,12 +318,17 @@ E cudaFreeAsync(void *p, cudaStream_t h)
 out:
     Op op{};
     op.api = me;
-    op.run = [a](Op &, Lock &) {
-        release("cudaFreeAsync", a);
+    auto graph = a->graph ? a->graph->shared_from_this() : nullptr;
+    op.run = [a, graph](Op &, Lock &) {
+        give_back("cudaFreeAsync", a);
         return DONE;
     };
-    a->free_called = true;
-    return ret(submit(lk, s, std::move(op)));
+    if (graph) /* the next launch has to wait for it */
+        op.refs.push_back(Ref{p, a->size, CLAIM, true});
+    a->free_called = !graph;
+    E e = submit(lk, s, std::move(op));
+    a->held = false;
+    return ret(e);
 }
 E cudaMemGetInfo(size_t *f, size_t *t)
 {

@@ -30,7 +30,14 @@ __global__ void not_in_mask(float *x)
     x[threadIdx.x] = __shfl_xor_sync(0xffff0000u, x[threadIdx.x], 1);
 }
 
+__global__ void nothing(float *) {}
+
 extern "C" {
+void planted_launch(float *x, const unsigned grid[3], const unsigned block[3], size_t shared)
+{
+    dim3 g(grid[0], grid[1], grid[2]), b(block[0], block[1], block[2]);
+    LAUNCH(nothing, g, b, shared, nullptr, x);
+}
 void planted_add_one(float *x, int n, cudaStream_t s)
 {
     LAUNCH(add_one, (unsigned)(n + 63) / 64, 64, 0, s, x, n);

@@ -128,6 +128,7 @@ E enqueue(CUstream_st *s, Op op)
             return cudaErrorStreamCaptureInvalidated;
         int id = (int)c.nodes.size();
         auto &fr = c.front[(size_t)s->slot];
+        check_graph_use(c, op, fr);
         c.nodes.push_back(Node{std::move(op), s->slot, fr});
         fr = {id};
         return cudaSuccess;
@@ -148,7 +149,9 @@ E enqueue(CUstream_st *s, Op op)
         op.deps.push_back({leg, leg->enq});
     for (auto &r : op.refs) {
         Alloc *a = find(r.p);
-        if (a && a->free_called) {
+        if (a && a->graph && !a->held && r.arg != CLAIM)
+            return graph_lacks(op.api, op.what.c_str(), r);
+        if (a && (a->dead || a->free_called)) {
             E e = check_access(op.api, op.what.c_str(), r, s->dev, false);
             if (e)
                 return e;

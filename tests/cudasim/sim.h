@@ -39,6 +39,7 @@ struct Lock : std::unique_lock<std::mutex> {
 };
 enum Kind { DEVICE, PINNED, MANAGED };
 enum Result { DONE, PROGRESS, BLOCKED };
+struct Graph_memory;
 struct Alloc {
     uintptr_t base;
     size_t size;
@@ -47,6 +48,8 @@ struct Alloc {
     void *raw;
     size_t rawsize;
     bool ready, dead, free_called, mapped;
+    Graph_memory *graph = nullptr; /* whose memory it is; NULL: nobody's, or no longer */
+    bool held = false;             /* of a graph's: work that is queued now may use it */
 };
 struct Ref {
     const void *p;
@@ -78,7 +81,14 @@ struct Node {
     int slot;
     std::vector<int> deps;
 };
+/* What a graph allocates and frees; the graph, its executable and their launches share it. */
+struct Graph_memory : std::enable_shared_from_this<Graph_memory> {
+    std::map<Alloc *, int> made, freed; /* and the nodes that do it */
+    int instances = 0;
+    ~Graph_memory();
+};
 struct Capture {
+    std::shared_ptr<Graph_memory> memory = std::make_shared<Graph_memory>();
     std::vector<Node> nodes;
     std::vector<CUstream_st *> slots;
     std::vector<std::vector<int>> front;
@@ -107,10 +117,13 @@ struct CUevent_st {
     std::vector<int> front;
 };
 struct CUgraph_st {
+    std::shared_ptr<sim::Graph_memory> memory;
     std::vector<sim::Node> nodes;
     int nslots;
 };
 struct CUgraphExec_st {
+    std::shared_ptr<sim::Graph_memory> memory;
+    bool frees_at_launch;
     std::vector<sim::Node> nodes;
     std::vector<CUstream_st *> hidden;
     sim::Dep last{};
@@ -148,7 +161,7 @@ struct State {
     unsigned long kernels = 0;
     double last_call = 0;
     double charged = 0; /* seconds that work seems to have taken, for those who time it */
-    int communicators = 0, descriptors = 0;
+    int communicators = 0, descriptors = 0, graphs = 0;
 };
 State &S();
 extern thread_local int t_dev;
@@ -176,6 +189,17 @@ CUstream_st *new_stream(int dev, bool blocking, int prio);
 void open_access();
 Alloc *new_alloc(size_t n, Kind k, int dev);
 void release(const char *api, Alloc *a);
+void poison(Alloc *a); /* NaN in every float format */
+/* Memory of graphs: cudaMallocAsync and cudaFreeAsync in a capture; what goes into one; a launch.
+ */
+cudaError_t graph_malloc(const char *api, void **p, size_t n, CUstream_st *s);
+cudaError_t graph_free(const char *api, void *p, CUstream_st *s);
+void check_graph_use(const Capture &c, const Op &op, const std::vector<int> &front);
+cudaError_t graph_lacks(const char *api, const char *what, const Ref &r); /* the finding */
+cudaError_t graph_take(const char *api, CUgraphExec_st *x, Op &begin);
+void graph_leave(CUgraphExec_st *x);
+/* The memory is free: for the next launch, if it is a graph's. */
+void give_back(const char *api, Alloc *a);
 std::map<CUstream_st *, uint64_t> ancestors(CUstream_st *from, std::vector<Dep> todo = {});
 std::string label(const Op &o);
 bool capturing(int dev);

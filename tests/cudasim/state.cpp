@@ -170,9 +170,11 @@ void cudasim_quiet(int q)
 int cudasim_live(void)
 {
     Lock lk(S().mu);
-    int n = (int)(S().handles.size() + S().events.size()) + S().communicators + S().descriptors;
-    for (auto &m : S().mem)
-        n += !m.second->dead;
+    State &st = S();
+    int n = (int)(st.handles.size() + st.events.size());
+    n += st.communicators + st.descriptors + st.graphs;
+    for (auto &m : st.mem)
+        n += !m.second->dead && (!m.second->graph || m.second->held);
     return n;
 }
 unsigned long cudasim_kernels(void)

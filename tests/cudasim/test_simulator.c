@@ -1,56 +1,7 @@
 /* The simulator finds what is wrong on purpose, and does not complain of what is right. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include <math.h>
 
-#include <cmocka.h>
-#include <cuda_runtime.h>
-
-#include "tests/cudasim/cudasim.h"
-
-enum { N = 256, BYTES = N * (int)sizeof(float) };
-
-void planted_add_one(float *x, int n, cudaStream_t s);
-void planted_no_barrier(float *x);
-void planted_two_barriers(float *x);
-void planted_not_in_mask(float *x);
-
-/* Exactly this kind of finding; then it is forgotten. */
-static void expect_finding(const char *text)
-{
-    if (!cudasim_findings() || !strstr(cudasim_last_finding(), text))
-        fail_msg("wanted \"%s\", %d findings, the last: \"%s\"", text, cudasim_findings(),
-                 cudasim_last_finding());
-    cudasim_clear();
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    cudasim_quiet(1);
-    cudasim_clear();
-    cudasim_set_seed(1);
-    return 0;
-}
-
-static int nothing_is_left(void **state)
-{
-    (void)state;
-    return cudasim_findings() == 0 && cudasim_live() == 0 ? 0 : -1;
-}
-
-static float *device_floats(void)
-{
-    float *x = NULL, one[N];
-    for (int i = 0; i < N; i++)
-        one[i] = (float)i;
-    assert_int_equal(cudaMalloc((void **)&x, BYTES), cudaSuccess);
-    assert_int_equal(cudaMemcpy(x, one, BYTES, cudaMemcpyHostToDevice), cudaSuccess);
-    return x;
-}
+#include "tests/cudasim/planted.h"
 
 static void a_kernel_that_waits_for_its_data_is_right_under_every_seed(void **state)
 {
@@ -58,8 +9,9 @@ static void a_kernel_that_waits_for_its_data_is_right_under_every_seed(void **st
     for (unsigned seed = 0; seed < 16; seed++) {
         cudaStream_t a, b;
         cudaEvent_t done;
-        float *x, host[N], back[N];
+        float *x, *host, back[N];
         cudasim_set_seed(seed);
+        must(cudaMallocHost((void **)&host, BYTES));
         for (int i = 0; i < N; i++)
             host[i] = (float)i;
         assert_int_equal(cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking), cudaSuccess);
@@ -76,6 +28,7 @@ static void a_kernel_that_waits_for_its_data_is_right_under_every_seed(void **st
             assert_true(back[i] == (float)i + 1);
         assert_int_equal(cudaFreeAsync(x, b), cudaSuccess);
         assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
+        must(cudaFreeHost(host));
         assert_int_equal(cudaEventDestroy(done), cudaSuccess);
         assert_int_equal(cudaStreamDestroy(a), cudaSuccess);
         assert_int_equal(cudaStreamDestroy(b), cudaSuccess);
@@ -183,7 +136,78 @@ static void memory_freed_on_another_stream_is_reported(void **state)
     cudaStreamDestroy(b);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, nothing_is_left)
+static void memory_that_nobody_wrote_gives_nan(void **state)
+{
+    (void)state;
+    float *x, got[N];
+    must(cudaMalloc((void **)&x, BYTES));
+    planted_add_one(x, N, NULL);
+    must(cudaMemcpy(got, x, BYTES, cudaMemcpyDeviceToHost));
+    for (int i = 0; i < N; i++)
+        assert_true(isnan(got[i]));
+    must(cudaFree(x));
+}
+
+static void events_and_streams_are_not_used_after_they_are_destroyed(void **state)
+{
+    (void)state;
+    cudaStream_t s = new_stream();
+    cudaEvent_t e = new_event();
+    must(cudaEventRecord(e, s));
+    must(cudaEventDestroy(e));
+    assert_int_equal(cudaStreamWaitEvent(s, e, 0), cudaErrorInvalidResourceHandle);
+    expect_finding("invalid or destroyed event");
+    assert_int_equal(cudaEventSynchronize(e), cudaErrorInvalidResourceHandle);
+    expect_finding("cudaEventSynchronize: invalid or destroyed event");
+    assert_int_equal(cudaEventDestroy(e), cudaErrorInvalidResourceHandle);
+    expect_finding("cudaEventDestroy: invalid or destroyed event");
+    must(cudaStreamDestroy(s));
+    assert_int_equal(cudaStreamSynchronize(s), cudaErrorInvalidResourceHandle);
+    expect_finding("invalid or destroyed stream");
+    must(cudaDeviceSynchronize());
+}
+
+static void memory_freed_twice_in_the_order_of_streams_is_reported(void **state)
+{
+    (void)state;
+    cudaStream_t s = new_stream();
+    float *x;
+    must(cudaMallocAsync((void **)&x, BYTES, s));
+    must(cudaFreeAsync(x, s));
+    assert_int_equal(cudaFreeAsync(x, s), cudaErrorInvalidValue);
+    expect_finding("cudaFreeAsync: double free");
+    planted_add_one(x, N, s);
+    expect_finding("use after free");
+    must(cudaDeviceSynchronize());
+    must(cudaStreamDestroy(s));
+}
+
+static void launches_beyond_the_limits_of_a_card_fail(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned grid[3], block[3];
+        size_t shared;
+        cudaError_t want;
+    } rows[] = {
+        {{1, 1, 1}, {1024, 1, 1}, 48 << 10, cudaSuccess},
+        {{1, 1, 1}, {1025, 1, 1}, 0, cudaErrorInvalidConfiguration},
+        {{1, 1, 1}, {32, 32, 2}, 0, cudaErrorInvalidConfiguration},
+        {{1, 1, 1}, {1, 1, 65}, 0, cudaErrorInvalidConfiguration},
+        {{1, 1, 1}, {0, 1, 1}, 0, cudaErrorInvalidConfiguration},
+        {{0, 1, 1}, {1, 1, 1}, 0, cudaErrorInvalidConfiguration},
+        {{1, 65536, 1}, {1, 1, 1}, 0, cudaErrorInvalidConfiguration},
+        {{1, 1, 65536}, {1, 1, 1}, 0, cudaErrorInvalidConfiguration},
+        {{0x80000000u, 1, 1}, {1, 1, 1}, 0, cudaErrorInvalidConfiguration},
+        {{1, 1, 1}, {1, 1, 1}, (48 << 10) + 1, cudaErrorInvalidValue},
+    };
+    float *x = device_floats();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        planted_launch(x, rows[i].grid, rows[i].block, rows[i].shared);
+        assert_int_equal(cudaGetLastError(), rows[i].want);
+    }
+    must(cudaFree(x));
+}
 
 int main(void)
 {
@@ -196,6 +220,10 @@ int main(void)
         TEST(writes_out_of_bounds_and_after_free_are_reported),
         TEST(host_memory_in_a_kernel_is_reported),
         TEST(memory_freed_on_another_stream_is_reported),
+        TEST(memory_that_nobody_wrote_gives_nan),
+        TEST(events_and_streams_are_not_used_after_they_are_destroyed),
+        TEST(memory_freed_twice_in_the_order_of_streams_is_reported),
+        TEST(launches_beyond_the_limits_of_a_card_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
