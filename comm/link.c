@@ -142,8 +142,11 @@ static bool all_can(const fb_group *g, const fbi_exchange *exchange, const offer
         }
         for (int q = 0; q < r; q++)
             if (strcmp(all[fbi_participant(exchange, g->ranks[q])].card, o->card) == 0) {
-                snprintf(why, size, "%s and %s use the same card",
-                         fbi_rank_text(g->world, g->ranks[q], other, sizeof other), who);
+                snprintf(why, size,
+                         "%s and %s use the same card (%.*s), which %s refuses: give each rank a "
+                         "card of its own",
+                         fbi_rank_text(g->world, g->ranks[q], other, sizeof other), who,
+                         (int)strcspn(o->card, " "), o->card, comm_of(g->world)->library);
                 return false;
             }
     }

@@ -7,6 +7,7 @@
 
 #include "comm/segment_priv.h"
 #include "comm/world_priv.h"
+#include "core/ops/devices_priv.h"
 
 /* Between nodes: a verdict, or "I am closing". */
 typedef struct fbi_notice {
@@ -51,6 +52,12 @@ fbi_exchange fbi_world_exchange(fb_world *world);
 /* True on all ranks if it is on each. Collective, blocking: at set-up only. */
 bool fbi_boot_agree(fb_world *world, bool ok);
 void fbi_boot_broadcast(fb_world *world, void *data, size_t bytes);
+
+/* --- devices (comm/cards.c) --- */
+
+/* This rank's device: a card that no other rank of the machine has, where there are cards and none
+ * is named. Collective; on failure the reason is printed. */
+bool fbi_world_choose_device(fb_world *world, const char *asked, char device[FBI_DEVICE_BYTES]);
 
 /* --- notices (comm/control.c) --- */
 void fbi_control_open(fb_world *world);

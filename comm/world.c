@@ -125,56 +125,10 @@ static fb_status leaf_sum_hook(void *self, const double *values, int n, double *
     return fbi_group_leaf_sum(((fb_world *)self)->all, values, n, total);
 }
 
-/* Ranks that see other cards do not share them. */
-static uint64_t cards_key(void)
-{
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (const char *p = visible ? visible : "all"; *p; p++)
-        h = (h ^ (uint8_t)*p) * 1099511628211u;
-    return h;
-}
-
-/* All ranks must compute on the same kind of device. */
-static bool same_kind(fb_world *world, const char *device)
-{
-    char mine[FBI_DEVICE_BYTES] = "", *all = malloc((size_t)world->size * sizeof mine);
-    fbi_exchange exchange = fbi_world_exchange(world);
-    snprintf(mine, sizeof mine, "%.*s", (int)strcspn(device, ":"), device);
-    bool ok = all && exchange.gather(exchange.self, mine, sizeof mine, all);
-    for (int r = 1; ok && r < world->size; r++) {
-        const char *theirs = all + (size_t)r * sizeof mine;
-        char first[96], other[96];
-        ok = !strcmp(theirs, all);
-        if (!ok && world->rank == 0)
-            fbi_logline("world_open: %s computes on \"%s\", %s on \"%s\": all ranks need the same "
-                        "kind; FLAMBEAU_DEVICE=cpu makes them all use the CPU",
-                        fbi_rank_text(world, 0, first, sizeof first), all,
-                        fbi_rank_text(world, r, other, sizeof other), theirs);
-    }
-    free(all);
-    return ok;
-}
-
-/* This rank's device: a card of its own where there are cards and none is named. */
-static bool choose_device(fb_world *world, const char *asked, char device[FBI_DEVICE_BYTES])
-{
-    int rank = 0, ranks = 0, cards = 0;
-    bool counted = count_mates(world, cards_key(), &rank, &ranks);
-    bool enough = counted && fbi_device_share(asked, rank, ranks, device, &cards);
-    if (counted && !enough && rank == 0)
-        fbi_logline("world_open: %d ranks on %s, but only %d card%s (%.*s): start no more than %d "
-                    "there, or use the CPU (FLAMBEAU_DEVICE=cpu), or name the card that each is "
-                    "to use (FLAMBEAU_DEVICE=%.*s:0: ranks may share one)",
-                    ranks, world->peers[world->rank].host, cards, cards == 1 ? "" : "s",
-                    (int)strcspn(device, ":"), device, cards, (int)strcspn(device, ":"), device);
-    return fbi_boot_agree(world, enough) && same_kind(world, device);
-}
-
 static bool open_context(fb_world *world, const fb_world_options *o, const common *c)
 {
     char device[FBI_DEVICE_BYTES];
-    if (!choose_device(world, o->device, device))
+    if (!fbi_world_choose_device(world, o->device, device))
         return false;
     fb_context_options options = {.device = device, .seed = c->seed};
     options.threads = divide_cores(world, c->threads);

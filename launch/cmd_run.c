@@ -32,10 +32,12 @@ struct job {
     char **program; /* NULL-terminated */
 };
 
-enum { MAX_ARGUMENTS = 40 };
+enum { MAX_ARGUMENTS = 256 };
 struct command_line {
     char *words[MAX_ARGUMENTS];
     int n;
+    char names[8192]; /* room for words that are put together here */
+    size_t used;
 };
 
 /* Read the command line. FBI_EXIT_OK, FBI_EXIT_USAGE, or -1: the usage was asked for. */
@@ -154,6 +156,32 @@ static void add(struct command_line *line, const char *word)
         line->words[line->n++] = (char *)(uintptr_t)word;
 }
 
+static bool is_forwarded(const char *name, size_t n)
+{
+    static const char *const kinds[] = {"FLAMBEAU_", "OMP_", "NCCL_"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strncmp(name, kinds[i], strlen(kinds[i])) == 0)
+            return true;
+    return n == strlen("LD_LIBRARY_PATH") && strncmp(name, "LD_LIBRARY_PATH", n) == 0;
+}
+
+/* Other nodes do not inherit this environment: what our programs and their libraries read goes
+ * with them. Which cards are visible is a matter of each node. */
+static void forward_environment(struct command_line *line)
+{
+    for (char **entry = environ; *entry; entry++) {
+        size_t n = strcspn(*entry, "=");
+        char *name = line->names + line->used;
+        if (!is_forwarded(*entry, n) || line->used + n + 1 > sizeof line->names)
+            continue;
+        memcpy(name, *entry, n);
+        name[n] = '\0';
+        line->used += n + 1;
+        add(line, "-x");
+        add(line, name);
+    }
+}
+
 static void mpirun_line(const struct job *job, struct command_line *line, char *ranks, size_t size)
 {
     snprintf(ranks, size, "%d", (int)job->ranks);
@@ -168,15 +196,7 @@ static void mpirun_line(const struct job *job, struct command_line *line, char *
         return;
     add(line, "--hostfile");
     add(line, job->hostfile);
-    /* Other nodes do not inherit this environment. */
-    static const char *const forwarded[] = {
-        "FLAMBEAU_THREADS", "FLAMBEAU_SHARDS",   "OMP_NUM_THREADS", "OMP_WAIT_POLICY",
-        "OMP_DYNAMIC",      "FLAMBEAU_TERMINAL", "LD_LIBRARY_PATH"};
-    for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
-        if (getenv(forwarded[i])) {
-            add(line, "-x");
-            add(line, forwarded[i]);
-        }
+    forward_environment(line);
 }
 
 /* mpirun, then the program's own words. NULL: no memory. */

@@ -1,5 +1,6 @@
 /* Plans: from a graph by cuDNN's heuristics to one that can be run again and again. */
 #include "core/cuda/cudnn_priv.h"
+#include "core/cuda/library_priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,10 @@ fbi_dnn_library *fbi_dnn_open(void *stream, fbi_dnn_text *why)
     }
     if (!st)
         return l;
-    say(&l->api, st, call, why);
+    fbi_dnn_text error;
+    say(&l->api, st, call, &error);
+    snprintf(why->text, sizeof why->text, "cuDNN is not used: %.*s; without it %s",
+             (int)sizeof error.text / 2, error.text, fbi_cuda_cudnn.without);
     fbi_dnn_close(l);
     return NULL;
 }

@@ -1,10 +1,12 @@
 /* What cuDNN is asked to do: plans kept by problem, and running them. Where it has no plan for a
  * problem, that is kept too, and the caller's own kernel serves. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/cuda/dnn_call_priv.h"
+#include "core/cuda/library_priv.h"
 
 /* More workspace than this is refused: our own kernels are slower, but go in pieces. */
 static const size_t MOST_WORKSPACE = (size_t)4 << 30;
@@ -32,16 +34,27 @@ static uint64_t hash_of(const fbi_dnn_problem *p)
     return h;
 }
 
+/* Once in a process; who has turned it off knows. */
+static void say_why_not(const char *why)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    const char *asked = getenv("FLAMBEAU_CUDNN");
+    if ((!asked || strcmp(asked, "off") != 0) && !atomic_flag_test_and_set(&said))
+        fbi_cuda_logline("%s", why);
+}
+
 /* Opened at the first problem: programs without convolutions do not load it. */
 static fbi_cuda_dnn *open_of(fb_context *ctx)
 {
     fbi_cuda *d = fbi_cuda_of(ctx);
-    fbi_dnn_text why;
+    fbi_dnn_text why = {""};
     if (d->dnn)
         return d->dnn;
     d->dnn = calloc(1, sizeof *d->dnn);
     if (d->dnn)
         d->dnn->library = fbi_dnn_open(d->stream, &why);
+    if (d->dnn && !d->dnn->library)
+        say_why_not(why.text);
     return d->dnn;
 }
 

@@ -2,13 +2,17 @@
 #include <stdio.h>
 
 #include "core/cuda/dnn_priv.h"
+#include "core/cuda/library_priv.h"
 
 const bool fbi_dnn_built = false;
 
 static void say(fbi_dnn_text *why)
 {
-    snprintf(why->text, sizeof why->text,
-             "this build has found no cudnn.h: install cuDNN's headers and build again");
+    snprintf(
+        why->text, sizeof why->text,
+        "cuDNN is not used: this build has found no cudnn.h: install cuDNN's headers and build "
+        "again; without it %s",
+        fbi_cuda_cudnn.without);
 }
 
 fbi_dnn_library *fbi_dnn_open(void *stream, fbi_dnn_text *why)

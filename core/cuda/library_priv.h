@@ -15,6 +15,9 @@ typedef struct fbi_cuda_library {
     const char *without; /* what a run does without it */
 } fbi_cuda_library;
 
+/* A line for the user's log; set when the plug-in is opened. */
+extern void (*fbi_cuda_logline)(const char *fmt, ...);
+
 extern const fbi_cuda_library fbi_cuda_cudnn, fbi_cuda_nccl;
 
 /* A function, and where in the caller's table its address goes. */

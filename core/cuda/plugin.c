@@ -11,6 +11,13 @@
 #include "core/cuda/dnn_priv.h"
 #include "core/cuda/library_priv.h"
 
+void (*fbi_cuda_logline)(const char *fmt, ...);
+
+static void listen(void (*logline)(const char *fmt, ...))
+{
+    fbi_cuda_logline = logline;
+}
+
 /* Whether the kernel's part of the driver is loaded (also under WSL), and its library is there. */
 static bool has_driver(void)
 {
@@ -85,6 +92,20 @@ static int count(char *why, size_t size)
              "-DFLAMBEAU_CUDA_ARCHITECTURES=%d%d, or choose another card with CUDA_VISIBLE_DEVICES",
              FBI_CUDA_ARCHITECTURES, major, minor, major, minor);
     return 0;
+}
+
+/* Of its UUID, which parts of a card have, too. */
+static uint64_t name_of(int i)
+{
+    struct cudaDeviceProp p;
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+    if (cudaGetDeviceProperties(&p, i) != cudaSuccess) {
+        (void)cudaGetLastError(); /* opening the card says it */
+        return (uint64_t)i + 1;
+    }
+    for (size_t k = 0; k < sizeof p.uuid.bytes; k++)
+        h = (h ^ (uint8_t)p.uuid.bytes[k]) * 1099511628211u;
+    return h;
 }
 
 /* A line at the end of text: '+' in front if all is well, else '-'. */
@@ -173,7 +194,9 @@ static void describe(char *text, size_t size)
     add(text, size, blas >= CUBLAS_VERSION, "cuBLASLt %s, built with %s%s",
         fbi_cuda_version_text(blas, found, sizeof found),
         fbi_cuda_version_text(CUBLAS_VERSION, built, sizeof built),
-        blas >= CUBLAS_VERSION ? "" : ": an older one may lack products that this build asks for");
+        blas >= CUBLAS_VERSION ? ""
+                               : ": an older one may lack products that this build asks for: "
+                                 "install that one or a newer");
     if (fbi_dnn_built)
         describe_library(&fbi_cuda_cudnn, text, size);
     else
@@ -190,4 +213,5 @@ static void describe(char *text, size_t size)
 }
 
 extern const fbi_plugin fbi_plugin_symbol __attribute__((visibility("default")));
-const fbi_plugin fbi_plugin_symbol = {FBI_STAMP_HERE, &fbi_cuda_backend, count, describe};
+const fbi_plugin fbi_plugin_symbol = {FBI_STAMP_HERE, &fbi_cuda_backend, listen,
+                                      count,          name_of,           describe};

@@ -1,9 +1,12 @@
 /* Which backend serves a device name: "cpu", or "NAME:INDEX" of the plug-in NAME. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/log_priv.h"
+#include "core/ops/devices_priv.h"
 #include "core/ops/plugin_priv.h"
 
 static const fbi_core_api fbi_core = {
@@ -38,10 +41,11 @@ static bool parse(const char *device, const char **name, int *index)
     return false;
 }
 
-int fbi_device_count(const char *name, char *why, size_t size)
+/* Devices of a plug-in; 0: none, and `why` says so. */
+static int count(const char *name, const fbi_plugin **plugin, char *why, size_t size)
 {
-    const fbi_plugin *p = fbi_plugin_open(name, why, size);
-    return p ? p->count(why, size) : 0;
+    *plugin = fbi_plugin_open(name, why, size);
+    return *plugin ? (*plugin)->count(why, size) : 0;
 }
 
 bool fbi_device_describe(const char *name, char *text, size_t size)
@@ -52,41 +56,58 @@ bool fbi_device_describe(const char *name, char *text, size_t size)
     return p != NULL;
 }
 
+/* Once in a process: who has cards and does not use them wants to know. */
+static void say_why_not(const char *why)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&said))
+        fbi_logline("context: an NVIDIA driver is loaded, but the CPU computes: %s "
+                    "(FLAMBEAU_DEVICE=cpu chooses it without this line)",
+                    why);
+}
+
 /* The device for those who do not ask for one: FLAMBEAU_DEVICE, or a card whose driver is loaded.
  * Without a driver the plug-in, which brings large libraries, is not even opened. */
-static const char *default_device(void)
+static const char *default_device(bool tell)
 {
     const char *asked = getenv("FLAMBEAU_DEVICE");
+    const fbi_plugin *p;
     char why[512];
     if (asked && *asked)
         return asked;
     bool driver = access("/proc/driver/nvidia/version", F_OK) == 0 ||
                   access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0;
-    return driver && fbi_device_count("cuda", why, sizeof why) > 0 ? "cuda" : "cpu";
+    if (!driver)
+        return "cpu";
+    if (count("cuda", &p, why, sizeof why) > 0)
+        return "cuda";
+    if (tell)
+        say_why_not(why);
+    return "cpu";
 }
 
-bool fbi_device_share(const char *asked, int rank, int ranks, char out[FBI_DEVICE_BYTES],
-                      int *cards)
+void fbi_devices_seen(const char *asked, bool tell, fbi_devices *seen)
 {
-    const char *device = asked ? asked : default_device(), *name;
+    const char *device = asked ? asked : default_device(tell), *name;
+    const fbi_plugin *p;
     char why[512];
     int index;
-    snprintf(out, FBI_DEVICE_BYTES, "%s", device);
+    *seen = (fbi_devices){0};
+    snprintf(seen->device, sizeof seen->device, "%s", device);
     if (strchr(device, ':') || !parse(device, &name, &index))
-        return true;
-    *cards = fbi_device_count(name, why, sizeof why);
-    if (*cards == 0)
-        return true; /* opening it says why */
-    snprintf(out, FBI_DEVICE_BYTES, "%s:%d", name, rank);
-    return ranks <= *cards;
+        return;
+    int n = count(name, &p, why, sizeof why); /* of none, opening it says why */
+    seen->n = n < FBI_MAX_CARDS ? n : FBI_MAX_CARDS;
+    for (int i = 0; i < seen->n; i++)
+        seen->card[i] = p->name(i);
 }
 
 static fb_status open_plugin(fb_context *ctx, const char *device, const char *name, int index,
                              const fb_context_options *options)
 {
     char why[512];
-    const fbi_plugin *p = fbi_plugin_open(name, why, sizeof why);
-    int n = p ? p->count(why, sizeof why) : 0;
+    const fbi_plugin *p;
+    int n = count(name, &p, why, sizeof why);
     if (n == 0)
         return fbi_fail(ctx, FB_E_DEVICE, "context: device \"%s\": %s; or use \"cpu\"", device,
                         why);
@@ -102,7 +123,7 @@ static fb_status open_plugin(fb_context *ctx, const char *device, const char *na
 
 fb_status fbi_device_open(fb_context *ctx, const fb_context_options *options)
 {
-    const char *device = options && options->device ? options->device : default_device(), *name;
+    const char *device = options && options->device ? options->device : default_device(true), *name;
     int index;
     if (!strcmp(device, "cpu")) {
         ctx->backend = &fbi_backend_cpu;

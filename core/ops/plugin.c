@@ -1,6 +1,8 @@
 /* Opening a plug-in: where it may lie, and whether it is of this build. */
 #include "core/ops/plugin_priv.h"
 
+#include "core/base/log_priv.h"
+
 #include <dlfcn.h>
 #include <libgen.h>
 #include <limits.h>
@@ -61,7 +63,7 @@ static const char *difference(const fbi_stamp *p)
     if (p->ops != mine.ops || strcmp(p->rows, mine.rows) != 0)
         return "has other operators than";
     return p->context != mine.context || p->tensor != mine.tensor || p->call != mine.call ||
-                   p->backend != mine.backend
+                   p->backend != mine.backend || p->plugin != mine.plugin
                ? "was compiled with other structs than"
                : NULL;
 }
@@ -82,8 +84,10 @@ const fbi_plugin *fbi_plugin_open(const char *name, char *why, size_t size)
     const fbi_plugin *p = dlsym(library, FBI_PLUGIN_SYMBOL);
     const char *other = p ? difference(&p->stamp) : "is no plug-in for";
     dlclose(library); /* NODELETE: it stays */
-    if (!other)
+    if (!other) {
+        p->listen(fbi_logline);
         return p;
+    }
     snprintf(why, size, "%s %s this library: build and install both together", path, other);
     return NULL;
 }

@@ -31,15 +31,15 @@ static const char fbi_rows_stamp[] = ""
 
 typedef struct fbi_stamp {
     int abi, version, ops;
-    uint32_t context, tensor, call, backend; /* sizes of structs */
+    uint32_t context, tensor, call, backend, plugin; /* sizes of structs */
     const char *rows;
 } fbi_stamp;
 
-#define FBI_STAMP_HERE                                                           \
-    {                                                                            \
-        FBI_BACKEND_ABI, FB_VERSION, FBI_OP_COUNT, (uint32_t)sizeof(fb_context), \
-            (uint32_t)sizeof(fb_tensor), (uint32_t)sizeof(fbi_call),             \
-            (uint32_t)sizeof(fbi_backend), fbi_rows_stamp                        \
+#define FBI_STAMP_HERE                                                                  \
+    {                                                                                   \
+        FBI_BACKEND_ABI, FB_VERSION, FBI_OP_COUNT, (uint32_t)sizeof(fb_context),        \
+            (uint32_t)sizeof(fb_tensor), (uint32_t)sizeof(fbi_call),                    \
+            (uint32_t)sizeof(fbi_backend), (uint32_t)sizeof(fbi_plugin), fbi_rows_stamp \
     }
 
 /* The plug-in's only symbol is `const fbi_plugin fbi_plugin_symbol`. */
@@ -47,8 +47,12 @@ typedef struct fbi_stamp {
 typedef struct fbi_plugin {
     fbi_stamp stamp;
     const fbi_backend *backend;
+    /* Where lines for the user go. */
+    void (*listen)(void (*logline)(const char *fmt, ...));
     /* Devices that can be used; 0: none, and `why` says so and what to do. */
     int (*count)(char *why, size_t size);
+    /* A name of device number i that is the same in every process of the machine. */
+    uint64_t (*name)(int i);
     /* Versions of driver and libraries, and the devices, for `flambeau doctor`: one a line, with
      * '+' in front of what is well and '-' of what is not. */
     void (*describe)(char *text, size_t size);

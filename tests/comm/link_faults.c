@@ -115,6 +115,7 @@ int main(int argc, char **argv)
 {
     rank1("RANK1_NCCL", "CUDASIM_NCCL_VERSION");
     rank1("RANK1_DEVICE", "FLAMBEAU_DEVICE");
+    rank1("RANK1_FAIL", "CUDASIM_FAIL");
     world = fb_world_open(&argc, &argv);
     if (!world)
         return 3;

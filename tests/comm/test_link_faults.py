@@ -50,7 +50,7 @@ def check(scenario, *wanted, speakers=(0, 1, 2), code=False, lines=None, **varia
         said = [line for line in out.splitlines() if re.search(rf"flambeau: rank {rank}: ", line)]
         if not any(all(re.search(w, line) for w in wanted) for line in said):
             wrong.append(f"rank {rank} does not say {wanted}")
-    if lines is not None and len(re.findall(wanted[0], out)) != lines:
+    if lines is not None and len(re.findall(wanted[0], out, re.M)) != lines:
         wrong.append(f"{wanted[0]!r} is not said {lines} times")
     if code and out.count("has 3\n") != 3:
         wrong.append("wrong sums")
@@ -76,6 +76,11 @@ with tempfile.TemporaryDirectory() as folder:
     check("killed_later", r"rank 1 \(.*, pid \d+\) is dead", "all_reduce #[34] at", speakers=(0, 2))
     check("leaves_early", r"rank 1 \(.*\) has ended its program \(fb_world_close\)", "all_reduce #2", speakers=(0, 2))
     check("own_error", r"rank 1 \(.*\) has ended with an error: the disk is on fire", "all_reduce #1", speakers=(0, 2))
+    # A kernel faults on one card; a card is busy.
+    check("right", r"rank 1 \(.*\) has ended with an error: .*cudaErrorIllegalAddress .*the card's context is lost", speakers=(0, 2),
+          RANK1_FAIL="kernel:700:3")
+    check("right", r"^flambeau: .*cudasim:1: cudaErrorDevicesUnavailable .*the card is busy or in exclusive mode", speakers=(), lines=1,
+          RANK1_FAIL="cudaSetDevice:46")
     # The library fails on one rank, or hangs although all ranks are there.
     check("right", r"rank 1 \(.*\): NCCL failed in all_reduce #\d at .*: cudasim:1: ncclSystemError \(unhandled system error\) of "
           r"ncclCommGetAsyncError: injected: the network is gone", CUDASIM_NCCL_FAULT="error@1:3")
@@ -84,7 +89,8 @@ with tempfile.TemporaryDirectory() as folder:
     # It cannot serve: the host does.
     served = {"speakers": (), "code": True, "lines": 1}
     check("right", HOST + r"rank 1 \(.*\): NCCL is not used: .*version 21700", RANK1_NCCL="21700", **served)
-    check("right", HOST + r"rank 0 \(.*\) and rank 1 \(.*\) use the same card", FLAMBEAU_DEVICE="cudasim:0", **served)
+    check("right", HOST + r"rank 0 \(.*\) and rank 1 \(.*\) use the same card \(0:00:00\), which NCCL refuses: give each rank a card",
+          FLAMBEAU_DEVICE="cudasim:0", **served)
     check("right", HOST + r"rank 0 \(.*\): not all ranks have joined within 2 s", CUDASIM_NCCL_FAULT="absent@1",
           FLAMBEAU_LINK_SECONDS="2", **served)
     check("right", HOST + r"rank 0 \(.*\): NCCL is not used: FLAMBEAU_NCCL=off", FLAMBEAU_NCCL="off", **served)

@@ -4,6 +4,8 @@
  *   CUDASIM_ORDER=lazy|eager    lazy (default): work runs when somebody waits, in a seeded order
  *   CUDASIM_SEED=n              0: natural order; default 1
  *   CUDASIM_DEVICES=n           default 2
+ *   CUDASIM_FIRST=n             device 0 is card n of the machine: others do not see the same
+ *   CUDASIM_CAPABILITY=n        of each device; default 90
  *   CUDASIM_MEM=bytes           of each device; default 1 GiB
  *   CUDASIM_FAIL=call:e[:n],..  the n-th call (without n: each) of that function gives error e;
  *                               "kernel" is the execution of one: nothing works after it

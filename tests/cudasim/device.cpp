@@ -34,7 +34,8 @@ E cudaGetDeviceProperties(cudaDeviceProp *p, int d)
         return ret(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "cudasim device");
-    p->major = 9;
+    p->major = S().capability / 10;
+    p->minor = S().capability % 10;
     p->totalGlobalMem = S().capacity;
     p->sharedMemPerBlock = 48 << 10;
     p->sharedMemPerBlockOptin = 227 << 10;
@@ -50,7 +51,8 @@ E cudaGetDeviceProperties(cudaDeviceProp *p, int d)
     p->sharedMemPerMultiprocessor = 228 << 10;
     p->l2CacheSize = 50 << 20;
     p->unifiedAddressing = p->asyncEngineCount = p->memoryPoolsSupported = p->concurrentKernels = 1;
-    p->pciBusID = d;
+    p->pciBusID = S().first + d;
+    memcpy(p->uuid.bytes, &p->pciBusID, sizeof p->pciBusID);
     return cudaSuccess;
 }
 E cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int d)
@@ -70,10 +72,10 @@ E cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int d)
         *v = 32;
         break;
     case cudaDevAttrComputeCapabilityMajor:
-        *v = 9;
+        *v = p.major;
         break;
     case cudaDevAttrComputeCapabilityMinor:
-        *v = 0;
+        *v = p.minor;
         break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
         *v = 227 << 10;

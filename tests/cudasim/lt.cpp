@@ -245,9 +245,18 @@ B check(const Desc &d, const Layout &la, const Layout &lb, const Layout &lc, con
 }
 } /* namespace */
 
+/* What CUDASIM_FAIL wants of a call; after a kernel that failed nothing works. */
+static B wanted_of(const char *call)
+{
+    cudaError_t e = injected(call);
+    return (int)e > CUBLAS_STATUS_LICENSE_ERROR ? CUBLAS_STATUS_EXECUTION_FAILED : (B)e;
+}
+
 extern "C" {
 B cublasLtCreate(cublasLtHandle_t *h)
 {
+    if (B wanted = wanted_of("cublasLtCreate"))
+        return wanted;
     *h = (cublasLtHandle_t) new int(t_dev);
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -267,6 +276,8 @@ const char *cublasLtGetStatusName(B s)
         return "CUBLAS_STATUS_SUCCESS";
     case CUBLAS_STATUS_NOT_INITIALIZED:
         return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_ALLOC_FAILED:
+        return "CUBLAS_STATUS_ALLOC_FAILED";
     case CUBLAS_STATUS_INVALID_VALUE:
         return "CUBLAS_STATUS_INVALID_VALUE";
     case CUBLAS_STATUS_NOT_SUPPORTED:
@@ -380,6 +391,8 @@ B cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t o, const void *al, con
 {
     Lock lk(S().mu);
     static const char *const me = "cublasLtMatmul";
+    if (B wanted = wanted_of(me))
+        return wanted;
     if (!h)
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (!enter(me))

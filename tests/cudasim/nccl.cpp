@@ -91,7 +91,7 @@ ncclComm_t join(const std::string &name, int n, int me, int device, bool blockin
     }
     nccl_serve();
     mine.pid = (int)getpid();
-    mine.device = device;
+    mine.device = S().first + device;
     if (fault.kind != Nccl_fault::ABSENT || fault.rank != me)
         mine.joined = 1;
     return c;

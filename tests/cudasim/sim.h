@@ -147,7 +147,7 @@ struct State {
     size_t capacity;
     std::set<std::pair<int, int>> peers;
     std::map<const void *, int> smem_attr;
-    int ndev;
+    int ndev, first, capability; /* first: the number that device 0 has on the machine */
     bool lazy, trace, races, protect = false, open = false, any_mapped = false;
     size_t pending = 0;
     std::set<std::string> told;

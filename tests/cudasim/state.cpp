@@ -65,6 +65,8 @@ __attribute__((constructor(201))) static void init()
         return v && *v ? atol(v) : d;
     };
     p->ndev = (int)num("CUDASIM_DEVICES", 2);
+    p->first = (int)num("CUDASIM_FIRST", 0);
+    p->capability = (int)num("CUDASIM_CAPABILITY", 90);
     p->capacity = (size_t)num("CUDASIM_MEM", 1l << 30);
     p->timeout_ms = num("CUDASIM_TIMEOUT_MS", 30000);
     const char *o = getenv("CUDASIM_ORDER");

@@ -102,3 +102,25 @@ grep -qE 'world_open: 2 ranks on [^ ]+, but only 1 card \(cudasim\): start no mo
     fail "too few cards are not named"
 }
 CUDASIM_DEVICES=1 FLAMBEAU_DEVICE=cudasim:0 fashion 2 1 --steps 1 | grep -q '^digest' || fail "two ranks cannot share a card"
+
+# A launcher that shows each rank one card of its own, as Slurm does: each sees it as number 0, and NCCL serves them. What
+# the ranks see is the shell's text, with their number in $r.
+sees() {
+    "$bin/flambeau" run -n 2 sh -c 'r=$OMPI_COMM_WORLD_LOCAL_RANK CUDA_VISIBLE_DEVICES=0; export CUDA_VISIBLE_DEVICES
+        export '"$1"'; exec "$0" --data . --batch 8 --limit 16 --steps 1 --print-bits' "$bin/fashion" > out 2>&1
+}
+told() {
+    grep -qE "$1" out || { cat out; fail "no line \"$1\""; }
+}
+for cards in 'CUDASIM_DEVICES=1 CUDASIM_FIRST=$r' 'CUDASIM_DEVICES=2 CUDASIM_FIRST=$r' 'CUDASIM_DEVICES=1 CUDASIM_FIRST=$((1 - r))'; do
+    sees "$cards" || { cat out; fail "two ranks with a card each do not run: $cards"; }
+    told '^digest'
+    ! grep 'through host memory' out || fail "NCCL does not serve two ranks with a card each: $cards"
+done
+! sees 'CUDASIM_DEVICES=1 CUDASIM_FIRST=3' || fail "two ranks that see the same card"
+told 'world_open: 2 ranks on [^ ]+, but only 1 card \(cudasim\): start no more than 1 there'
+! sees 'CUDASIM_DEVICES=$((2 - r))' || fail "a rank that sees only the other's card"
+told 'world_open: 2 ranks on [^ ]+, but only 1 card \(cudasim\)'
+sees 'CUDASIM_DEVICES=$((r + 1))' || { cat out; fail "the second of two cards is not taken"; }
+sees 'FLAMBEAU_DEVICE=cudasim:0 CUDASIM_DEVICES=1' || fail "a card that both name"
+told 'rank 0 \(.*\) and rank 1 \(.*\) use the same card \(0:00:00\), which NCCL refuses: give each rank a card of its own'

@@ -34,7 +34,8 @@ class Contact:
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir(parents=True)
         self.started = time.monotonic()
-        self.cards, self.rows, self.facts = [], [], []
+        self.cards = [] if self.dry else machine.cards()
+        self.rows, self.facts = [], []
         self.times = {}  # workload: {"batch", "ours", "eager", "compile"}
         self.passed = self.total = 0
         self.limit = 0.0  # when the step that runs must end
@@ -183,4 +184,4 @@ class Contact:
 
 def system():
     release = re.search(r'PRETTY_NAME="(.*)"', open("/etc/os-release", encoding="utf-8").read())
-    return f"{release[1] if release else platform.system()}, glibc {platform.libc_ver()[1]}, {os.cpu_count()} cores"
+    return f"{release[1] if release else platform.system()}, glibc {platform.libc_ver()[1]}, {machine.cores()} cores"

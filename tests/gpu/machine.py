@@ -6,7 +6,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sysconfig
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 LIBRARIES = "lib/x86_64-linux-gnu"
@@ -32,6 +31,11 @@ def tool(name):
     """A program of the machine: in PATH or in the CUDA toolkit."""
     places = [os.environ.get("CUDA_HOME", "/usr/local/cuda") + "/bin", "/usr/local/cuda/bin"]
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(places))
+
+
+def cores():
+    """Those that we may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def brought():
@@ -60,7 +64,7 @@ def architecture(card):
 
 def environment(device, build):
     """For our programs and mpirun: Debian's Open MPI from any folder, root welcome, one node, no network."""
-    env = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
+    env = dict(os.environ)
     env.update(FLAMBEAU_DEVICE=device, FLAMBEAU_PLUGINS=str(build / "lib"), OMPI_ALLOW_RUN_AS_ROOT="1",
                OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_btl="self,vader", OMPI_MCA_pml="ob1",
                OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
@@ -76,6 +80,9 @@ def environment(device, build):
                    PMIX_PKGDATADIR=f"{pmix}/share/pmix", PMIX_SYSCONFDIR=f"{pmix}/etc",
                    OMPI_MCA_mca_base_component_show_load_errors="0", OMPI_MCA_plm="isolated",
                    OMPI_MCA_plm_rsh_agent="")
+    # Containers may have the driver's libcuda.so.1 there. The toolkit's stub of the same name is for linking only.
+    theirs = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    folders += [folder for folder in theirs if folder and pathlib.Path(folder).name != "stubs"]
     env["LD_LIBRARY_PATH"] = ":".join(dict.fromkeys(folders))
     return env
 
@@ -90,6 +97,11 @@ def cmake():
     return None
 
 
+def ctest():
+    """The one that belongs to that cmake."""
+    return str(pathlib.Path(cmake() or "cmake").with_name("ctest"))
+
+
 def build_environment():
     """Compilers of the machine, cmake and ninja of whoever has them."""
     env, usr = dict(os.environ), brought()
@@ -98,14 +110,22 @@ def build_environment():
     return env
 
 
+PYTHONS = ["python3"]  # first_contact adds the one with PyTorch
+
+
+def wheels():
+    """Folders in which Pythons have packages."""
+    ask = "import site, sysconfig; print(sysconfig.get_paths()['purelib'], *site.getsitepackages(), site.getusersitepackages())"
+    return dict.fromkeys(folder for python in PYTHONS for folder in said(python, "-c", ask).split())
+
+
 @functools.lru_cache
 def nvidia_places():
     """Folders with NVIDIA's include and lib: the toolkit's, the system's, those of Python's wheels."""
     nvcc = tool("nvcc")
     places = [pathlib.Path(os.path.realpath(nvcc)).parents[1]] if nvcc else []
     places += [p / "targets/x86_64-linux" for p in places] + [pathlib.Path("/usr")]
-    python = said("python3", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])")
-    for site in {python or sysconfig.get_paths()["purelib"]}:
+    for site in wheels():
         places += [pathlib.Path(p) for p in sorted(glob.glob(f"{site}/nvidia/*"))]
     return places
 

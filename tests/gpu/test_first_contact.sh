@@ -42,3 +42,26 @@ cp "$work/bad/report.md" "$work/report.md"
 expect '^\| hello \| FAILED \| .*`hello` ended with 3'
 expect '^loss is not a number'
 expect '1 of 2 checks passed'
+
+# With a card by name only (this nvidia-smi), or none at all, the report says what is wrong with it.
+visit() { # folder of nvidia-smi, steps
+    local smi=$1
+    shift
+    PATH="$smi:$PATH" "$FLAMBEAU_SOURCE/tests/gpu/first_contact" --out "$work/card" --built --build "$FLAMBEAU_BUILD" \
+        --only "$@" >"$work/bad.txt" 2>&1 && { echo "a machine without a card passes"; exit 1; }
+    cp "$work/card/report.md" "$work/report.md"
+}
+mkdir "$work/none" "$work/one"
+printf '#!/bin/sh\nexit 9\n' >"$work/none/nvidia-smi"
+printf '#!/bin/sh\n[ $# = 0 ] || echo "NVIDIA H200, 580.65.06, 143771 MiB, 9.0"\n' >"$work/one/nvidia-smi"
+chmod +x "$work"/{none,one}/nvidia-smi
+visit "$work/none" environment hello
+expect '^\| environment \| FAILED \| .*nvidia-smi names no card: no driver, or a container started without its cards'
+if grep '^| hello' "$work/report.md"; then echo "steps are made without a card"; exit 1; fi
+if [ -e "$FLAMBEAU_BUILD/lib/libflambeau_cuda.so" ] && [ ! -e /dev/nvidiactl ]; then
+    visit "$work/one" environment doctor hello
+    expect '^- 1 x NVIDIA H200, 143771 MiB, compute capability 9.0, driver 580.65.06$'
+    expect '^\| doctor \| FAILED \| .*no card is used: no NVIDIA driver is loaded'
+    expect '^flambeau: context_open: .* device "cuda": no NVIDIA driver is loaded: install it'
+    expect '^- `last run on a card: [0-9a-f]+.*, NVIDIA H200, 1/3 \('
+fi

@@ -44,6 +44,10 @@ expect 0 "/bin/echo --n 7" "$flambeau" run -n 3 --dry-run /bin/echo --n 7
 expect 0 "FLAMBEAU_SHARDS=6" "$flambeau" run -n 3 --shards 6 --dry-run /bin/true
 expect 0 "FLAMBEAU_THREADS=2" "$flambeau" run -n 3 --threads 2 --dry-run /bin/true
 expect 0 "--hostfile nodes" "$flambeau" run -n 3 --hostfile nodes --dry-run train
+for name in FLAMBEAU_DEVICE NCCL_SOCKET_IFNAME OMP_NUM_THREADS; do # other nodes get them
+    expect 0 "-x $name " env "$name=1" "$flambeau" run -n 3 --hostfile nodes --dry-run train
+done
+if CUDA_VISIBLE_DEVICES=0 "$flambeau" run -n 3 --hostfile nodes --dry-run train | grep CUDA; then exit 1; fi
 
 # run: what it starts
 expect 0 "4 7" "$flambeau" run -n 1 -V 4 -t 7 /bin/sh -c 'echo $FLAMBEAU_SHARDS $FLAMBEAU_THREADS'

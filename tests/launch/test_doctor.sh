@@ -74,6 +74,26 @@ doctor FLAMBEAU_CUDNN=off FLAMBEAU_NCCL=off
 cudnn -- 'CUDA +cuDNN is not used: FLAMBEAU_CUDNN=off; without it convolutions and attention run on'
 wants -- 'CUDA +NCCL is not used: FLAMBEAU_NCCL=off; without it sums over ranks go through host memory'
 
+# cuBLASLt is linked: another one of the same name may be found first, or none that can be loaded.
+blas=$(objdump -p "$FLAMBEAU_BUILD/lib/libflambeau_cuda.so" | sed -n 's/.*NEEDED *\(libcublasLt.*\)/\1/p')
+functions() { nm -D --undefined-only "$FLAMBEAU_BUILD/lib/libflambeau_cuda.so" | sed -n 's/.* U \(cublasLt[A-Za-z_]*\).*/\1/p'; }
+rm fakes/*
+{ functions | sed -e '/GetVersion/d' -e 's/.*/int &(void) { return 1; }/'
+    echo 'unsigned long cublasLtGetVersion(void) { return 110001; }'; } >fake.c
+echo "$blas { *; };" >versions
+"$FLAMBEAU_CC" -shared -fPIC -o "fakes/$blas" "-Wl,-soname,$blas,--version-script=versions" fake.c
+doctor LD_LIBRARY_PATH="$work/fakes"
+wants -- 'CUDA +cuBLASLt 11.0.1, built with [0-9.]+: an older one may lack products that this build asks for: install that'
+echo "no library" >"fakes/$blas"
+doctor LD_LIBRARY_PATH="$work/fakes"
+wants -- "CUDA +no card is used: .*/libflambeau_cuda.so cannot be loaded: .*$blas: .*: install what it names, or put its folder"
+grep -q "everything needed to run is there" out
+for asked in cuda "cuda:0"; do
+    if LD_LIBRARY_PATH="$work/fakes" FLAMBEAU_DEVICE=$asked "$FLAMBEAU_BUILD/bin/hello" >out 2>&1; then exit 1; fi
+    grep -q "context: device \"$asked\": .* cannot be loaded: .*$blas.*; or use \"cpu\"" out
+done
+LD_LIBRARY_PATH="$work/fakes" FLAMBEAU_DEVICE=cpu "$FLAMBEAU_BUILD/bin/hello" | grep -q '^loss'
+
 # No driver.
 if [ -e /dev/nvidiactl ] || [ -e /proc/driver/nvidia/version ] || [ -e /dev/dxg ]; then
     echo "there is a driver: what is said without one was not looked at"

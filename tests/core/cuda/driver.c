@@ -1,7 +1,7 @@
 /* A stand-in for libcuda.so.1, for test_driver.sh: how old it is and how its start fails are
  * settings. NVIDIA's runtime checks that a driver is its own before it uses one further, so that
- * this is as far as a stand-in goes; what a card does later is played by the simulator
- * (test_faults.c). */
+ * this is as far as a stand-in goes; what a card does later is played by the simulated runtime
+ * (test_cards.sh, test_faults.c). */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

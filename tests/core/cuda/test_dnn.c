@@ -355,20 +355,37 @@ static int fails(void)
     return fb_context_close(ctx) == FB_OK ? 0 : 1;
 }
 
-static void expect(const char *what, const char *setting, const char *text)
+enum { SAID = 4096 };
+
+/* What a child with that setting prints. */
+static void run(const char *what, const char *setting, char said[SAID])
 {
-    char self[PATH_MAX], command[2 * PATH_MAX], said[4096] = "";
+    char self[PATH_MAX], command[2 * PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     assert_true(n > 0);
     self[n] = '\0';
     snprintf(command, sizeof command, "env %s %s %s 2>&1", setting, self, what);
     FILE *f = popen(command, "r");
     assert_non_null(f);
-    size_t used = fread(said, 1, sizeof said - 1, f);
+    size_t used = fread(said, 1, SAID - 1, f);
     said[used] = '\0';
     pclose(f);
+}
+
+static void expect(const char *what, const char *setting, const char *text)
+{
+    char said[SAID];
+    run(what, setting, said);
     if (!strstr(said, text))
         fail_msg("%s: no \"%s\" in: %s", setting, text, said);
+}
+
+static void expect_none(const char *what, const char *setting, const char *text)
+{
+    char said[SAID];
+    run(what, setting, said);
+    if (strstr(said, text))
+        fail_msg("%s: \"%s\" in: %s", setting, text, said);
 }
 
 static void without_the_library_our_own_kernels_serve(void **state)
@@ -380,6 +397,14 @@ static void without_the_library_our_own_kernels_serve(void **state)
     expect("works", "CUDASIM_CUDNN_VERSION=8907", "runs 0");
     expect("works", "CUDASIM_CUDNN_VERSION=100000", "runs 0");
     expect("works", "CUDASIM_FAIL=cudnnCreate:4000", "runs 0");
+    /* What is missing is said; what was wanted is not. */
+    expect("works", "CUDASIM_CUDNN_VERSION=8907",
+           "flambeau: cuDNN is not used: the simulated one is version 8907");
+    expect("works", "CUDASIM_FAIL=cudnnCreate:4000",
+           "flambeau: cuDNN is not used: CUDNN_STATUS_INTERNAL_ERROR of cudnnCreate: asked for by "
+           "the test; without it convolutions and attention run on");
+    expect_none("works", "FLAMBEAU_CUDNN=off", "cuDNN is not used");
+    expect_none("works", "A=B", "cuDNN is not used");
 }
 
 static void a_plan_that_cannot_be_made_leaves_the_call_to_our_own_kernels(void **state)

@@ -118,7 +118,8 @@ static void running_out_of_memory_says_who_wanted_and_who_has_it(void **state)
 {
     (void)state;
     expect("trains", LIST("DEVICE=cudasim", "CUDASIM_MEM=6500000"),
-           LIST("1.0 MiB wanted by", "on cudasim:0", "in tensors", "cached",
+           LIST("1.0 MiB wanted by", "on cudasim:0", "in tensors", "cached", ", largest 1.0 MiB ",
+                "1.0 MiB F32 [512, 512], peak ", " (at test_faults+0x",
                 "modules, gradients and optimizers", "of open scopes", "of the card's 6.2 MiB free",
                 "used by other programs and libraries", "use a smaller micro-batch"));
 }
@@ -147,10 +148,28 @@ static void any_call_that_fails_is_told_with_its_place(void **state)
     (void)state;
     expect("opens", LIST("DEVICE=cudasim", "CUDASIM_FAIL=cudaStreamCreateWithPriority:304:2"),
            LIST("of cudaStreamCreateWithFlags", "core/cuda/queue.c:"));
+    expect("opens", LIST("DEVICE=cudasim", "CUDASIM_FAIL=cudaSetDevice:2"),
+           LIST("cudaErrorMemoryAllocation", "of cudaSetDevice", "core/cuda/backend.c:",
+                "nvidia-smi names other programs that have the card's memory"));
     expect("opens", LIST("DEVICE=cudasim", "CUDASIM_FAIL=cudaHostAlloc:2"),
            LIST("cudaErrorMemoryAllocation", "cudaHostAlloc", "core/cuda/queue.c:"));
     expect("trains", LIST("DEVICE=cudasim", "CUDASIM_FAIL=cudaMemsetAsync:1:2"),
            LIST("cudaErrorInvalidValue", "cudaMemsetAsync", "core/cuda/"));
+}
+
+static void an_error_of_cublaslt_is_told_with_its_place_and_what_to_do(void **state)
+{
+    (void)state;
+    expect("trains", LIST("DEVICE=cudasim", "CUDASIM_FAIL=cublasLtMatmul:13"),
+           LIST("cudasim:0: linear: CUBLAS_STATUS_EXECUTION_FAILED (simulated failure) of "
+                "cublasLtMatmul",
+                "core/cuda/gemm", "an earlier kernel may have failed", "FLAMBEAU_CUDA_BLOCKING=all",
+                " (at test_faults+0x"));
+    expect("trains", LIST("DEVICE=cudasim", "CUDASIM_FAIL=cublasLtMatmul:3:2"),
+           LIST("CUBLAS_STATUS_ALLOC_FAILED", "use a smaller micro-batch"));
+    expect("opens", LIST("DEVICE=cudasim", "CUDASIM_FAIL=cublasLtCreate:1"),
+           LIST("CUBLAS_STATUS_NOT_INITIALIZED", "of cublasLtCreate",
+                "core/cuda/backend.c:", "the card's memory may be full"));
 }
 
 int main(int argc, char **argv)
@@ -166,6 +185,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_failing_kernel_is_told_and_the_rest_still_closes),
         cmocka_unit_test(the_operator_of_a_failing_kernel_can_be_found),
         cmocka_unit_test(any_call_that_fails_is_told_with_its_place),
+        cmocka_unit_test(an_error_of_cublaslt_is_told_with_its_place_and_what_to_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

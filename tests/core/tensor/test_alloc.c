@@ -98,12 +98,31 @@ static void running_out_says_what_was_wanted_and_leaves_the_context_usable(void 
     assert_null(fbi_empty(ctx, FB_F32, FB_SHAPE(1000)));
     char msg[1024];
     assert_int_equal(fb_error_take(ctx, msg, sizeof msg), FB_E_NOMEM);
-    assert_non_null(strstr(msg,
-                           "memory: 4000 bytes wanted on cpu: 80 bytes in tensors (80 bytes of "
-                           "open scopes), peak 80 bytes"));
+    assert_non_null(
+        strstr(msg, "memory: 4000 bytes wanted on cpu: 80 bytes in tensors (80 bytes of "
+                    "open scopes), largest 40 bytes F32 [10], 40 bytes F32 [10], peak 80 bytes"));
     assert_int_equal(stats(ctx).blocks, before.blocks + 1);
     assert_int_equal(stats(ctx).failures, before.failures + 1);
     assert_non_null(fbi_empty(ctx, FB_F32, FB_SHAPE(1000)));
+}
+
+static void running_out_names_the_largest_tensors(void **state)
+{
+    fb_context *ctx = *state;
+    char msg[1024];
+    fb_tensor *big = fbi_empty(ctx, FB_F32, FB_SHAPE(700, 1000));
+    assert_non_null(
+        fbi_view(big, FB_SHAPE(1000, 700), FB_SHAPE(700, 1), 0)); /* no memory of its own */
+    fb_tensor *pieces = fbi_empty(ctx, FB_BF16, FB_SHAPE(3, 100, 2));
+    fbi_empty(ctx, FB_F32, FB_SHAPE(10));
+    fbi_empty(ctx, FB_I64, FB_SHAPE(20, 20));
+    assert_non_null(pieces);
+    fbi_alloc_fail_at(ctx, 1);
+    assert_null(fbi_empty(ctx, FB_F32, FB_SHAPE(1000)));
+    assert_int_equal(fb_error_take(ctx, msg, sizeof msg), FB_E_NOMEM);
+    if (!strstr(msg, ", largest 2.7 MiB F32 [700, 1000], 3200 bytes I64 [20, 20], 1200 bytes BF16 "
+                     "[3, 100, 2], peak "))
+        fail_msg("%s", msg);
 }
 
 static void more_than_the_machine_has_is_an_error_and_no_crash(void **state)
@@ -151,6 +170,7 @@ int main(void)
         TEST(a_steady_loop_asks_the_system_once),
         TEST(statistics_count_bytes_and_blocks),
         TEST(running_out_says_what_was_wanted_and_leaves_the_context_usable),
+        TEST(running_out_names_the_largest_tensors),
         TEST(more_than_the_machine_has_is_an_error_and_no_crash),
         TEST(a_freed_handle_rests_before_it_is_used_again),
         TEST(nodes_of_every_size_are_zeroed_and_reused),
