@@ -175,3 +175,25 @@ fb_status FBI_KERNEL(conv2d_bwd_bias)(const fbi_call *c)
     free(copy);
     return st;
 }
+
+fb_status FBI_KERNEL(conv2d_relu)(const fbi_call *c)
+{
+    fbi_call relu = *c;
+    relu.in = c->out;
+    relu.n_in = 1;
+    relu.attrs = NULL;
+    relu.inplace = true;
+    fb_status st = FBI_KERNEL(conv2d)(c);
+    return st ? st : FBI_KERNEL(relu)(&relu);
+}
+
+fb_status FBI_KERNEL(conv2d_relu_dz)(const fbi_call *c)
+{
+    fbi_call dz = *c, db = *c;
+    db.n_in = 1;
+    dz.n_out = db.n_out = 1;
+    db.in = c->out;
+    db.out = c->out + 1;
+    fb_status st = FBI_KERNEL(relu_bwd)(&dz);
+    return st ? st : FBI_KERNEL(conv2d_bwd_bias)(&db);
+}

@@ -187,6 +187,16 @@ fb_status FBI_KERNEL(linear_dw)(const fbi_call *c)
     return st;
 }
 
+fb_status FBI_KERNEL(linear_dwb)(const fbi_call *c)
+{
+    fbi_call dw = *c, db = *c;
+    db.n_in = 1;
+    dw.n_out = db.n_out = 1;
+    db.out = c->out + 1;
+    fb_status st = FBI_KERNEL(linear_dw)(&dw);
+    return st ? st : FBI_KERNEL(linear_db)(&db);
+}
+
 fb_status FBI_KERNEL(linear_db)(const fbi_call *c)
 {
     rows g;

@@ -68,7 +68,7 @@ void fbi_cudnn_conv(fbi_cudnn_graph *g, const fbi_dnn_problem *p)
     fbi_cudnn_tensor *x = image(g, type, id[0], c->n, c->c, c->h, c->w);
     fbi_cudnn_tensor *w = image(g, type, id[1], c->k, c->c / c->groups, c->r, c->s);
     fbi_cudnn_tensor *y = image(g, type, id[2], c->n, c->k, c->oh, c->ow), *sum = y;
-    if (c->bias) /* added before the one rounding */
+    if (c->bias || c->relu) /* before the one rounding */
         sum = image(g, CUDNN_DATA_FLOAT, 0, c->n, c->k, c->oh, c->ow);
     cudnnBackendDescriptor_t d = how(g, c);
     cudnnBackendDescriptor_t op =
@@ -82,5 +82,8 @@ void fbi_cudnn_conv(fbi_cudnn_graph *g, const fbi_dnn_problem *p)
     fbi_cudnn_set(g, op, names[p->kind].beta, CUDNN_TYPE_FLOAT, 1, &zero, call);
     fbi_cudnn_add(g, op);
     if (c->bias)
-        fbi_cudnn_pointwise(g, CUDNN_POINTWISE_ADD, sum, image(g, type, 3, 1, c->k, 1, 1), y);
+        sum = fbi_cudnn_pointwise(g, CUDNN_POINTWISE_ADD, sum, image(g, type, 3, 1, c->k, 1, 1),
+                                  c->relu ? NULL : y);
+    if (c->relu)
+        fbi_cudnn_pointwise(g, CUDNN_POINTWISE_RELU_FWD, sum, NULL, y);
 }

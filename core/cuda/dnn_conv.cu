@@ -1,5 +1,6 @@
-/* conv2d and its gradients by cuDNN. Images are channels-last here anyway; a weight [k, c, r, s]
- * becomes [k, r, s, c] by a copy, and its gradient is copied back: less than a hundredth of a step.
+/* conv2d, conv2d_relu and the gradients by cuDNN. Images are channels-last here anyway; a weight
+ * [k, c, r, s] becomes [k, r, s, c] by a copy, and its gradient is copied back: less than a
+ * hundredth of a step.
  */
 #include "core/cuda/dnn_call_priv.h"
 #include "core/cuda/kernel_priv.h"
@@ -15,7 +16,7 @@ __global__ void add_weight(int64_t n, int64_t c, int64_t rs, int dtype, const vo
     }
 }
 
-/* The attributes of all three rows begin with those of conv2d. */
+/* The attributes of all these rows begin with those of conv2d. */
 static fbi_dnn_problem problem_of(const fbi_call *c, fbi_dnn_kind kind, const fb_tensor *x,
                                   const fb_tensor *w, const fb_tensor *y)
 {
@@ -52,6 +53,7 @@ fb_status fbi_cuda_dnn_conv2d(const fbi_call *c, bool *done)
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2], *y = c->out[0];
     fbi_dnn_problem p = problem_of(c, FBI_DNN_CONV, x, w, y);
     p.u.conv.bias = b != NULL;
+    p.u.conv.relu = c->op->op == FBI_OP_conv2d_relu;
     fbi_dnn_plan *plan = plan_of(c, p);
     if (!plan)
         return FB_OK;

@@ -28,7 +28,7 @@ enum { FBI_DNN_OPERANDS = 13, FBI_DNN_ATTENTION_TENSORS = 8 };
 typedef struct fbi_dnn_conv {
     int64_t n, c, h, w, k, oh, ow, r, s, groups;
     int64_t stride[2], pad[2], dil[2];
-    int64_t bias;
+    int64_t bias, relu;
 } fbi_dnn_conv;
 
 /* Strides, in elements, of (b, h, t) of q, k, v, y, dy, dq, dk, dv; that of the last dimension is

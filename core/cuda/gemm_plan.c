@@ -114,8 +114,14 @@ fb_status fbi_lt_candidates(fb_context *ctx, fbi_lt_plan *p, int want,
                       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p->key.align_b},
                       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p->key.align_c},
                       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p->key.align_c}};
+    /* Partial sums of halves stay F32; those of all others are kept in what they are anyway. */
+    const uint32_t in_f32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     *n = 0;
     FBI_LT_TRY(ctx, cublasLtMatmulPreferenceInit(&pref));
+    if (p->key.type == CUDA_R_16F || p->key.type == CUDA_R_16BF)
+        FBI_LT_TRY(ctx,
+                   cublasLtMatmulPreferenceSetAttribute(
+                       &pref, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &in_f32, sizeof in_f32));
     FBI_LT_TRY(
         ctx, cublasLtMatmulPreferenceSetAttribute(&pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                   &d->workspace_bytes, sizeof d->workspace_bytes));

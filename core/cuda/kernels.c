@@ -13,6 +13,7 @@ static fb_status done(const fbi_call *c, fb_status st)
  */
 static fb_status (*const first[FBI_OP_COUNT])(const fbi_call *c, bool *served) = {
     [FBI_OP_conv2d] = fbi_cuda_dnn_conv2d,
+    [FBI_OP_conv2d_relu] = fbi_cuda_dnn_conv2d,
     [FBI_OP_conv2d_bwd_data] = fbi_cuda_dnn_conv2d_bwd_data,
     [FBI_OP_conv2d_bwd_weight] = fbi_cuda_dnn_conv2d_bwd_weight,
     [FBI_OP_attention] = fbi_cuda_dnn_attention,

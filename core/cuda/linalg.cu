@@ -160,35 +160,127 @@ FBI_CUDA_KERNEL(linear_dx)
     return fbi_linear_input(c, temps, &p) ? fbi_cuda_product(c, &p) : c->ctx->status;
 }
 
-/* dw[out, in] = g[m, out]^T x[m, in] */
+/* dw[out, in] = g[m, out]^T x[m, in], into c->out[0]. False: the error is set. */
+static bool weight_product(const fbi_call *c, fbi_temps &temps, fbi_rows *g, fbi_cuda_mm *p)
+{
+    fbi_rows x;
+    if (!fbi_rows_of(c->in[0], g, temps) || !fbi_rows_of(c->in[1], &x, temps))
+        return false;
+    *p = fbi_cuda_mm{};
+    p->dtype = (fb_dtype)c->in[0]->dtype;
+    p->batch = 1;
+    p->m = g->cols, p->n = x.cols, p->k = x.rows;
+    p->a_m = g->col_stride, p->a_k = g->row_stride;
+    p->b_k = x.row_stride, p->b_n = x.col_stride;
+    p->c_m = x.cols;
+    p->a = g->data, p->b = x.data;
+    p->c = fbi_cuda_data(c->out[0]);
+    p->beta = c->beta;
+    return true;
+}
+
 FBI_CUDA_KERNEL(linear_dw)
 {
     fbi_temps temps(c);
-    fbi_rows g, x;
-    if (!fbi_rows_of(c->in[0], &g, temps) || !fbi_rows_of(c->in[1], &x, temps))
+    fbi_rows g;
+    fbi_cuda_mm p;
+    return weight_product(c, temps, &g, &p) ? fbi_cuda_product(c, &p) : c->ctx->status;
+}
+
+/* --- the gradient of a bias --- */
+
+template <class T> struct fbi_loaded_columns {
+    const void *x;
+    int dtype;
+    int64_t row_stride, col_stride;
+    __device__ void operator()(int64_t i, int64_t j, T *v0, T *) const
+    {
+        *v0 = fbi_load<T>(x, dtype, i * row_stride + j * col_stride);
+    }
+};
+
+template <class T>
+__global__ void put_row(const void *v, int from, int64_t n, void *to, int dtype, bool add)
+{
+    FBI_EACH(i, n)
+    {
+        T sum = fbi_load<T>(v, from, i);
+        fbi_store<T>(to, dtype, i, add ? fbi_load<T>(to, dtype, i) + sum : sum);
+    }
+}
+
+/* db (+)= v, a row of dtype `from`. */
+static fb_status put_bias(const fbi_call *c, const void *v, int from, fb_tensor *db)
+{
+    unsigned grid = fbi_blocks(c->ctx, db->numel);
+    if (db->numel == 0)
+        return FB_OK;
+    if (db->dtype == FB_F64)
+        FBI_LAUNCH(c, put_row<double>, grid, FBI_BLOCK, v, from, db->numel, fbi_cuda_data(db),
+                   (int)db->dtype, c->beta != 0);
+    else
+        FBI_LAUNCH(c, put_row<float>, grid, FBI_BLOCK, v, from, db->numel, fbi_cuda_data(db),
+                   (int)db->dtype, c->beta != 0);
+    return FB_OK;
+}
+
+template <class T> static fb_status sum_bias(const fbi_call *c, const fbi_rows &g, fb_tensor *db)
+{
+    typedef fbi_loaded_columns<T> get;
+    fbi_temps temps(c);
+    T *sums = temps.array<T>(g.cols);
+    if (!sums)
         return c->ctx->status;
-    fbi_cuda_mm p = {};
-    p.dtype = (fb_dtype)c->in[0]->dtype;
-    p.batch = 1;
-    p.m = g.cols, p.n = x.cols, p.k = x.rows;
-    p.a_m = g.col_stride, p.a_k = g.row_stride;
-    p.b_k = x.row_stride, p.b_n = x.col_stride;
-    p.c_m = x.cols;
-    p.a = g.data, p.b = x.data;
-    p.c = fbi_cuda_data(c->out[0]);
-    p.beta = c->beta;
-    return fbi_cuda_product(c, &p);
+    get columns = {g.data, c->in[0]->dtype, g.row_stride, g.col_stride};
+    fb_status st =
+        fbi_cuda_columns<get, T>(c, columns, g.data, NULL, 1, g.rows, g.cols, sums, (T *)NULL);
+    return st ? st : put_bias(c, sums, fbi_dtype_of<T>::value, db);
+}
+
+static fb_status bias_gradient(const fbi_call *c, const fbi_rows &g, fb_tensor *db)
+{
+    return db->dtype == FB_F64 ? sum_bias<double>(c, g, db) : sum_bias<float>(c, g, db);
 }
 
 FBI_CUDA_KERNEL(linear_db)
 {
-    const fb_tensor *g = c->in[0];
     fbi_temps temps(c);
-    fbi_rows r;
-    if (!fbi_rows_of(g, &r, temps))
+    fbi_rows g;
+    return fbi_rows_of(c->in[0], &g, temps) ? bias_gradient(c, g, c->out[0]) : c->ctx->status;
+}
+
+/* Both in one product, if cuBLASLt has that: it sums its second operand, g, as it reads it. The sum
+ * is not added to, so it may need memory of its own. */
+static fb_status with_bias_gradient(const fbi_call *c, fbi_cuda_mm p, bool *served)
+{
+    fbi_temps temps(c);
+    fb_tensor *db = c->out[1];
+    if (p.m * p.n * p.k == 0 || p.dtype == FB_F64)
+        return FB_OK;
+    void *sums =
+        c->beta != 0 ? temps.get(db->numel * fbi_cuda_bytes(db->dtype)) : fbi_cuda_data(db);
+    if (!sums)
         return c->ctx->status;
-    return g->dtype == FB_F64 ? fbi_cuda_column_sums<double>(c, (const double *)r.data, r.rows,
-                                                             r.cols, r.row_stride, r.col_stride)
-                              : fbi_cuda_column_sums<float>(c, (const float *)r.data, r.rows,
-                                                            r.cols, r.row_stride, r.col_stride);
+    p.epilogue = CUBLASLT_EPILOGUE_BGRADB;
+    p.bias = sums;
+    fb_status st = fbi_cuda_gemm(c, &p);
+    *served = st != FB_E_UNSUPPORTED;
+    if (st || c->beta == 0)
+        return *served ? st : FB_OK;
+    return put_bias(c, sums, db->dtype, db);
+}
+
+FBI_CUDA_KERNEL(linear_dwb)
+{
+    fbi_temps temps(c);
+    fbi_rows g;
+    fbi_cuda_mm p;
+    bool served = false;
+    if (!weight_product(c, temps, &g, &p))
+        return c->ctx->status;
+    fb_status st = with_bias_gradient(c, p, &served);
+    if (st || served)
+        return st;
+    st = fbi_cuda_product(c, &p);
+    return st ? st : bias_gradient(c, g, c->out[1]);
 }

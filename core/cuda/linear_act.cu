@@ -1,5 +1,6 @@
-/* linear_act and its backward: by an epilogue of cuBLASLt where it has one, else a kernel after the
- * product. GELU is the tanh form in both; cuBLASLt's needs rows of a multiple of 8. */
+/* linear_act, conv2d_relu and their backwards: by an epilogue of cuBLASLt where it has one, else a
+ * kernel after the product. GELU is the tanh form in both; cuBLASLt's needs rows of a multiple
+ * of 8. */
 #include <flambeau/core/ops/linalg.h>
 
 #include "core/cuda/columns_priv.h"
@@ -154,4 +155,30 @@ FBI_CUDA_KERNEL(linear_dact)
         return c->ctx->status;
     fb_status st = fbi_cuda_product(c, &p);
     return st ? st : gradient(c, fbi_cuda_data(c->out[0]), c->in[2], relu);
+}
+
+/* --- convolutions; cuDNN is asked first (dnn_conv.cu) --- */
+
+extern "C" fb_status fbi_cuda_row_conv2d(const fbi_call *c);
+
+FBI_CUDA_KERNEL(conv2d_relu)
+{
+    fbi_call relu = *c;
+    relu.in = c->out;
+    relu.n_in = 1;
+    relu.attrs = NULL;
+    relu.inplace = true;
+    fb_status st = fbi_cuda_row_conv2d(c);
+    return st ? st : fbi_cuda_row_relu(&relu);
+}
+
+/* Images are rows of channels. */
+FBI_CUDA_KERNEL(conv2d_relu_dz)
+{
+    fbi_temps temps(c);
+    const void *g = temps.channels(c->in[0]), *y = g ? temps.channels(c->in[1]) : NULL;
+    if (!y)
+        return c->ctx->status;
+    return c->out[0]->dtype == FB_F64 ? run_gradient<double>(c, g, y, true)
+                                      : run_gradient<float>(c, g, y, true);
 }

@@ -41,7 +41,7 @@ PLAIN("Flatten", flatten, fb_flatten(x, 1, -1))
 ACTIVATION("Softmax", softmax, fb_softmax(x, o->dim))
 ACTIVATION("LeakyReLU", leaky_relu, fb_leaky_relu(x, o->a))
 
-fb_activation fbi_nn_fits_linear(const fb_module *m)
+fb_activation fbi_nn_activation_of(const fb_module *m)
 {
     if (m->type == &relu_type)
         return FB_ACT_RELU;

@@ -22,6 +22,22 @@ static fb_tensor *conv2d_forward(fb_module *m, fb_tensor *x)
 static const fb_module_type conv2d_type = {
     .name = "Conv2d", .size = sizeof(conv), .fields = conv_fields, .forward = conv2d_forward};
 
+bool fbi_nn_is_conv2d(const fb_module *m)
+{
+    return m->type == &conv2d_type;
+}
+
+static fb_tensor *forward_with_relu(fb_module *m, void *x)
+{
+    const conv *c = m->self;
+    return fb_conv2d_relu(x, c->weight, c->bias, &c->o);
+}
+
+fb_tensor *fbi_nn_conv2d_relu(fb_module *m, fb_tensor *x)
+{
+    return fb_nn_call(m, forward_with_relu, x);
+}
+
 fb_module *fb_nn_conv2d(fb_context *ctx, int64_t in, int64_t out, int64_t k,
                         const fb_conv_options *opts)
 {

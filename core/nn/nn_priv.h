@@ -104,13 +104,15 @@ fb_status fbi_nn_allocate(fb_tensor *t);
 /* A handle in no scope with a copy of t's values. */
 fb_tensor *fbi_nn_copy_of(fb_tensor *t);
 
-/* --- linear layers that end with an activation (linear.c, activations.c) --- */
+/* --- layers that end with an activation (linear.c, conv.c, activations.c) --- */
 
 bool fbi_nn_is_linear(const fb_module *m);
-/* What a linear layer in front of m can do for it; 0: nothing. */
-fb_activation fbi_nn_fits_linear(const fb_module *m);
-/* Call of a linear layer, and the activation after it. */
+bool fbi_nn_is_conv2d(const fb_module *m);
+/* What a layer in front of m may do for it; 0: nothing. */
+fb_activation fbi_nn_activation_of(const fb_module *m);
+/* Call of a layer, and the activation after it. */
 fb_tensor *fbi_nn_linear_act(fb_module *m, fb_tensor *x, fb_activation act);
+fb_tensor *fbi_nn_conv2d_relu(fb_module *m, fb_tensor *x);
 
 /* --- norm layers (norm.c) --- */
 bool fbi_nn_is_norm(const fb_module *m);

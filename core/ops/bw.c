@@ -132,6 +132,41 @@ fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
     return FB_OK;
 }
 
+fb_status fbi_bw_run_pair(fbi_bw *bw, int i, int j, fbi_op op, fb_tensor *const *in, int n_in)
+{
+    const fbi_opdef *d = &fbi_opdefs[op];
+    fbi_pass *pass = ((fbi_pass_bw *)bw)->pass;
+    const int to[2] = {i, j};
+    float beta[2] = {0, 0};
+    fb_tensor *dst[2] = {fbi_pass_dst(pass, bw->node, i, &beta[0]),
+                         fbi_pass_dst(pass, bw->node, j, &beta[1])};
+    bool both = dst[0] && dst[1] && beta[0] == beta[1]; /* the kernel has one beta */
+    fb_tensor *out[2] = {both ? dst[0] : NULL, both ? dst[1] : NULL};
+    fbi_call c = {.ctx = bw->ctx,
+                  .op = d,
+                  .in = (fb_tensor **)(uintptr_t)in,
+                  .out = out,
+                  .n_in = (uint16_t)n_in,
+                  .n_out = 2,
+                  .threads = bw->ctx->threads};
+    fb_status st = fbi_check_inputs(bw->ctx, d, in, n_in);
+    st = st ? st : d->infer(&c);
+    if (both && !st && (out[0] != dst[0] || out[1] != dst[1])) { /* one does not fit its place */
+        both = false;
+        out[0] = out[1] = NULL;
+        st = d->infer(&c);
+    }
+    c.beta = both ? beta[0] : 0;
+    st = st ? st : fbi_launch(&c);
+    for (int k = 0; k < 2 && !st; k++) {
+        if (both)
+            fbi_pass_written(bw->node, to[k]);
+        else
+            st = fbi_bw_give(bw, to[k], out[k]);
+    }
+    return st;
+}
+
 fb_status fbi_bw_apply(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
                        fb_tensor *const *in)
 {

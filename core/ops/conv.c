@@ -1,4 +1,5 @@
 /* conv2d, its two gradients and conv_transpose2d: shapes, derivatives, samples. */
+#include "core/ops/call_priv.h"
 #include "core/ops/conv_priv.h"
 #include "core/ops/half_priv.h"
 
@@ -77,22 +78,28 @@ fb_status fbi_infer_conv2d_bwd_bias(fbi_call *c)
     return fbi_out(c, 0, (fb_dtype)c->in[0]->dtype, FB_SHAPE(c->in[0]->size[1]));
 }
 
-fb_status fbi_bwd_ops_conv2d(fbi_bw *bw)
+/* Gradients of w and x from g, that of the sums. */
+static fb_status give_weight_and_input(fbi_bw *bw, fb_tensor *g)
 {
     const fbi_attrs_conv2d *a = bw->attrs;
-    fb_tensor *g = bw->grad[0], *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1);
-    fb_status st = FB_OK;
+    fb_tensor *x = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1);
     if (!x || !w)
         return bw->ctx->status;
     fbi_attrs_conv2d_bwd_weight pw = {SHARED(a), .kh = w->size[2], .kw = w->size[3]};
     fbi_attrs_conv2d_bwd_data px = {SHARED(a), .h = x->size[2], .w = x->size[3]};
+    fb_status st = FBI_BW_APPLY(bw, 1, conv2d_bwd_weight, &pw, g, x);
+    return st ? st : FBI_BW_APPLY(bw, 0, conv2d_bwd_data, &px, g, w);
+}
+
+fb_status fbi_bwd_ops_conv2d(fbi_bw *bw)
+{
+    fb_tensor *g = bw->grad[0];
+    fb_status st = FB_OK;
     if (bw->linked && fbi_bw_needs(bw, 2))
         st = fbi_bw_give(bw, 2, fb_sum(g, FB_SHAPE(0, 2, 3), false));
     else
         st = FBI_BW_RUN(bw, 2, conv2d_bwd_bias, NULL, g);
-    if (!st)
-        st = FBI_BW_APPLY(bw, 1, conv2d_bwd_weight, &pw, g, x);
-    return st ? st : FBI_BW_APPLY(bw, 0, conv2d_bwd_data, &px, g, w);
+    return st ? st : give_weight_and_input(bw, g);
 }
 
 /* dx(g, w) is linear in both: with the gradient u of dx, dg = conv(u, w), dw = weight gradient. */
@@ -121,6 +128,69 @@ fb_status fbi_bwd_ops_conv2d_bwd_weight(fbi_bw *bw)
     return st ? st : FBI_BW_APPLY(bw, 1, conv2d_bwd_data, &px, g, u);
 }
 
+/* --- conv2d_relu --- */
+
+fb_status fbi_infer_conv2d_relu(fbi_call *c)
+{
+    fb_status st = fbi_need_float(c, 0);
+    return st ? st : fbi_infer_conv2d(c);
+}
+
+/* g, y -> the gradient of the sums, laid out as y is, and its sum over images and places */
+fb_status fbi_infer_conv2d_relu_dz(fbi_call *c)
+{
+    const fb_tensor *y = c->in[1];
+    fb_status st = c->out[0] ? FB_OK : fbi_out_like(c, 0, (fb_dtype)y->dtype, y);
+    return st ? st : fbi_out(c, 1, (fb_dtype)y->dtype, FB_SHAPE(y->size[1]));
+}
+
+/* The incoming gradient, if nobody else holds it and it is laid out as y. */
+static fb_tensor *spare_like(const fbi_bw *bw, const fb_tensor *y)
+{
+    fb_tensor *g = fbi_bw_spare(bw);
+    for (int i = 0; g && i < y->ndim; i++)
+        if (g->stride[i] != y->stride[i])
+            return NULL;
+    return g;
+}
+
+fb_status fbi_bwd_conv2d_relu(fbi_bw *bw)
+{
+    fb_tensor *in[2] = {bw->grad[0], fbi_bw_out(bw, 0)};
+    if (!in[1])
+        return bw->ctx->status;
+    fb_tensor *out[2] = {spare_like(bw, in[1]), NULL};
+    fbi_call c = {.ctx = bw->ctx,
+                  .op = &fbi_opdefs[FBI_OP_conv2d_relu_dz],
+                  .in = in,
+                  .out = out,
+                  .n_in = 2,
+                  .n_out = 2,
+                  .threads = bw->ctx->threads};
+    fb_status st = c.op->infer(&c);
+    c.inplace = out[0] == in[0];
+    st = st ? st : fbi_launch(&c);
+    if (!st)
+        st = fbi_bw_give(bw, 2, out[1]);
+    return st ? st : give_weight_and_input(bw, out[0]);
+}
+
+fb_status fbi_bwd_ops_conv2d_relu(fbi_bw *bw)
+{
+    fb_tensor *y = fbi_bw_out(bw, 0), *dz = y ? FBI_RUN(relu_bwd, NULL, bw->grad[0], y) : NULL;
+    fb_status st = dz ? FB_OK : bw->ctx->status;
+    if (!st && fbi_bw_needs(bw, 2))
+        st = fbi_bw_give(bw, 2, fb_sum(dz, FB_SHAPE(0, 2, 3), false));
+    return st ? st : give_weight_and_input(bw, dz);
+}
+
+void fbi_sample_conv2d_relu(fbi_samples *s)
+{
+    fbi_sample_conv2d(s);
+}
+
+/* --- samples --- */
+
 void fbi_sample_conv2d(fbi_samples *s)
 {
     static const fbi_attrs_conv2d plain = {1, 1, 0, 0, 1, 1, 1};
@@ -144,18 +214,32 @@ void fbi_sample_conv2d(fbi_samples *s)
                             {.shape = FB_SHAPE(16, 4, 3, 3), .lo = -1, .hi = 1},
                             {.absent = true}};
     fbi_sample_bad(s, &plain, 3, bad, FB_E_SHAPE,
-                   "conv2d: input has 3 channels, weight expects 4: input [8, 3, 32, 32], "
+                   ": input has 3 channels, weight expects 4: input [8, 3, 32, 32], "
                    "weight [16, 4, 3, 3]");
     bad[0].shape = FB_SHAPE(8, 4, 2, 2);
     fbi_sample_bad(s, &plain, 3, bad, FB_E_SHAPE, "is larger than the padded input [8, 4, 2, 2]");
 }
 
-fb_tensor *fb_conv2d(fb_tensor *x, fb_tensor *w, fb_tensor *b, const fb_conv_options *opts)
+static fbi_attrs_conv2d attrs_of(const fb_conv_options *opts)
 {
     fbi_conv_opts o = fbi_conv_opts_of(opts, (int64_t[]){1, 1});
-    fbi_attrs_conv2d a = {o.stride[0],   o.stride[1],   o.padding[0], o.padding[1],
-                          o.dilation[0], o.dilation[1], o.groups};
+    return (fbi_attrs_conv2d){o.stride[0],   o.stride[1],   o.padding[0], o.padding[1],
+                              o.dilation[0], o.dilation[1], o.groups};
+}
+
+fb_tensor *fb_conv2d(fb_tensor *x, fb_tensor *w, fb_tensor *b, const fb_conv_options *opts)
+{
+    fbi_attrs_conv2d a = attrs_of(opts);
     return FBI_RUN(conv2d, &a, x, w, b);
+}
+
+fb_tensor *fb_conv2d_relu(fb_tensor *x, fb_tensor *w, fb_tensor *b, const fb_conv_options *opts)
+{
+    FBI_ENTRY(fb_context_of(x));
+    if (x && !fb_dtype_is_float(fb_dtype_of(x)))
+        return fb_relu(fb_conv2d(x, w, b, opts));
+    fbi_attrs_conv2d a = attrs_of(opts); /* the same ones */
+    return FBI_RUN(conv2d_relu, &a, x, w, b);
 }
 
 fb_tensor *fb_conv_transpose2d(fb_tensor *x, fb_tensor *w, fb_tensor *b,

@@ -30,6 +30,15 @@ FB_API FB_USE_RESULT fb_tensor *fb_conv2d(fb_tensor *x, fb_tensor *w, fb_tensor 
                                           const fb_conv_options *opts);
 
 /**
+ * relu(fb_conv2d(x, w, b, opts)) in one pass over the result; its backward makes the gradients of
+ * the ReLU and of b in one, too. fb_nn_sequential calls it for a Conv2d before a ReLU.
+ *
+ * @return as above
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_conv2d_relu(fb_tensor *x, fb_tensor *w, fb_tensor *b,
+                                               const fb_conv_options *opts);
+
+/**
  * The transpose of fb_conv2d in x: stride enlarges the image.
  *
  * @param x [N, K, H, W]

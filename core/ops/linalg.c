@@ -201,11 +201,26 @@ fb_status fbi_infer_linear_db(fbi_call *c)
     return fbi_out(c, 0, (fb_dtype)g->dtype, FB_SHAPE(g->size[g->ndim - 1]));
 }
 
+/* g, x -> the gradients of w and b */
+fb_status fbi_infer_linear_dwb(fbi_call *c)
+{
+    const fb_tensor *g = c->in[0], *x = c->in[1];
+    int64_t out = g->size[g->ndim - 1];
+    fb_status st = fbi_out(c, 0, (fb_dtype)g->dtype, FB_SHAPE(out, x->size[x->ndim - 1]));
+    return st ? st : fbi_out(c, 1, (fb_dtype)g->dtype, FB_SHAPE(out));
+}
+
 fb_status fbi_bwd_linear(fbi_bw *bw)
 {
     fb_tensor *g = bw->grad[0];
-    fb_status st = fbi_bw_needs(bw, 2) ? FBI_BW_RUN(bw, 2, linear_db, NULL, g) : FB_OK;
-    return st ? st : fbi_linear_bwd_xw(bw, g);
+    if (!fbi_bw_needs(bw, 1) || !fbi_bw_needs(bw, 2)) {
+        fb_status st = FBI_BW_RUN(bw, 2, linear_db, NULL, g);
+        st = st ? st : fbi_linear_bwd_w(bw, g);
+        return st ? st : fbi_linear_bwd_x(bw, g);
+    }
+    fb_tensor *in[2] = {g, fbi_bw_in(bw, 0)};
+    fb_status st = in[1] ? fbi_bw_run_pair(bw, 1, 2, FBI_OP_linear_dwb, in, 2) : bw->ctx->status;
+    return st ? st : fbi_linear_bwd_x(bw, g);
 }
 
 /* [..., n] as a matrix. */

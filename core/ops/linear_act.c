@@ -79,7 +79,7 @@ static fb_status argument_gradient(fbi_bw *bw, fb_tensor *out[2])
 fb_status fbi_bwd_linear_act(fbi_bw *bw)
 {
     fb_tensor *dz = bw->grad[0], *db = bw->grad[1];
-    if (!db) { /* else fbi_linear_bwd_xw of the layer above has done it */
+    if (!db) { /* else fbi_linear_bwd_x of the layer above has done it */
         fb_tensor *out[2];
         if (argument_gradient(bw, out))
             return bw->ctx->status;
@@ -87,7 +87,8 @@ fb_status fbi_bwd_linear_act(fbi_bw *bw)
         db = out[1];
     }
     fb_status st = fbi_bw_needs(bw, 2) ? fbi_bw_give(bw, 2, db) : FB_OK;
-    return st ? st : fbi_linear_bwd_xw(bw, dz);
+    st = st ? st : fbi_linear_bwd_w(bw, dz);
+    return st ? st : fbi_linear_bwd_x(bw, dz);
 }
 
 fb_status fbi_bwd_ops_linear_act(fbi_bw *bw)
@@ -136,18 +137,20 @@ static fb_status give_dx(fbi_bw *bw, fb_tensor *g, fb_tensor *w)
     return fbi_bw_give(bw, 0, out[0]);
 }
 
-fb_status fbi_linear_bwd_xw(fbi_bw *bw, fb_tensor *g)
+fb_status fbi_linear_bwd_w(fbi_bw *bw, fb_tensor *g)
 {
-    fb_status st = FB_OK;
-    if (fbi_bw_needs(bw, 1)) {
-        fb_tensor *x = fbi_bw_in(bw, 0);
-        st = x ? FBI_BW_RUN(bw, 1, linear_dw, NULL, g, x) : bw->ctx->status;
-    }
-    if (!st && fbi_bw_needs(bw, 0)) {
-        fb_tensor *w = fbi_bw_in(bw, 1);
-        st = w ? give_dx(bw, g, w) : bw->ctx->status;
-    }
-    return st;
+    if (!fbi_bw_needs(bw, 1))
+        return FB_OK;
+    fb_tensor *x = fbi_bw_in(bw, 0);
+    return x ? FBI_BW_RUN(bw, 1, linear_dw, NULL, g, x) : bw->ctx->status;
+}
+
+fb_status fbi_linear_bwd_x(fbi_bw *bw, fb_tensor *g)
+{
+    if (!fbi_bw_needs(bw, 0))
+        return FB_OK;
+    fb_tensor *w = fbi_bw_in(bw, 1);
+    return w ? give_dx(bw, g, w) : bw->ctx->status;
 }
 
 void fbi_sample_linear_act(fbi_samples *s)

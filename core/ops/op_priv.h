@@ -219,6 +219,8 @@ fb_status fbi_bw_run(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
 #define FBI_BW_RUN(bw, i, name, attrs, ...)                              \
     fbi_bw_run((bw), (i), FBI_OP_##name, (attrs), FB_COUNT(__VA_ARGS__), \
                (fb_tensor *const[]){__VA_ARGS__})
+/* Run `op`, whose two outputs are the gradients of inputs i and j, both of which are wanted. */
+fb_status fbi_bw_run_pair(fbi_bw *bw, int i, int j, fbi_op op, fb_tensor *const *in, int n_in);
 /* The same in both modes: in linked mode recorded, for rows whose backwards are one operator. */
 fb_status fbi_bw_apply(fbi_bw *bw, int i, fbi_op op, const void *attrs, int n_in,
                        fb_tensor *const *in);

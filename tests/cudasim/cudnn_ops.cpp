@@ -158,6 +158,8 @@ double apply(int mode, double x, double b, double t)
         return x / b;
     case CUDNN_POINTWISE_EXP:
         return exp(x);
+    case CUDNN_POINTWISE_RELU_FWD:
+        return x > 0 ? x : 0;
     case CUDNN_POINTWISE_LOG:
         return log(x);
     case CUDNN_POINTWISE_CMP_GE:
@@ -229,11 +231,11 @@ const char *check_pointwise(const Step &s)
     static const struct {
         int mode;
         size_t operands;
-    } known[] = {{CUDNN_POINTWISE_ADD, 2},          {CUDNN_POINTWISE_SUB, 2},
-                 {CUDNN_POINTWISE_MUL, 2},          {CUDNN_POINTWISE_DIV, 2},
-                 {CUDNN_POINTWISE_EXP, 1},          {CUDNN_POINTWISE_LOG, 1},
-                 {CUDNN_POINTWISE_CMP_GE, 2},       {CUDNN_POINTWISE_GEN_INDEX, 1},
-                 {CUDNN_POINTWISE_BINARY_SELECT, 3}};
+    } known[] = {{CUDNN_POINTWISE_ADD, 2},       {CUDNN_POINTWISE_SUB, 2},
+                 {CUDNN_POINTWISE_MUL, 2},       {CUDNN_POINTWISE_DIV, 2},
+                 {CUDNN_POINTWISE_RELU_FWD, 1},  {CUDNN_POINTWISE_EXP, 1},
+                 {CUDNN_POINTWISE_LOG, 1},       {CUDNN_POINTWISE_CMP_GE, 2},
+                 {CUDNN_POINTWISE_GEN_INDEX, 1}, {CUDNN_POINTWISE_BINARY_SELECT, 3}};
     for (auto &t : s.in)
         for (int d = 0; d < 4; d++)
             if (t.dim[d] != 1 && t.dim[d] != s.out.dim[d])

@@ -25,8 +25,14 @@ struct Layout {
     uint64_t rows, cols;
     int64_t ld, stride;
 };
+/* In what order an algorithm adds, and whether it rounds in between. */
+struct Order {
+    uint64_t algo;
+    bool rounds;
+};
 struct Pref {
     uint64_t ws;
+    uint32_t schemes; /* how partial sums may be joined */
 };
 static_assert(sizeof(Desc) <= sizeof(cublasLtMatmulDescOpaque_t) &&
                   sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t) &&
@@ -120,22 +126,27 @@ double dgelu(double x)
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654 * (1 + 3 * 0.044715 * x * x);
 }
 
-/* sum += column j of the product, in the order of the algorithm: forwards, backwards, two halves.
- */
-template <class A>
+/* sum += column j of the product, in the order of the algorithm: forwards, backwards, two halves;
+ * T: halves are rounded to it, if that is another type. */
+template <class A, class T>
 void add_products(std::vector<A> &sum, const std::vector<A> &fa, const A *b, long m, long k,
-                  uint64_t algo)
+                  Order order)
 {
     std::vector<A> half((size_t)m, A(0));
     for (long step = 0; step < k; step++) {
-        long p = algo == 1 ? k - 1 - step : step;
-        std::vector<A> &to = algo == 2 && p >= k / 2 ? half : sum;
+        long p = order.algo == 1 ? k - 1 - step : step;
+        std::vector<A> &to = (order.rounds || order.algo == 2) && p >= k / 2 ? half : sum;
         const A *column = &fa[(size_t)(p * m)], s = b[p];
         for (long i = 0; i < m; i++)
             to[(size_t)i] += column[i] * s;
     }
-    for (long i = 0; i < m; i++)
+    for (long i = 0; i < m; i++) {
+        if (order.rounds) {
+            sum[(size_t)i] = up<A>(down<T>(sum[(size_t)i]));
+            half[(size_t)i] = up<A>(down<T>(half[(size_t)i]));
+        }
         sum[(size_t)i] += half[(size_t)i];
+    }
 }
 
 /* What the epilogue makes of element [i, j]; z: the element of aux. */
@@ -156,7 +167,7 @@ template <class A, class T> A epilogue(const Desc &d, A v, long i, T *z)
 /* beta == 0 does not read C: it may hold NaN. */
 template <class A>
 void multiply(const Desc &d, const char *a, const Layout &la, const char *b, const Layout &lb,
-              char *c, const Layout &lc, A alpha, A beta, uint64_t algo)
+              char *c, const Layout &lc, A alpha, A beta, Order order)
 {
     long m = (long)lc.rows, n = (long)lc.cols, k = (long)(d.ta ? la.rows : la.cols);
     std::vector<A> fa, fb, sum((size_t)m), along((size_t)m, A(0));
@@ -168,7 +179,7 @@ void multiply(const Desc &d, const char *a, const Layout &la, const char *b, con
         typedef typename std::remove_pointer<decltype(x)>::type T;
         for (long j = 0; j < n; j++) {
             std::fill(sum.begin(), sum.end(), A(0));
-            add_products(sum, fa, &fb[(size_t)(j * k)], m, k, algo);
+            add_products<A, T>(sum, fa, &fb[(size_t)(j * k)], m, k, order);
             T *out = (T *)c + j * lc.ld, *aux = (T *)d.aux + (d.aux ? j * d.aux_ld : 0);
             for (long i = 0; i < m; i++) {
                 A v = alpha * sum[(size_t)i];
@@ -218,6 +229,13 @@ uint64_t fastest()
 {
     const char *asked = getenv("CUDASIM_LT_FASTEST");
     return asked ? (uint64_t)atoi(asked) : 0;
+}
+
+/* Where the caller lets it, partial sums are kept in the type of the result. */
+bool rounds_partial_sums(const Layout &out, const Pref &p)
+{
+    return esize(out.type) == 2 && (p.schemes & (CUBLASLT_REDUCTION_SCHEME_INPLACE |
+                                                 CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE));
 }
 
 B check(const Desc &d, const Layout &la, const Layout &lb, const Layout &lc, const Layout &ld)
@@ -339,13 +357,15 @@ B cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t o, cublasLtMatrixLayou
 }
 B cublasLtMatmulPreferenceInit_internal(cublasLtMatmulPreference_t o, size_t)
 {
-    *(Pref *)o = Pref{0};
+    *(Pref *)o = Pref{0, CUBLASLT_REDUCTION_SCHEME_MASK};
     return CUBLAS_STATUS_SUCCESS;
 }
 B cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t o,
                                        cublasLtMatmulPreferenceAttributes_t a, const void *v,
                                        size_t n)
 {
+    if (a == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
+        return set(((Pref *)o)->schemes, v, n);
     return a == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? set(((Pref *)o)->ws, v, n)
                                                          : CUBLAS_STATUS_SUCCESS;
 }
@@ -364,6 +384,7 @@ B cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t o, cubla
         r[i].algo.data[0] = ALGO;
         r[i].algo.data[1] = r[i].workspaceSize;
         r[i].algo.data[2] = (uint64_t)i;
+        r[i].algo.data[3] = rounds_partial_sums(*(Layout *)d, *(Pref *)p);
         r[i].wavesCount = 1;
         *n = i + 1;
     }
@@ -421,11 +442,11 @@ B cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t o, const void *al, con
         op.refs.push_back(Ref{d.aux,
                               ((ld.cols - 1) * (uint64_t)d.aux_ld + ld.rows) * esize(ld.type), -1,
                               !(d.epi & DGELU)});
-    uint64_t order = algo ? algo->data[2] : 0;
+    Order order = {algo ? algo->data[2] : 0, algo && algo->data[3]};
     if (ws && wsz)
         op.refs.push_back(Ref{ws, wsz, 12, true});
     op.run = [=](Op &, Lock &) {
-        S().charged += order == fastest() ? 0 : 1;
+        S().charged += order.algo == fastest() ? 0 : 1;
         if (ws)
             memset(ws, 0xff, std::min(wsz, SCRIBBLE)); /* whoever shares the workspace notices */
         for (int q = 0; q < ld.batch; q++) {

@@ -59,7 +59,7 @@ static void plan(const char *what, const fbi_dnn_problem *p)
 
 typedef struct conv {
     int64_t n, c, size, k, kernel, stride;
-    bool bias, first; /* first: nobody wants the gradient of its images */
+    bool bias, first, relu; /* first: nobody wants the gradient of its images */
 } conv;
 
 static conv seen[128];
@@ -91,11 +91,13 @@ static void convolution(conv v)
                                       .stride = {v.stride, v.stride},
                                       .pad = {pad, pad},
                                       .dil = {1, 1},
-                                      .bias = kind == FBI_DNN_CONV && v.bias};
+                                      .bias = kind == FBI_DNN_CONV && v.bias,
+                                      .relu = kind == FBI_DNN_CONV && v.relu};
             char what[128];
-            snprintf(what, sizeof what, "conv %lldx%lldx%lld, %lld of %lld/%lld%s", (long long)v.n,
-                     (long long)v.c, (long long)v.size, (long long)v.k, (long long)v.kernel,
-                     (long long)v.stride, p.u.conv.bias ? " + bias" : "");
+            snprintf(what, sizeof what, "conv %lldx%lldx%lld, %lld of %lld/%lld%s%s",
+                     (long long)v.n, (long long)v.c, (long long)v.size, (long long)v.k,
+                     (long long)v.kernel, (long long)v.stride, p.u.conv.bias ? " + bias" : "",
+                     p.u.conv.relu ? ", relu" : "");
             plan(what, &p);
         }
     }
@@ -103,30 +105,32 @@ static void convolution(conv v)
 
 static void fashion(void)
 {
-    convolution((conv){64, 1, 28, 32, 3, 1, true, true});
-    convolution((conv){64, 32, 14, 64, 3, 1, true, false});
+    for (int relu = 0; relu < 2; relu++) {
+        convolution((conv){64, 1, 28, 32, 3, 1, true, true, relu});
+        convolution((conv){64, 32, 14, 64, 3, 1, true, false, relu});
+    }
 }
 
 /* bottleneck: ResNet-50's blocks, else ResNet-18's. Stride lies on the 3 x 3 convolution. */
 static void resnet(int64_t batch, bool bottleneck)
 {
     int64_t in = 64, size = 56;
-    convolution((conv){batch, 3, 224, 64, 7, 2, false, true});
+    convolution((conv){batch, 3, 224, 64, 7, 2, false, true, false});
     for (int64_t width = 64; width <= 512; width *= 2) {
         int64_t stride = width > 64 ? 2 : 1, out = bottleneck ? 4 * width : width;
         int64_t half = size / stride;
         for (int block = 0; block < 2; block++) {
             int64_t s = block ? 1 : stride, c = block ? out : in, at = block ? half : size;
             if (bottleneck) {
-                convolution((conv){batch, c, at, width, 1, 1, false, false});
-                convolution((conv){batch, width, at, width, 3, s, false, false});
-                convolution((conv){batch, width, half, out, 1, 1, false, false});
+                convolution((conv){batch, c, at, width, 1, 1, false, false, false});
+                convolution((conv){batch, width, at, width, 3, s, false, false, false});
+                convolution((conv){batch, width, half, out, 1, 1, false, false, false});
             } else {
-                convolution((conv){batch, c, at, width, 3, s, false, false});
-                convolution((conv){batch, width, half, width, 3, 1, false, false});
+                convolution((conv){batch, c, at, width, 3, s, false, false, false});
+                convolution((conv){batch, width, half, width, 3, 1, false, false, false});
             }
             if (!block && (s > 1 || c != out))
-                convolution((conv){batch, c, at, out, 1, s, false, false});
+                convolution((conv){batch, c, at, out, 1, s, false, false, false});
         }
         in = out;
         size = half;

@@ -113,17 +113,19 @@ static const struct {
 
 typedef struct shape {
     int64_t n, c, h, w, k, r, s;
-    bool bias;
+    bool bias, relu;
     fb_conv_options o;
 } shape;
 
 static const shape shapes[] = {
-    {2, 8, 9, 7, 16, 3, 3, true, {.padding = {1}}},
-    {2, 3, 11, 12, 8, 5, 3, false, {.stride = {2}, .padding = {2, 1}}},
-    {1, 8, 10, 9, 8, 3, 3, true, {.groups = 4}},
-    {2, 8, 9, 9, 8, 3, 3, false, {.groups = 8, .padding = {1}}},
-    {1, 4, 12, 11, 8, 3, 2, true, {.dilation = {2, 3}}},
-    {3, 16, 5, 6, 8, 1, 1, true, {.stride = {1}}},
+    {2, 8, 9, 7, 16, 3, 3, true, false, {.padding = {1}}},
+    {2, 3, 11, 12, 8, 5, 3, false, false, {.stride = {2}, .padding = {2, 1}}},
+    {1, 8, 10, 9, 8, 3, 3, true, false, {.groups = 4}},
+    {2, 8, 9, 9, 8, 3, 3, false, false, {.groups = 8, .padding = {1}}},
+    {1, 4, 12, 11, 8, 3, 2, true, false, {.dilation = {2, 3}}},
+    {3, 16, 5, 6, 8, 1, 1, true, false, {.stride = {1}}},
+    {2, 8, 9, 7, 16, 3, 3, true, true, {.padding = {1}}},
+    {2, 8, 9, 7, 8, 3, 3, false, true, {.stride = {2}}},
 };
 
 static void convolve(fb_context *ctx, fb_dtype dtype, const shape *p, values *out)
@@ -134,7 +136,7 @@ static void convolve(fb_context *ctx, fb_dtype dtype, const shape *p, values *ou
     fb_tensor *w =
         fb_requires_grad(some(ctx, dtype, FB_SHAPE(p->k, p->c / groups, p->r, p->s), 2), true);
     fb_tensor *b = p->bias ? fb_requires_grad(some(ctx, dtype, FB_SHAPE(p->k), 3), true) : NULL;
-    fb_tensor *y = fb_conv2d(x, w, b, &p->o);
+    fb_tensor *y = p->relu ? fb_conv2d_relu(x, w, b, &p->o) : fb_conv2d(x, w, b, &p->o);
     check_ok(ctx);
     fb_backward(fb_sum(fb_mul(y, some(ctx, dtype, fb_shape_of(y), 4)), FB_ALL, false));
     keep(out, 0, y);

@@ -128,6 +128,64 @@ static void without_epilogues_the_results_are_the_same(void **state)
     }
 }
 
+/* Gradients of 2^24, 0 .., 1, 1 in 66 rows. cuBLASLt's sum goes from row to row and loses the ones;
+ * ours adds blocks of 64 rows. So the bias's gradient says who made it. */
+static double bias_gradient(fb_context *ctx, fb_dtype dtype, int passes)
+{
+    enum { ROWS = 66, OUT = 3 };
+    FB_SCOPE(ctx);
+    float g[ROWS * OUT] = {0};
+    double db[OUT];
+    for (int j = 0; j < OUT; j++) {
+        g[j] = 16777216;
+        g[64 * OUT + j] = g[65 * OUT + j] = 1;
+    }
+    fb_tensor *seed = fb_to(fb_from(ctx, FB_F32, FB_SHAPE(ROWS, OUT), g), dtype);
+    fb_tensor *x = fb_full(ctx, dtype, FB_SHAPE(ROWS, 4), 0.5);
+    fb_tensor *w = fb_requires_grad(fb_ones(ctx, dtype, FB_SHAPE(OUT, 4)), true);
+    fb_tensor *b = fb_requires_grad(fb_zeros(ctx, dtype, FB_SHAPE(OUT)), true);
+    for (int i = 0; i < passes; i++)
+        assert_int_equal(fb_backward(fb_sum(fb_mul(fb_linear(x, w, b), seed), FB_ALL, false)),
+                         FB_OK);
+    assert_int_equal(fb_read(fb_to(fb_grad_of(b), FB_F64), db, sizeof db), FB_OK);
+    assert_true(db[0] == db[1] && db[0] == db[2]);
+    double dw = fb_item(fb_amax(fb_to(fb_grad_of(w), FB_F64), FB_ALL, false));
+    assert_true(fabs(dw - passes * 8388608) <= 2);
+    check_ok(ctx);
+    return db[0];
+}
+
+static void the_product_of_a_weights_gradient_makes_the_biass(void **state)
+{
+    (void)state;
+    fb_context *ctx = open_with(NULL);
+    assert_true(bias_gradient(ctx, FB_F32, 1) == 16777216);
+    assert_true(bias_gradient(ctx, FB_F32, 2) == 2 * 16777216);
+    assert_true(bias_gradient(ctx, FB_BF16, 1) == 16777216);
+    assert_true(bias_gradient(ctx, FB_F64, 1) == 16777218); /* has no epilogue */
+    check_close(ctx);
+    setenv("CUDASIM_LT_EPILOGUES", "0", 1);
+    ctx = open_with(NULL);
+    assert_true(bias_gradient(ctx, FB_F32, 1) == 16777218);
+    assert_true(bias_gradient(ctx, FB_F32, 2) == 2 * 16777218);
+    assert_true(bias_gradient(ctx, FB_BF16, 2) == 2 * 16777216);
+    check_close(ctx);
+    unsetenv("CUDASIM_LT_EPILOGUES");
+}
+
+/* The simulated library would add in two halves and round each: 257 to 256. */
+static void partial_sums_of_halves_stay_f32(void **state)
+{
+    (void)state;
+    fb_context *ctx = open_with(NULL);
+    fb_tensor *row = fb_from(ctx, FB_F32, FB_SHAPE(1, 4), ((float[]){256, 1, -256, 0}));
+    fb_tensor *big = fb_from(ctx, FB_F32, FB_SHAPE(1, 4), ((float[]){2048, 1, -2048, 0}));
+    fb_tensor *ones = fb_ones(ctx, FB_F32, FB_SHAPE(4, 1));
+    assert_true(fb_item(fb_matmul(fb_to(row, FB_BF16), fb_to(ones, FB_BF16))) == 1);
+    assert_true(fb_item(fb_matmul(fb_to(big, FB_F16), fb_to(ones, FB_F16))) == 1);
+    check_close(ctx);
+}
+
 /* The simulated algorithms add 1, 1e8, -1e8 and 2 in other orders: 2, 1 and 0. */
 static double product_of_rows(fb_context *ctx)
 {
@@ -184,6 +242,8 @@ int main(void)
         cmocka_unit_test(the_switch_can_come_from_the_environment),
         cmocka_unit_test(the_cpu_never_rounds),
         cmocka_unit_test(without_epilogues_the_results_are_the_same),
+        cmocka_unit_test(the_product_of_a_weights_gradient_makes_the_biass),
+        cmocka_unit_test(partial_sums_of_halves_stay_f32),
         cmocka_unit_test(a_context_that_tunes_keeps_the_fastest_algorithm),
         cmocka_unit_test(workspaces_are_given_back),
     };

@@ -68,7 +68,7 @@ SIGNATURES = {
     "gradients": (I, Tensors, Tensors, P, P),
     "to": (P, P, I), "clamp": (P, P, D, D), "where": (P, P, P, P),
     "matmul": (P, P, P), "linear": (P, P, P, P), "linear_act": (P, P, P, P, I),
-    "gelu_tanh": (P, P), "conv2d": (P, P, P, P, P),
+    "gelu_tanh": (P, P), "conv2d": (P, P, P, P, P), "conv2d_relu": (P, P, P, P, P),
     "conv_transpose2d": (P, P, P, P, P), "max_pool2d": (P, P, L, L, P),
     "avg_pool2d": (P, P, L, L, P), "adaptive_avg_pool2d": (P, P, L, L),
     "softmax": (P, P, I), "log_softmax": (P, P, I), "cross_entropy": (P, P, P, P),
@@ -416,6 +416,9 @@ def cases():
             c = 4 // o.get("groups", 1)
             yield ("conv2d", lambda x, w, b, o=o: F.conv2d(x, w, b, **o),
                    lambda x, w, b, o=o: FB["conv2d"](x, w, b, conv(**o)),
+                   [v(2, 4, 7, 6, lo=-1, hi=1), v(4, c, 3, 2, lo=-1, hi=1), v(4)])
+            yield ("conv2d_relu", lambda x, w, b, o=o: F.relu(F.conv2d(x, w, b, **o)),
+                   lambda x, w, b, o=o: FB["conv2d_relu"](x, w, b, conv(**o)),
                    [v(2, 4, 7, 6, lo=-1, hi=1), v(4, c, 3, 2, lo=-1, hi=1), v(4)])
         yield ("conv_transpose2d", lambda x, w, b: F.conv_transpose2d(x, w, b, stride=2),
                lambda x, w, b: FB["conv_transpose2d"](x, w, b, conv(stride=2)),

@@ -1,7 +1,9 @@
-/* Products that end with an activation, against the two operators that they stand for. */
+/* Products and convolutions that end with an activation, against the two operators that they stand
+ * for. */
 #include "ops_test_priv.h"
 
 #include <flambeau/core/nn/layers.h>
+#include <flambeau/core/ops/conv.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/linalg.h>
 #include <flambeau/core/ops/pointwise.h>
@@ -15,7 +17,7 @@ enum { M = 66, IN = 50, MIDDLE = 40, OUT = 24, GRADS = 5 };
 /* --- what runs: the context's profiler --- */
 
 static struct {
-    int linear_act, linear_dact, linear, gelu;
+    int linear_act, linear_dact, linear, gelu, conv2d_relu, relu;
 } ran;
 
 static void count(const char *name)
@@ -24,6 +26,8 @@ static void count(const char *name)
     ran.linear_dact += strcmp(name, "linear_dact") == 0;
     ran.linear += strcmp(name, "linear") == 0;
     ran.gelu += strcmp(name, "gelu") == 0;
+    ran.conv2d_relu += strcmp(name, "conv2d_relu") == 0;
+    ran.relu += strcmp(name, "relu") == 0;
 }
 
 static void nothing(void) {}
@@ -204,6 +208,71 @@ static void a_sequence_of_layers_uses_it_and_never_for_the_exact_gelu(void **sta
     assert_int_equal(ran.gelu, 1);
 }
 
+/* --- convolutions --- */
+
+enum { IMAGES = 2 * 5 * 9 * 7, PLACES = 2 * 6 * 9 * 7, FILTERS = 6 * 5 * 3 * 3 };
+
+typedef struct convolved {
+    float y[PLACES], dx[IMAGES], dw[FILTERS], db[6];
+} convolved;
+
+/* seed_order: the gradient comes channels-first, as from a layer that flattens. */
+static void convolve(fb_context *ctx, bool fused, bool seed_order, convolved *r)
+{
+    FB_SCOPE(ctx);
+    fb_conv_options o = {.padding = {1}};
+    fb_tensor *x = leaf(ctx, FB_SHAPE(2, 5, 9, 7), 1), *w = leaf(ctx, FB_SHAPE(6, 5, 3, 3), 0.7);
+    fb_tensor *b = leaf(ctx, FB_SHAPE(6), 0.5), *y = NULL, *loss = NULL;
+    {
+        FB_SCOPE(ctx);
+        y = fb_keep(fused ? fb_conv2d_relu(x, w, b, &o) : fb_relu(fb_conv2d(x, w, b, &o)));
+        fb_tensor *u = fb_detach(leaf(ctx, FB_SHAPE(2, 6, 9, 7), 1));
+        loss =
+            fb_keep(fb_sum(seed_order ? fb_mul(fb_contiguous(y), u) : fb_square(y), FB_ALL, false));
+    }
+    assert_int_equal(fb_read(y, r->y, sizeof r->y), FB_OK);
+    fb_drop(y);
+    assert_int_equal(fb_backward(loss), FB_OK);
+    assert_int_equal(fb_read(fb_grad_of(x), r->dx, sizeof r->dx), FB_OK);
+    assert_int_equal(fb_read(fb_grad_of(w), r->dw, sizeof r->dw), FB_OK);
+    assert_int_equal(fb_read(fb_grad_of(b), r->db, sizeof r->db), FB_OK);
+}
+
+static void a_convolution_that_ends_with_a_relu_is_the_two_operators(void **state)
+{
+    static convolved one, two;
+    for (int order = 0; order < 2; order++) {
+        convolve(*state, true, order, &one);
+        convolve(*state, false, order, &two);
+        near(one.y, two.y, PLACES, 1, "y");
+        near(one.dx, two.dx, IMAGES, 10, "dx");
+        near(one.dw, two.dw, FILTERS, 100, "dw");
+        near(one.db, two.db, 6, 100, "db");
+    }
+}
+
+static void a_sequence_of_convolutions_uses_it(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_module *m =
+        fb_nn_sequential(ctx, fb_nn_conv2d(ctx, 5, 4, 3, NULL), fb_nn_relu(ctx),
+                         fb_nn_conv2d(ctx, 4, 2, 3, NULL), fb_nn_gelu_tanh(ctx), fb_nn_relu(ctx));
+    fb_tensor *x = leaf(ctx, FB_SHAPE(1, 5, 6, 6), 1);
+    listen(ctx, true);
+    fb_tensor *y = fb_nn_forward(m, x);
+    listen(ctx, false);
+    assert_int_equal(ran.conv2d_relu, 1);
+    assert_int_equal(ran.relu, 1);
+    fb_tensor *z = x;
+    for (int i = 0; i < 5; i++)
+        z = fb_nn_forward(fb_nn_list_at(m, i), z);
+    float got[8], want[8];
+    assert_int_equal(fb_read(y, got, sizeof got), FB_OK);
+    assert_int_equal(fb_read(z, want, sizeof want), FB_OK);
+    near(got, want, 8, 1, "y");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +281,8 @@ int main(void)
         cmocka_unit_test(the_same_call_gives_the_same_bits),
         cmocka_unit_test(a_result_used_twice_gets_both_gradients),
         cmocka_unit_test(a_sequence_of_layers_uses_it_and_never_for_the_exact_gelu),
+        cmocka_unit_test(a_convolution_that_ends_with_a_relu_is_the_two_operators),
+        cmocka_unit_test(a_sequence_of_convolutions_uses_it),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

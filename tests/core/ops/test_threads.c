@@ -65,6 +65,7 @@ static const large_call larges[] = {
     {FBI_OP_conv2d, 1, {FB_SHAPE(4, 8, 40, 40), FB_SHAPE(8, 8, 3, 3), FB_SHAPE(8)}},
     {FBI_OP_im2col, 0, {FB_SHAPE(2, 8, 40, 41)}},
     {FBI_OP_fold, 0, {FB_SHAPE(600, 12, 8)}},
+    {FBI_OP_conv2d_relu, 1, {FB_SHAPE(4, 8, 40, 40), FB_SHAPE(8, 8, 3, 3), FB_SHAPE(8)}},
     {FBI_OP_max_pool2d, 1, {FB_SHAPE(4, 16, 40, 40)}},
     {FBI_OP_avg_pool2d, 1, {FB_SHAPE(4, 16, 40, 40)}},
     {FBI_OP_adaptive_avg_pool2d, 1, {FB_SHAPE(4, 16, 40, 40)}},
