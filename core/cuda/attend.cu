@@ -1,6 +1,7 @@
 /* attention and its backward in our own kernels: products, and one kernel a row between them.
  * Heads, or rows of a head, are taken together up to a size, and the weights are computed again by
- * backward: memory does not grow with [T, S]. cuDNN is asked first (dnn_attention.cu). */
+ * backward: memory does not grow with [T, S]. Of F16 and BF16 operands the scores and sums are F32,
+ * and the weights are rounded, as cuDNN does it, which is asked first (dnn_attention.cu). */
 #include <stdlib.h>
 
 #include "core/cuda/mask_priv.h"
@@ -28,7 +29,7 @@ static fbi_heads heads_of(const fb_tensor *q, const fb_tensor *k, const fb_tenso
     h.d = q->size[last], h.e = v->size[last];
     h.n = k->numel / (h.s * h.d); /* nothing is empty */
     h.rows = q->numel / (h.n * h.d);
-    int64_t most = scores_bytes() / (h.s * fbi_cuda_bytes(q->dtype));
+    int64_t most = scores_bytes() / (h.s * (q->dtype == FB_F64 ? 8 : 4));
     h.piece = most < 1 ? 1 : most < h.rows ? most : h.rows;
     h.step = most < h.rows ? 1 : most / h.rows < h.n ? most / h.rows : h.n;
     return h;
@@ -78,9 +79,13 @@ template <class T> static __device__ inline T kept(const fbi_attend<T> &a, int64
     return fbi_u32_to_f32(word) < a.drop ? (T)0 : a.keep;
 }
 
-/* x: a row of products that becomes weights; lse: the logarithm of their sum, or +inf where nothing
- * takes part: backward finds zeros with that, too. */
-template <class T> __global__ void attend_row(fbi_attend<T> a, const void *mask, T *x, T *lse)
+/* x: a row of products; weights: what becomes of them, in dtype, and x itself if that is T's. lse:
+ * the logarithm of their sum, or +inf where nothing takes part: backward finds zeros with that,
+ * too.
+ */
+template <class T>
+__global__ void attend_row(fbi_attend<T> a, const void *mask, T *x, void *weights, int dtype,
+                           T *lse)
 {
     int64_t row = a.first + blockIdx.x, n = keys_seen(a, row);
     int64_t base = fbi_mask_row(a.mask, row), step = fbi_mask_step(a.mask);
@@ -97,79 +102,109 @@ template <class T> __global__ void attend_row(fbi_attend<T> a, const void *mask,
         sum += fbi_e(w[j] - top);
     sum = fbi_join_block<fbi_add<T>>(sum);
     for (int64_t j = threadIdx.x; j < a.s; j += blockDim.x)
-        w[j] = j < n ? fbi_e(w[j] - top) / sum * kept(a, row, j) : (T)0;
+        fbi_store<T>(weights, dtype, blockIdx.x * a.s + j,
+                     j < n ? fbi_e(w[j] - top) / sum * kept(a, row, j) : (T)0);
     if (threadIdx.x == 0)
         lse[blockIdx.x] = n ? top + fbi_ln(sum) : (T)INFINITY;
 }
 
 /* x: products that become weights as v met them; dx: gradients of those that become the products'.
- */
+ * Both are stored in dtype to w and dw. */
 template <class T>
-__global__ void attend_row_bwd(fbi_attend<T> a, const void *mask, T *x, T *dx, const T *lse,
-                               const T *g, const T *y, int64_t e)
+__global__ void attend_row_bwd(fbi_attend<T> a, const void *mask, const T *x, const T *dx, void *w,
+                               void *dw, int dtype, const T *lse, const void *g, const void *y,
+                               int64_t e)
 {
     int64_t block = blockIdx.x, row = a.first + block, n = keys_seen(a, row);
     int64_t base = fbi_mask_row(a.mask, row), step = fbi_mask_step(a.mask);
-    T *w = x + block * a.s, *dw = dx + block * a.s, dot = 0;
+    T dot = 0;
     for (int64_t j = threadIdx.x; j < e; j += blockDim.x)
-        dot += g[block * e + j] * y[block * e + j];
+        dot += fbi_load<T>(g, dtype, block * e + j) * fbi_load<T>(y, dtype, block * e + j);
     dot = fbi_join_block<fbi_add<T>>(dot);
     for (int64_t j = threadIdx.x; j < a.s; j += blockDim.x) {
         T v = 0, d = 0, f = 1;
+        int64_t at = block * a.s + j;
         if (j < n) {
             f = kept(a, row, j);
-            v = fbi_e(fbi_score(w[j], a.scale, a.mask, mask, base + j * step) - lse[block]);
-            d = v * (dw[j] * f - dot) * a.scale;
+            v = fbi_e(fbi_score(x[at], a.scale, a.mask, mask, base + j * step) - lse[block]);
+            d = v * (dx[at] * f - dot) * a.scale;
         }
-        w[j] = v * f;
-        dw[j] = d;
+        fbi_store<T>(w, dtype, at, v * f);
+        fbi_store<T>(dw, dtype, at, d);
     }
 }
 
-/* out[m, n] = a b for `batch` matrices without gaps, or added to it; a and b may be given
- * transposed. */
-template <class T>
+/* A matrix without gaps, which may be given transposed. */
+struct fbi_operand {
+    const void *p;
+    bool transposed;
+};
+
+/* out[m, n] = a b for `batch` matrices of dtype, or added to it; wide: the result is F32. */
 static fb_status multiply(const fbi_call *c, int64_t batch, int64_t m, int64_t n, int64_t k,
-                          const T *a, bool ta, const T *b, bool tb, T *out, bool add)
+                          fbi_operand a, fbi_operand b, void *out, bool wide, bool add = false)
 {
     fbi_cuda_mm g = {};
-    g.dtype = (fb_dtype)fbi_dtype_of<T>::value;
+    g.dtype = (fb_dtype)c->in[0]->dtype;
+    g.wide = wide && fbi_cuda_bytes(g.dtype) == 2;
     g.batch = batch;
     g.m = m, g.n = n, g.k = k;
-    g.a_b = m * k, g.a_m = ta ? 1 : k, g.a_k = ta ? m : 1;
-    g.b_b = k * n, g.b_k = tb ? 1 : n, g.b_n = tb ? k : 1;
+    g.a_b = m * k, g.a_m = a.transposed ? 1 : k, g.a_k = a.transposed ? m : 1;
+    g.b_b = k * n, g.b_k = b.transposed ? 1 : n, g.b_n = b.transposed ? k : 1;
     g.c_b = m * n, g.c_m = n;
-    g.a = a, g.b = b, g.c = out;
+    g.a = a.p, g.b = b.p, g.c = out;
     g.beta = add ? 1 : 0;
     return fbi_cuda_product(c, &g);
 }
 
-/* Where a result without gaps goes: its own memory, or some of `temps` that `put` copies. */
-template <class T> static T *result_of(const fb_tensor *t, fbi_temps &temps)
+/* Elements `first` on of dense memory. */
+static const char *from(const void *p, int dtype, int64_t first)
 {
-    return fbi_cuda_contiguous(t) ? (T *)fbi_cuda_data(t) : temps.array<T>(t->numel);
+    return (const char *)p + first * fbi_cuda_bytes(dtype);
 }
 
-static fb_status put(const fbi_call *c, fb_tensor *t, const fbi_temps &temps)
+static char *from(void *p, int dtype, int64_t first)
 {
-    if (fbi_cuda_contiguous(t))
-        return FB_OK;
-    fb_tensor from = *t;
-    int64_t step = 1;
-    for (int i = t->ndim - 1; i >= 0; i--) {
-        from.stride[i] = step;
-        step *= t->size[i];
+    return (char *)p + first * fbi_cuda_bytes(dtype);
+}
+
+/* --- results --- */
+
+/* Where a result goes without gaps and in `dtype`: its own memory, or some of `temps`, which `put`
+ * copies. */
+struct fbi_result {
+    fb_tensor *t;
+    int dtype;
+    void *data; /* NULL: the error is set */
+    fbi_temps temps;
+    fbi_result(const fbi_call *c, fb_tensor *tensor, int type) : t(tensor), dtype(type), temps(c)
+    {
+        bool own = fbi_cuda_contiguous(t) && t->dtype == dtype;
+        data = own ? fbi_cuda_data(t) : temps.get(t->numel * fbi_cuda_bytes(dtype));
     }
-    from.offset = 0;
-    from.storage = temps.s[temps.n - 1];
-    return fbi_cuda_copy_strided(c, t, &from);
-}
+    fb_status put(const fbi_call *c)
+    {
+        fb_tensor dense = *t;
+        int64_t step = 1;
+        if (temps.n == 0)
+            return FB_OK;
+        for (int i = t->ndim - 1; i >= 0; i--) {
+            dense.stride[i] = step;
+            step *= t->size[i];
+        }
+        dense.dtype = (uint8_t)dtype;
+        dense.offset = 0;
+        dense.storage = temps.s[0];
+        return fbi_cuda_copy_strided(c, t, &dense);
+    }
+};
 
-/* Operands of either row, without gaps. */
+/* --- forward --- */
+
 template <class T> struct fbi_attend_data {
-    const T *q, *k, *v;
-    const void *mask;
-    T *x, *y, *lse; /* x: scores */
+    const void *q, *k, *v, *mask;
+    T *x, *lse;
+    void *w, *y; /* w: weights, which may be in the place of the scores x */
 };
 
 template <class T>
@@ -178,28 +213,35 @@ static fb_status forward_piece(const fbi_call *c, const fbi_heads &h, fbi_attend
 {
     int64_t n = h.n - head < h.step ? h.n - head : h.step;
     int64_t m = h.rows - row < h.piece ? h.rows - row : h.piece;
+    int dtype = c->in[0]->dtype;
     a.first = head * h.rows + row;
-    fb_status st = multiply<T>(c, n, m, h.s, h.d, p.q + a.first * h.d, false,
-                               p.k + head * h.s * h.d, true, p.x, false);
+    fbi_operand q = {from(p.q, dtype, a.first * h.d), false};
+    fbi_operand kt = {from(p.k, dtype, head * h.s * h.d), true}, w = {p.w, false};
+    fbi_operand v = {from(p.v, dtype, head * h.s * h.e), false};
+    fb_status st = multiply(c, n, m, h.s, h.d, q, kt, p.x, true);
     if (st)
         return st;
-    FBI_LAUNCH(c, attend_row<T>, n * m, fbi_row_threads(h.s), a, p.mask, p.x, p.lse + a.first);
-    return multiply<T>(c, n, m, h.e, h.s, p.x, false, p.v + head * h.s * h.e, false,
-                       p.y + a.first * h.e, false);
+    FBI_LAUNCH(c, attend_row<T>, n * m, fbi_row_threads(h.s), a, p.mask, p.x, p.w, dtype,
+               p.lse + a.first);
+    return multiply(c, n, m, h.e, h.s, w, v, from(p.y, dtype, a.first * h.e), false);
 }
 
 template <class T> static fb_status forward(const fbi_call *c)
 {
     fbi_heads h = heads_of(c->in[0], c->in[1], c->in[2]);
     fbi_attend<T> a = attend_of<T>(FBI_ATTRS(attention), h, c->in[3]);
+    int dtype = c->in[0]->dtype;
+    int64_t scores = h.step * h.piece * h.s;
     fbi_temps temps(c);
+    fbi_result y(c, c->out[0], dtype);
     fbi_attend_data<T> p = {};
-    p.q = (const T *)temps.dense(c->in[0]);
-    p.k = p.q ? (const T *)temps.dense(c->in[1]) : NULL;
-    p.v = p.k ? (const T *)temps.dense(c->in[2]) : NULL;
-    p.x = p.v ? temps.array<T>(h.step * h.piece * h.s) : NULL;
-    p.y = p.x ? result_of<T>(c->out[0], temps) : NULL;
-    if (!p.y)
+    p.y = y.data;
+    p.q = p.y ? temps.dense(c->in[0]) : NULL;
+    p.k = p.q ? temps.dense(c->in[1]) : NULL;
+    p.v = p.k ? temps.dense(c->in[2]) : NULL;
+    p.x = p.v ? temps.array<T>(scores) : NULL;
+    p.w = p.x && dtype != fbi_dtype_of<T>::value ? temps.get(scores * fbi_cuda_bytes(dtype)) : p.x;
+    if (!p.w)
         return c->ctx->status;
     p.lse = (T *)fbi_cuda_data(c->out[1]);
     p.mask = c->in[3] ? fbi_cuda_data(c->in[3]) : NULL;
@@ -207,29 +249,40 @@ template <class T> static fb_status forward(const fbi_call *c)
     for (int64_t head = 0; head < h.n; head += h.step)
         for (int64_t row = 0; row < h.rows && !st; row += h.piece)
             st = forward_piece(c, h, a, p, head, row);
-    return st ? st : put(c, c->out[0], temps);
+    return st ? st : y.put(c);
 }
 
-/* The operands of backward, without gaps; NULL dv: the error is set. */
+/* --- backward --- */
+
+/* The operands, without gaps; NULL dw: the error is set. Where keys meet their rows in pieces,
+ * their gradients are summed in T. */
 template <class T> struct fbi_attend_bwd {
-    const T *q, *k, *v, *y, *lse, *g;
-    const void *mask;
-    T *x, *dx, *dq, *dk, *dv;
-    fbi_temps temps, for_q, for_k, for_v;
-    fbi_attend_bwd(const fbi_call *c, const fbi_heads &h)
-        : mask(c->in[3] ? fbi_cuda_data(c->in[3]) : NULL), temps(c), for_q(c), for_k(c), for_v(c)
+    const void *q, *k, *v, *y, *g, *mask;
+    const T *lse;
+    T *x, *dx;
+    void *w, *dw; /* may be in the place of x and dx */
+    fbi_temps temps, more;
+    fbi_result dq, dk, dv;
+    static int sums(const fbi_call *c, const fbi_heads &h)
     {
+        return h.piece < h.rows ? fbi_dtype_of<T>::value : c->in[0]->dtype;
+    }
+    fbi_attend_bwd(const fbi_call *c, const fbi_heads &h)
+        : mask(c->in[3] ? fbi_cuda_data(c->in[3]) : NULL), temps(c), more(c),
+          dq(c, c->out[0], c->in[0]->dtype), dk(c, c->out[1], sums(c, h)),
+          dv(c, c->out[2], sums(c, h))
+    {
+        int64_t scores = h.step * h.piece * h.s, bytes = fbi_cuda_bytes(c->in[0]->dtype);
+        bool rounded = c->in[0]->dtype != fbi_dtype_of<T>::value;
         const void *in[7] = {};
-        int i = 0;
+        int i = dq.data && dk.data && dv.data ? 0 : 7;
         while (i < 7 && (i == 3 || (in[i] = temps.dense(c->in[i]))))
             i++;
-        q = (const T *)in[0], k = (const T *)in[1], v = (const T *)in[2];
-        y = (const T *)in[4], lse = (const T *)in[5], g = (const T *)in[6];
-        x = g ? temps.array<T>(h.step * h.piece * h.s) : NULL;
-        dx = x ? temps.array<T>(h.step * h.piece * h.s) : NULL;
-        dq = dx ? result_of<T>(c->out[0], for_q) : NULL;
-        dk = dq ? result_of<T>(c->out[1], for_k) : NULL;
-        dv = dk ? result_of<T>(c->out[2], for_v) : NULL;
+        q = in[0], k = in[1], v = in[2], y = in[4], lse = (const T *)in[5], g = in[6];
+        x = g ? temps.array<T>(scores) : NULL;
+        dx = x ? temps.array<T>(scores) : NULL;
+        w = dx && rounded ? more.get(scores * bytes) : x;
+        dw = w && rounded ? more.get(scores * bytes) : dx;
     }
 };
 
@@ -237,23 +290,31 @@ template <class T>
 static fb_status backward_piece(const fbi_call *c, const fbi_heads &h, fbi_attend<T> a,
                                 const fbi_attend_bwd<T> &p, int64_t head, int64_t row)
 {
-    int64_t n = h.n - head < h.step ? h.n - head : h.step;
+    int64_t n = h.n - head < h.step ? h.n - head : h.step, keys = head * h.s;
     int64_t m = h.rows - row < h.piece ? h.rows - row : h.piece;
+    int dtype = c->in[0]->dtype;
+    bool wide = p.dk.dtype != dtype, add = row > 0;
     a.first = head * h.rows + row;
-    const T *q = p.q + a.first * h.d, *g = p.g + a.first * h.e, *y = p.y + a.first * h.e;
-    const T *k = p.k + head * h.s * h.d, *v = p.v + head * h.s * h.e;
-    T *dk = p.dk + head * h.s * h.d, *dv = p.dv + head * h.s * h.e;
-    fb_status st = multiply<T>(c, n, m, h.s, h.d, q, false, k, true, p.x, false);
+    fbi_operand q = {from(p.q, dtype, a.first * h.d), false};
+    fbi_operand g = {from(p.g, dtype, a.first * h.e), false};
+    fbi_operand k = {from(p.k, dtype, keys * h.d), false}, kt = {k.p, true};
+    fbi_operand vt = {from(p.v, dtype, keys * h.e), true};
+    fbi_operand wt = {p.w, true}, dw = {p.dw, false}, dwt = {p.dw, true};
+    fb_status st = multiply(c, n, m, h.s, h.d, q, kt, p.x, true);
     if (!st)
-        st = multiply<T>(c, n, m, h.s, h.e, g, false, v, true, p.dx, false);
+        st = multiply(c, n, m, h.s, h.e, g, vt, p.dx, true);
     if (st)
         return st;
-    FBI_LAUNCH(c, attend_row_bwd<T>, n * m, fbi_row_threads(h.s), a, p.mask, p.x, p.dx,
-               p.lse + a.first, g, y, h.e);
-    st = multiply<T>(c, n, m, h.d, h.s, p.dx, false, k, false, p.dq + a.first * h.d, false);
+    FBI_LAUNCH(c, attend_row_bwd<T>, n * m, fbi_row_threads(h.s), a, p.mask, (const T *)p.x,
+               (const T *)p.dx, p.w, p.dw, dtype, p.lse + a.first, g.p,
+               (const void *)from(p.y, dtype, a.first * h.e), h.e);
+    st = multiply(c, n, m, h.d, h.s, dw, k, from(p.dq.data, dtype, a.first * h.d), false);
     if (!st)
-        st = multiply<T>(c, n, h.s, h.d, m, p.dx, true, q, false, dk, row > 0);
-    return st ? st : multiply<T>(c, n, h.s, h.e, m, p.x, true, g, false, dv, row > 0);
+        st =
+            multiply(c, n, h.s, h.d, m, dwt, q, from(p.dk.data, p.dk.dtype, keys * h.d), wide, add);
+    return st ? st
+              : multiply(c, n, h.s, h.e, m, wt, g, from(p.dv.data, p.dv.dtype, keys * h.e), wide,
+                         add);
 }
 
 template <class T> static fb_status backward(const fbi_call *c)
@@ -261,17 +322,15 @@ template <class T> static fb_status backward(const fbi_call *c)
     fbi_heads h = heads_of(c->in[0], c->in[1], c->in[2]);
     fbi_attend<T> a = attend_of<T>(FBI_ATTRS(attention), h, c->in[3]); /* the same ones */
     fbi_attend_bwd<T> p(c, h);
-    if (!p.dv)
+    if (!p.dw)
         return c->ctx->status;
     fb_status st = FB_OK;
     for (int64_t head = 0; head < h.n; head += h.step)
         for (int64_t row = 0; row < h.rows && !st; row += h.piece)
             st = backward_piece(c, h, a, p, head, row);
-    if (!st)
-        st = put(c, c->out[0], p.for_q);
-    if (!st)
-        st = put(c, c->out[1], p.for_k);
-    return st ? st : put(c, c->out[2], p.for_v);
+    st = st ? st : p.dq.put(c);
+    st = st ? st : p.dk.put(c);
+    return st ? st : p.dv.put(c);
 }
 
 FBI_CUDA_KERNEL(attention)

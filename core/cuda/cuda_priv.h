@@ -166,6 +166,7 @@ void fbi_cuda_comm_close(fbi_cuda *d);
 /* c[b][m, n] = a[b][m, k] b[b][k, n] (+ bias[n]) (+ c if beta): strides in elements. */
 typedef struct fbi_cuda_mm {
     fb_dtype dtype; /* F32 F64 F16 BF16; I64 for fbi_cuda_product */
+    bool wide;      /* F16 and BF16: the result is F32 */
     int64_t batch, m, n, k;
     int64_t a_b, a_m, a_k, b_b, b_k, b_n, c_b, c_m; /* c_n is 1 */
     const void *a, *b, *bias;

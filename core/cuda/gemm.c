@@ -50,11 +50,13 @@ static void as_columns(int64_t rows, int64_t cols, int64_t row_stride, int64_t c
 fb_status fbi_cuda_gemm(const fbi_call *c, const fbi_cuda_mm *g)
 {
     fb_context *ctx = c->ctx;
-    int64_t bytes = fbi_cuda_bytes((int)g->dtype);
+    fb_dtype dtype_c = g->wide ? FB_F32 : g->dtype;
+    int64_t bytes = fbi_cuda_bytes((int)g->dtype), bytes_c = fbi_cuda_bytes((int)dtype_c);
     if (g->batch * g->m * g->n == 0)
         return FB_OK;
     fbi_lt_key key = {
         .m = g->n, .n = g->m, .k = g->k, .batch = g->batch, .type = cuda_type(g->dtype)};
+    key.type_c = cuda_type(dtype_c);
     key.compute = compute_type(ctx, g->dtype);
     as_columns(g->k, g->n, g->b_k, g->b_n, &key.ta, &key.lda);
     as_columns(g->m, g->k, g->a_m, g->a_k, &key.tb, &key.ldb);
@@ -67,9 +69,9 @@ fb_status fbi_cuda_gemm(const fbi_call *c, const fbi_cuda_mm *g)
         key.epilogue = g->epilogue ? (int32_t)g->epilogue : CUBLASLT_EPILOGUE_BIAS;
     key.align_a = alignment(g->b, key.lda, key.stride_a, bytes);
     key.align_b = alignment(g->a, key.ldb, key.stride_b, bytes);
-    key.align_c = alignment(g->c, key.ldc, key.stride_c, bytes);
-    key.align_bias = alignment(g->bias, 0, 0, bytes);
-    key.align_aux = alignment(g->aux, 0, 0, bytes);
+    key.align_c = alignment(g->c, key.ldc, key.stride_c, bytes_c);
+    key.align_bias = alignment(g->bias, 0, 0, bytes_c);
+    key.align_aux = alignment(g->aux, 0, 0, bytes_c);
     const fbi_lt_data data = {.a = g->b,
                               .b = g->a,
                               .bias = (void *)(uintptr_t)g->bias,

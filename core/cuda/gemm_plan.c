@@ -99,7 +99,9 @@ static fb_status describe(fb_context *ctx, fbi_lt_plan *p, const fbi_lt_data *da
     if (!st)
         st = layout(ctx, &p->b, type, k->tb ? k->n : k->k, k->tb ? k->k : k->n, k->ldb, k->batch,
                     k->stride_b);
-    return st ? st : layout(ctx, &p->c, type, k->m, k->n, k->ldc, k->batch, k->stride_c);
+    return st ? st
+              : layout(ctx, &p->c, (cudaDataType)k->type_c, k->m, k->n, k->ldc, k->batch,
+                       k->stride_c);
 }
 
 fb_status fbi_lt_candidates(fb_context *ctx, fbi_lt_plan *p, int want,

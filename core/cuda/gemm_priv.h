@@ -8,8 +8,8 @@
  * sees it. */
 typedef struct fbi_lt_key {
     int64_t m, n, k, batch, lda, ldb, ldc, stride_a, stride_b, stride_c;
-    int32_t type, compute, ta, tb, epilogue;
-    uint32_t align_a, align_b, align_c, align_bias, align_aux;
+    int32_t type, type_c, compute, ta, tb, epilogue; /* type: of a and b */
+    uint32_t align_a, align_b, align_c, align_bias, align_aux, zero;
 } fbi_lt_key;
 
 typedef struct fbi_lt_plan {

@@ -29,6 +29,8 @@ static const uint16_t native[] = {FBI_OP_where,
                                   FBI_OP_linear_dwb,
                                   FBI_OP_conv2d_relu_dz,
                                   FBI_OP_linear_act_dz,
+                                  FBI_OP_attention,
+                                  FBI_OP_attention_bwd,
                                   FBI_OP_add_layer_norm,
                                   FBI_OP_add_layer_norm_bwd};
 

@@ -246,6 +246,9 @@ B check(const Desc &d, const Layout &la, const Layout &lb, const Layout &lc, con
         f64 != (la.type == CUDA_R_64F) || !has_epilogue(d.epi) ||
         (d.epi != CUBLASLT_EPILOGUE_DEFAULT && (f64 || ld.batch > 1)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    bool same = ld.type == la.type, wider = esize(la.type) == 2 && ld.type == CUDA_R_32F;
+    if (lc.type != ld.type || (!same && !(wider && d.epi == CUBLASLT_EPILOGUE_DEFAULT)))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     if ((d.epi & AUX) &&
         (!d.aux || (uintptr_t)d.aux % 16 || d.aux_ld % 8 || d.aux_ld < (int64_t)ld.rows))
         return CUBLAS_STATUS_INVALID_VALUE;

@@ -74,7 +74,7 @@ static void convolution(conv v)
     for (int d = 0; d < 4; d++) {
         static const int32_t dtypes[] = {FB_BF16, FB_F16, FB_F32, FB_F32};
         for (int kind = FBI_DNN_CONV; kind <= FBI_DNN_CONV_WEIGHT; kind++) {
-            if (kind == FBI_DNN_CONV_DATA && v.first)
+            if ((kind == FBI_DNN_CONV_DATA && v.first) || (kind != FBI_DNN_CONV && v.relu))
                 continue;
             fbi_dnn_problem p = {.kind = kind, .dtype = dtypes[d], .tf32 = d == 3};
             int64_t pad = v.kernel / 2, out = (v.size + 2 * pad - v.kernel) / v.stride + 1;
@@ -203,7 +203,7 @@ int main(int argc, char **argv)
     else if (!strcmp(part, "resnet18"))
         resnet(32, false);
     else if (!strcmp(part, "resnet50"))
-        resnet(64, true);
+        resnet(128, true); /* as in tests/bench */
     else if (!strcmp(part, "chargpt"))
         for (int32_t dtype = FB_F16; dtype <= FB_BF16; dtype++)
             attention((heads){64, 4, 4, 64, 64, 32, true, 0, 0}, dtype);
