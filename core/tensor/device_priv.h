@@ -93,15 +93,7 @@ struct fbi_backend {
 
 /* Choose the backend of options->device and open it on ctx (core/ops/devices.c). */
 fb_status fbi_device_open(fb_context *ctx, const fb_context_options *options);
-/* The device of process number `rank` of `ranks` that share the devices of a machine: `asked`
- * (NULL: the default), or of a kind of which no number is asked the rank-th. False: there are only
- * *cards.
- */
-enum { FBI_DEVICE_BYTES = 32 };
-bool fbi_device_share(const char *asked, int rank, int ranks, char out[FBI_DEVICE_BYTES],
-                      int *cards);
-/* Devices that the backend of this name sees; 0: none, and `why` says so. Opens nothing. */
-int fbi_device_count(const char *name, char *why, size_t size);
+enum { FBI_DEVICE_BYTES = 32 }; /* the longest name of a device */
 /* Versions of the backend's libraries and its devices, a line each with '+' or '-' in front (see
  * fbi_plugin). False: there is no such backend, and `text` says why. */
 bool fbi_device_describe(const char *name, char *text, size_t size);
