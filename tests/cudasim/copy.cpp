@@ -13,6 +13,20 @@ static void copy2(void *d, size_t dp, const void *s, size_t sp, size_t w, size_t
         for (size_t i = 0; i < h; i++)
             memmove((char *)d + i * dp, (const char *)s + i * sp, w);
 }
+/* Its copy waits for the stream in the call itself, where nobody looks after the other ranks. */
+static void check_pageable_result(const char *me, CUstream_st *q)
+{
+    auto reach = ancestors(q);
+    for (auto *s : S().streams)
+        for (auto &o : s->q)
+            if (o.order && o.seq <= reach[s]) {
+                finding(me, cudaSuccess,
+                        "to pageable memory waits for %s inside the call, for ever if a rank is "
+                        "dead: wait for the stream first",
+                        label(o).c_str());
+                return;
+            }
+}
 static E copy(Lock &lk, const char *me, void *d, size_t dp, const void *s, size_t sp, size_t w,
               size_t h, cudaMemcpyKind k, CUstream_st *q, bool sync, bool peer = false)
 {
@@ -52,6 +66,14 @@ static E copy(Lock &lk, const char *me, void *d, size_t dp, const void *s, size_
                 op.what = "peer";
         }
     bool to_pageable = !a, from_pageable = !b && !q->cap;
+    if (!sync && from_pageable && a)
+        finding(me, cudaSuccess,
+                "from pageable memory: it is copied in the call, nothing overlaps");
+    if (!sync && to_pageable && b && !q->cap)
+        check_pageable_result(me, q);
+    if (!sync && a && a->kind == PINNED && !q->cap && !in_use(d, (h - 1) * dp + w))
+        for (size_t i = 0; i < h; i++) /* who looks before the copy is done sees no old result */
+            memset((char *)d + i * dp, 0xff, w);
     if (from_pageable &&
         a) { /* staged now, as the driver does; the DMA itself is still asynchronous */
         if (sync)

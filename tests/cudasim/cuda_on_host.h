@@ -28,6 +28,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 static constexpr int warpSize = 32;
@@ -38,7 +39,7 @@ extern unsigned char *dyn_shared;
 struct arg {
     const void *p;
     int index;
-    bool read_only;
+    bool read_only, inside; /* inside: a word of a struct that may be a pointer */
 };
 struct call {
     const char *name;
@@ -48,7 +49,7 @@ struct call {
     dim3 g, b;
     size_t smem;
 };
-void launch(call c, const arg *a, int n, cudaStream_t s);
+void launch(call c, const std::vector<arg> &a, cudaStream_t s);
 enum { SHFL, BALLOT, ANY, ALL, SYNC, ADD, MIN, MAX, AND, OR, MATCH };
 unsigned lane_id();
 uint64_t warp(unsigned mask, int kind, uint64_t v, int src, const char *file, int line);
@@ -61,14 +62,29 @@ extern char __stop_cudasim_shared[] __attribute__((weak, visibility("hidden")));
 static const int shared_registered __attribute__((unused)) =
     register_shared(__start_cudasim_shared, __stop_cudasim_shared);
 
-template <class T> void add_arg(arg *a, int &n, int i, const T &v)
+/* Addresses of programs on x86-64 and Arm; the low half of a word is not the small int before a
+ * gap. */
+inline bool like_pointer(uint64_t w)
+{
+    return w >> 32 != 0 && w >> 47 == 0 && (uint32_t)w >= 4096;
+}
+template <class T> void add_arg(std::vector<arg> &a, int i, const T &v)
 {
     if constexpr (std::is_pointer<T>::value &&
                   !std::is_function<typename std::remove_pointer<T>::type>::value)
-        a[n++] =
-            arg{(const void *)v, i, std::is_const<typename std::remove_pointer<T>::type>::value};
+        a.push_back(arg{(const void *)v, i,
+                        std::is_const<typename std::remove_pointer<T>::type>::value, false});
+#ifdef CUDASIM_STRUCTS /* the compiler leaves no old pointers in them */
+    else if constexpr (std::is_class<T>::value)
+        for (size_t at = 0; at + sizeof(uint64_t) <= sizeof v; at += sizeof(uint64_t)) {
+            uint64_t w;
+            memcpy(&w, (const char *)&v + at, sizeof w);
+            if (like_pointer(w))
+                a.push_back(arg{(const void *)(uintptr_t)w, i, false, true});
+        }
+#endif
     else
-        (void)a, (void)n, (void)i, (void)v;
+        (void)a, (void)i, (void)v;
 }
 template <class F, class... P, class... A>
 void launch_kernel(const char *name, void (*k)(P...), F f, dim3 g, dim3 b, size_t smem,
@@ -80,16 +96,16 @@ void launch_kernel(const char *name, void (*k)(P...), F f, dim3 g, dim3 b, size_
     }; /* f calls the kernel by name, so that it is inlined into the thread loop */
     auto c = std::make_shared<ctx>(ctx{
         f, std::tuple<P...>(std::forward<A>(a)...)}); /* arguments are copied now, as by <<<>>> */
-    arg args[sizeof...(P) + 1];
-    int n = 0, i = 0;
-    std::apply([&](auto &...v) { (add_arg(args, n, i++, v), ...); }, c->t);
+    std::vector<arg> args;
+    int i = 0;
+    std::apply([&](auto &...v) { (add_arg(args, i++, v), ...); }, c->t);
     launch(call{name, (const void *)k,
                 [](const void *v) {
                     auto *x = (const ctx *)v;
                     std::apply(x->f, x->t);
                 },
                 c, g, b, smem},
-           args, n, s);
+           args, s);
 }
 template <class T> uint64_t bits(T v)
 {

@@ -339,7 +339,7 @@ std::vector<Shared> &shared()
     static std::vector<Shared> v;
     return v;
 }
-void poison(bool full)
+void poison_shared(bool full)
 {
     for (auto &s : shared())
         if (full)
@@ -367,10 +367,12 @@ void scan()
 void on_fault(int sig, siginfo_t *si, void *)
 {
     char b[256];
+    bool trap = sig == SIGILL || sig == SIGTRAP; /* of the compiler's checks */
+    const char *what = trap ? "misaligned address" : strsignal(sig);
     int n =
         B.c ? snprintf(b, sizeof b,
-                       "cudasim: signal %d in kernel %s block (%u,%u,%u) thread (%u,%u,%u) at %p\n",
-                       sig, B.c->name, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y,
+                       "cudasim: %s in kernel %s block (%u,%u,%u) thread (%u,%u,%u) at %p\n", what,
+                       B.c->name, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y,
                        threadIdx.z, si->si_addr)
         : find(si->si_addr)
             ? snprintf(b, sizeof b, "cudasim: host code touched device memory at %p\n", si->si_addr)
@@ -394,7 +396,7 @@ void sim::catch_faults()
     ss.ss_sp = malloc(1 << 16);
     ss.ss_size = 1 << 16;
     sigaltstack(&ss, nullptr);
-    for (int s : {SIGSEGV, SIGBUS, SIGFPE})
+    for (int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP})
         sigaction(s, &sa, nullptr);
 #else
     (void)on_fault; /* the sanitizer reports better */
@@ -486,7 +488,7 @@ int cudasim::barrier(int kind, int pred, const char *file, int line)
     }
     return r;
 }
-static void run_kernel(const cudasim::call &c)
+void sim::run_kernel(const cudasim::call &c)
 {
     State &st = S();
     catch_faults();
@@ -516,7 +518,7 @@ static void run_kernel(const cudasim::call &c)
         blockIdx.y = (unsigned)(b / c.g.x % c.g.y);
         blockIdx.z = (unsigned)(b / c.g.x / c.g.y);
         memset(cudasim::dyn_shared, 0xff, c.smem);
-        poison(false);
+        poison_shared(false);
         B.next = B.nbar = B.baracc = 0;
         B.live = B.n;
         B.synced = B.failed = false;
@@ -544,7 +546,7 @@ static void run_kernel(const cudasim::call &c)
     }
     if (nb > 1)
         scan();
-    poison(false);
+    poison_shared(false);
 #ifdef SIM_ASAN
     __asan_unpoison_memory_region(cudasim::dyn_shared + c.smem, 64);
 #else
@@ -556,45 +558,4 @@ static void run_kernel(const cudasim::call &c)
         }
 #endif
     B.c = nullptr;
-}
-void cudasim::launch(call c, const arg *a, int n, cudaStream_t h)
-{
-    State &st = S();
-    Lock lk(st.mu);
-    auto ret = [&](cudaError_t e) {
-        if (e)
-            set_last(e);
-    };
-    if (!enter(c.name))
-        return ret(cudaErrorNotPermitted);
-    CUstream_st *s = ::sim::stream(c.name, h);
-    if (!s)
-        return ret(cudaErrorInvalidResourceHandle);
-    uint64_t nt = (uint64_t)c.b.x * c.b.y * c.b.z;
-    if (nt == 0 || nt > 1024 || c.b.z > 64 || !c.g.x || !c.g.y || !c.g.z || c.g.x > 0x7fffffffu ||
-        c.g.y > 65535 || c.g.z > 65535)
-        return ret(cudaErrorInvalidConfiguration);
-    auto m = st.smem_attr.find(c.func);
-    if (c.smem > (size_t)(m == st.smem_attr.end() ? 48 << 10 : m->second))
-        return ret(cudaErrorInvalidValue);
-    if (s->dev != t_dev && h != nullptr) {
-        finding(c.name, cudaSuccess, "launched on a stream of device %d while device %d is current",
-                s->dev, t_dev);
-        return ret(cudaErrorInvalidResourceHandle);
-    }
-    Op op{};
-    op.api = c.name;
-    for (int i = 0; i < n; i++)
-        if (a[i].p)
-            op.refs.push_back(Ref{a[i].p, 0, a[i].index, !a[i].read_only});
-    op.run = [c](Op &o, Lock &) {
-        if (!injected("kernel"))
-            run_kernel(c);
-        for (auto &r : o.refs)
-            if (Alloc *al = find(r.p))
-                check_guard(c.name, al);
-        return DONE;
-    };
-    ret(enqueue(s, std::move(op)));
-    pump(lk);
 }

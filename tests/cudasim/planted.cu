@@ -30,9 +30,45 @@ __global__ void not_in_mask(float *x)
     x[threadIdx.x] = __shfl_xor_sync(0xffff0000u, x[threadIdx.x], 1);
 }
 
+struct hidden {
+    int n;
+    float *x;
+};
+__global__ void add_one_inside(hidden h)
+{
+    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < h.n)
+        h.x[i] += 1;
+}
+
+__global__ void misaligned(float *x)
+{
+    ((float4 *)(x + 1))->x = 0;
+}
+
+/* A register that was never written, as far as the compiler can tell: k. */
+__global__ void unwritten(float *x, int k)
+{
+    float v[2];
+    v[0] = 1;
+    x[0] = ((volatile float *)v)[k];
+}
+
 __global__ void nothing(float *) {}
 
 extern "C" {
+void planted_add_one_inside(float *x, int n, cudaStream_t s)
+{
+    LAUNCH(add_one_inside, (unsigned)(n + 63) / 64, 64, 0, s, hidden{n, x});
+}
+void planted_misaligned(float *x)
+{
+    LAUNCH(misaligned, 1, 1, 0, nullptr, x);
+}
+void planted_unwritten(float *x, int k)
+{
+    LAUNCH(unwritten, 1, 1, 0, nullptr, x, k);
+}
 void planted_launch(float *x, const unsigned grid[3], const unsigned block[3], size_t shared)
 {
     dim3 g(grid[0], grid[1], grid[2]), b(block[0], block[1], block[2]);

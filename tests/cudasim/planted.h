@@ -16,9 +16,12 @@
 enum { N = 256, BYTES = N * (int)sizeof(float) };
 
 void planted_add_one(float *x, int n, cudaStream_t s);
+void planted_add_one_inside(float *x, int n, cudaStream_t s); /* x is in a struct */
 void planted_no_barrier(float *x);
 void planted_two_barriers(float *x);
 void planted_not_in_mask(float *x);
+void planted_misaligned(float *x);       /* 16 bytes at x + 1 */
+void planted_unwritten(float *x, int k); /* x[0] = element k of an array whose first is written */
 void planted_launch(float *x, const unsigned grid[3], const unsigned block[3], size_t shared);
 
 /* Exactly this kind of finding; then it is forgotten. */

@@ -83,6 +83,17 @@ static bool conflict(const Ref &x, const Ref &y)
     return (x.write || y.write) && a < b + std::max<size_t>(1, y.bytes) &&
            b < a + std::max<size_t>(1, x.bytes);
 }
+/* Whether work that is queued touches these bytes. */
+bool in_use(const void *p, size_t bytes)
+{
+    Ref mine{p, bytes, -1, true};
+    for (auto *s : S().streams)
+        for (auto &o : s->q)
+            for (auto &r : o.refs)
+                if (conflict(mine, r))
+                    return true;
+    return false;
+}
 /* Whatever the seed does: work still queued on another stream, not ordered before this, on the same
  * bytes, one of them writing. A kernel counts as touching the first byte behind each of its pointer
  * arguments, as reading it if the pointer is to const. */

@@ -26,6 +26,10 @@
 #define SIM_ASAN 1
 #endif
 struct CUevent_st;
+namespace cudasim
+{
+struct call;
+}
 namespace sim
 {
 void close_access();
@@ -182,6 +186,7 @@ cudaError_t wait(Lock &lk, const char *api, const std::function<bool()> &done);
 cudaError_t check_access(const char *api, const char *what, const Ref &r, int dev, bool exec_time);
 void check_guard(const char *what, Alloc *a);
 void catch_faults();
+void run_kernel(const cudasim::call &c); /* all its threads */
 void set_last(cudaError_t e);
 cudaError_t ret(cudaError_t e); /* notes an error for cudaGetLastError */
 void reseed(unsigned seed);
@@ -202,6 +207,7 @@ void graph_leave(CUgraphExec_st *x);
 void give_back(const char *api, Alloc *a);
 std::map<CUstream_st *, uint64_t> ancestors(CUstream_st *from, std::vector<Dep> todo = {});
 std::string label(const Op &o);
+bool in_use(const void *p, size_t bytes);
 bool capturing(int dev);
 std::vector<CUstream_st *> blocking_streams(int dev);
 cudaError_t submit(Lock &lk, CUstream_st *s, Op op);

@@ -1,22 +1,13 @@
 /* The simulated NCCL: right sums under every seed, and what is wrong on purpose is found. Ranks are
  * in one process here, except in one test. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/cudasim/planted.h"
+
+#include <nccl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-#include <nccl.h>
-
-#include "tests/cudasim/cudasim.h"
-
-enum { RANKS = 2, SEEDS = 12, N = 100003, PARTS = RANKS * N };
-
-void planted_add_one(float *x, int n, cudaStream_t s);
+enum { RANKS = 2, SEEDS = 12, COUNT = 100003, PARTS = RANKS * COUNT };
 
 typedef struct rank {
     ncclComm_t comm;
@@ -29,14 +20,6 @@ static rank ranks[RANKS];
 static float value_of(int r, int i)
 {
     return (float)(i % 1000) + 1000.0f * (float)r;
-}
-
-static void expect_finding(const char *text)
-{
-    if (!cudasim_findings() || !strstr(cudasim_last_finding(), text))
-        fail_msg("wanted \"%s\", %d findings, the last: \"%s\"", text, cudasim_findings(),
-                 cudasim_last_finding());
-    cudasim_clear();
 }
 
 /* What it answers once it is no longer in progress. */
@@ -129,42 +112,33 @@ static const float *result_of(int r)
     return host;
 }
 
-static int begin(void **state)
+static int begin_ranks(void **state)
 {
-    (void)state;
-    cudasim_quiet(1);
-    cudasim_clear();
-    cudasim_set_seed(1);
     cudasim_set_timeout(30000);
     cudasim_nccl_fault(NULL);
-    return 0;
-}
-
-static int nothing_is_left(void **state)
-{
-    (void)state;
-    return cudasim_findings() == 0 && cudasim_live() == 0 ? 0 : -1;
+    return begin(state);
 }
 
 typedef ncclResult_t (*start_fn)(int r);
 
 static ncclResult_t all_reduce(int r)
 {
-    return ncclAllReduce(ranks[r].in, ranks[r].out, N, ncclFloat, ncclSum, ranks[r].comm,
+    return ncclAllReduce(ranks[r].in, ranks[r].out, COUNT, ncclFloat, ncclSum, ranks[r].comm,
                          ranks[r].stream);
 }
 static ncclResult_t reduce_scatter(int r)
 {
-    return ncclReduceScatter(ranks[r].in, ranks[r].out, N, ncclFloat, ncclMax, ranks[r].comm,
+    return ncclReduceScatter(ranks[r].in, ranks[r].out, COUNT, ncclFloat, ncclMax, ranks[r].comm,
                              ranks[r].stream);
 }
 static ncclResult_t all_gather(int r)
 {
-    return ncclAllGather(ranks[r].in, ranks[r].out, N, ncclFloat, ranks[r].comm, ranks[r].stream);
+    return ncclAllGather(ranks[r].in, ranks[r].out, COUNT, ncclFloat, ranks[r].comm,
+                         ranks[r].stream);
 }
 static ncclResult_t broadcast(int r)
 {
-    return ncclBroadcast(ranks[r].in, ranks[r].out, N, ncclFloat, 1, ranks[r].comm,
+    return ncclBroadcast(ranks[r].in, ranks[r].out, COUNT, ncclFloat, 1, ranks[r].comm,
                          ranks[r].stream);
 }
 /* All to all, to itself too. */
@@ -173,10 +147,10 @@ static ncclResult_t exchange(int r)
     assert_int_equal(ncclGroupStart(), ncclSuccess);
     for (int q = 0; q < RANKS; q++) {
         assert_int_equal(
-            ncclSend(ranks[r].in + q * N, N, ncclFloat, q, ranks[r].comm, ranks[r].stream),
+            ncclSend(ranks[r].in + q * COUNT, COUNT, ncclFloat, q, ranks[r].comm, ranks[r].stream),
             ncclSuccess);
         assert_int_equal(
-            ncclRecv(ranks[r].out + q * N, N, ncclFloat, q, ranks[r].comm, ranks[r].stream),
+            ncclRecv(ranks[r].out + q * COUNT, COUNT, ncclFloat, q, ranks[r].comm, ranks[r].stream),
             ncclSuccess);
     }
     return ncclGroupEnd();
@@ -189,12 +163,12 @@ static float sum_at(int r, int i)
 }
 static float largest_at(int r, int i)
 {
-    return value_of(1, r * N + i);
+    return value_of(1, r * COUNT + i);
 }
 static float gathered_at(int r, int i)
 {
     (void)r;
-    return value_of(i / N, i % N);
+    return value_of(i / COUNT, i % COUNT);
 }
 static float root_at(int r, int i)
 {
@@ -203,7 +177,7 @@ static float root_at(int r, int i)
 }
 static float exchanged_at(int r, int i)
 {
-    return value_of(i / N, r * N + i % N);
+    return value_of(i / COUNT, r * COUNT + i % COUNT);
 }
 
 static void every_collective_is_right_under_every_seed(void **state)
@@ -213,10 +187,10 @@ static void every_collective_is_right_under_every_seed(void **state)
         start_fn start;
         float (*want)(int r, int i);
         int n;
-    } rows[] = {{all_reduce, sum_at, N},
-                {reduce_scatter, largest_at, N},
+    } rows[] = {{all_reduce, sum_at, COUNT},
+                {reduce_scatter, largest_at, COUNT},
                 {all_gather, gathered_at, PARTS},
-                {broadcast, root_at, N},
+                {broadcast, root_at, COUNT},
                 {exchange, exchanged_at, PARTS}};
     for (unsigned seed = 0; seed < SEEDS; seed++) {
         cudasim_set_seed(seed);
@@ -247,12 +221,29 @@ static void a_buffer_in_flight_is_reported_under_every_seed(void **state)
             launched(all_reduce(r), r);
         cudaSetDevice(0);
         assert_int_equal(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking), cudaSuccess);
-        planted_add_one(ranks[0].in, N, other);
+        planted_add_one(ranks[0].in, COUNT, other);
         expect_finding("without waiting for ncclAllReduce");
         assert_int_equal(cudaStreamSynchronize(other), cudaSuccess);
         cudaStreamDestroy(other);
         close_ranks(RANKS);
     }
+}
+
+static void a_copy_that_waits_for_other_ranks_is_reported(void **state)
+{
+    (void)state;
+    float host;
+    open_ranks(0);
+    for (int r = 0; r < RANKS; r++)
+        launched(all_reduce(r), r);
+    cudaSetDevice(0);
+    must(
+        cudaMemcpyAsync(&host, ranks[0].out, sizeof host, cudaMemcpyDeviceToHost, ranks[0].stream));
+    expect_finding("to pageable memory waits for ncclAllReduce");
+    assert_true(host == sum_at(0, 0));
+    must(
+        cudaMemcpyAsync(&host, ranks[0].out, sizeof host, cudaMemcpyDeviceToHost, ranks[0].stream));
+    close_ranks(RANKS);
 }
 
 static void a_stream_used_while_a_launch_is_in_progress_is_reported(void **state)
@@ -277,7 +268,7 @@ static void ranks_that_call_different_things_wait_until_they_are_aborted(void **
     cudasim_set_timeout(300);
     open_ranks(0);
     launched(all_reduce(0), 0);
-    launched(ncclAllReduce(ranks[1].in, ranks[1].out, N + 1, ncclFloat, ncclSum, ranks[1].comm,
+    launched(ncclAllReduce(ranks[1].in, ranks[1].out, COUNT + 1, ncclFloat, ncclSum, ranks[1].comm,
                            ranks[1].stream),
              1);
     assert_int_equal(cudaStreamSynchronize(ranks[0].stream), cudaErrorLaunchTimeout);
@@ -420,7 +411,7 @@ static void a_process_that_waits_elsewhere_does_its_part(void **state)
     assert_int_equal(ncclCommInitRank(&ranks[0].comm, RANKS, id, 0), ncclSuccess);
     assert_int_equal(all_reduce(0), ncclSuccess);
     const float *got = result_of(0);
-    for (int i = 0; i < N; i++)
+    for (int i = 0; i < COUNT; i++)
         assert_true(got[i] == sum_at(0, i));
     assert_int_equal(write(pipes[1], "!", 1), 1);
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -431,7 +422,8 @@ static void a_process_that_waits_elsewhere_does_its_part(void **state)
     close(pipes[1]);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, nothing_is_left)
+#undef TEST
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin_ranks, nothing_is_left)
 
 int main(void)
 {
@@ -439,6 +431,7 @@ int main(void)
         TEST(a_process_that_waits_elsewhere_does_its_part), /* first: it forks */
         TEST(every_collective_is_right_under_every_seed),
         TEST(a_buffer_in_flight_is_reported_under_every_seed),
+        TEST(a_copy_that_waits_for_other_ranks_is_reported),
         TEST(a_stream_used_while_a_launch_is_in_progress_is_reported),
         TEST(ranks_that_call_different_things_wait_until_they_are_aborted),
         TEST(a_rank_that_never_calls_leaves_the_others_waiting_until_they_abort),

@@ -1,5 +1,7 @@
 /* The simulator finds what is wrong on purpose, and does not complain of what is right. */
 #include <math.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/cudasim/planted.h"
 
@@ -136,6 +138,61 @@ static void memory_freed_on_another_stream_is_reported(void **state)
     cudaStreamDestroy(b);
 }
 
+static void pointers_inside_structs_are_seen(void **state)
+{
+    (void)state;
+    cudaStream_t a = new_stream(), b = new_stream();
+    float *x = device_floats(), host[N] = {0};
+    planted_add_one_inside(x, N, a);
+    planted_add_one(x, N, b);
+    expect_finding("without waiting for add_one_inside queued on another stream");
+    must(cudaDeviceSynchronize());
+    must(cudaFree(x));
+    planted_add_one_inside(x, N, a);
+    expect_finding("use after free");
+    planted_add_one_inside(host, N, a);
+    expect_finding("is not device memory");
+    cudaDeviceSynchronize();
+    cudasim_clear();
+    must(cudaStreamDestroy(a));
+    must(cudaStreamDestroy(b));
+}
+
+static void pageable_memory_in_asynchronous_copies_is_reported(void **state)
+{
+    (void)state;
+    cudaStream_t s = new_stream();
+    float *x = device_floats(), host[N] = {0};
+    must(cudaMemcpyAsync(x, host, BYTES, cudaMemcpyHostToDevice, s));
+    expect_finding("from pageable memory");
+    host[3] = 7; /* a copy was made */
+    must(cudaMemcpyAsync(host, x, BYTES, cudaMemcpyDeviceToHost, s));
+    assert_true(host[3] == 0); /* and this one waits */
+    must(cudaFree(x));
+    must(cudaStreamDestroy(s));
+}
+
+static void a_result_that_is_looked_at_too_early_is_poison(void **state)
+{
+    (void)state;
+    cudaStream_t s = new_stream();
+    float *x = device_floats(), *host;
+    must(cudaMallocHost((void **)&host, BYTES));
+    for (int round = 0; round < 2; round++) { /* also where the last result lies */
+        must(cudaMemcpyAsync(host, x, BYTES, cudaMemcpyDeviceToHost, s));
+        assert_true(isnan(host[1]));
+        must(cudaStreamSynchronize(s));
+        assert_true(host[1] == 1);
+    }
+    must(cudaMemcpyAsync(x, host, BYTES, cudaMemcpyHostToDevice, s));
+    must(cudaMemcpyAsync(host, x, BYTES, cudaMemcpyDeviceToHost, s)); /* still a source */
+    must(cudaStreamSynchronize(s));
+    assert_true(host[1] == 1);
+    must(cudaFree(x));
+    must(cudaFreeHost(host));
+    must(cudaStreamDestroy(s));
+}
+
 static void memory_that_nobody_wrote_gives_nan(void **state)
 {
     (void)state;
@@ -145,6 +202,12 @@ static void memory_that_nobody_wrote_gives_nan(void **state)
     must(cudaMemcpy(got, x, BYTES, cudaMemcpyDeviceToHost));
     for (int i = 0; i < N; i++)
         assert_true(isnan(got[i]));
+    planted_unwritten(x, 0);
+    must(cudaMemcpy(got, x, BYTES, cudaMemcpyDeviceToHost));
+    assert_true(got[0] == 1);
+    planted_unwritten(x, 1);
+    must(cudaMemcpy(got, x, BYTES, cudaMemcpyDeviceToHost));
+    assert_true(!(fabsf(got[0]) < 1e30f));
     must(cudaFree(x));
 }
 
@@ -209,8 +272,38 @@ static void launches_beyond_the_limits_of_a_card_fail(void **state)
     must(cudaFree(x));
 }
 
-int main(void)
+/* The fault ends the process: a child's, without cmocka's handlers of signals. */
+static void a_misaligned_address_ends_the_process(void **state)
 {
+    (void)state;
+    int out[2], status = 0;
+    char said[512] = "";
+    must(cudaDeviceSynchronize());
+    assert_int_equal(pipe(out), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(out[1], 2);
+        execl("/proc/self/exe", "test_simulator", "misaligned", (char *)NULL);
+        _exit(127);
+    }
+    close(out[1]);
+    for (ssize_t n = 0, got; (got = read(out[0], said + n, sizeof said - 1 - (size_t)n)) > 0;)
+        n += got;
+    close(out[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
+    if (!strstr(said, "misaligned address in kernel misaligned") &&
+        !strstr(said, "misaligned address 0x")) /* the sanitizer's words */
+        fail_msg("said: %s", said);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argv;
+    if (argc > 1) {
+        planted_misaligned(device_floats());
+        return cudaDeviceSynchronize() != cudaSuccess;
+    }
     const struct CMUnitTest tests[] = {
         TEST(a_kernel_that_waits_for_its_data_is_right_under_every_seed),
         TEST(a_missing_event_wait_is_found_under_every_seed),
@@ -220,10 +313,14 @@ int main(void)
         TEST(writes_out_of_bounds_and_after_free_are_reported),
         TEST(host_memory_in_a_kernel_is_reported),
         TEST(memory_freed_on_another_stream_is_reported),
+        TEST(pointers_inside_structs_are_seen),
+        TEST(pageable_memory_in_asynchronous_copies_is_reported),
+        TEST(a_result_that_is_looked_at_too_early_is_poison),
         TEST(memory_that_nobody_wrote_gives_nan),
         TEST(events_and_streams_are_not_used_after_they_are_destroyed),
         TEST(memory_freed_twice_in_the_order_of_streams_is_reported),
         TEST(launches_beyond_the_limits_of_a_card_fail),
+        TEST(a_misaligned_address_ends_the_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
