@@ -112,7 +112,8 @@ function(flambeau_cuda_module target name exact architectures)
     $<$<COMPILE_LANGUAGE:C>:${flambeau_warnings}> $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
 endfunction()
 
-# libflambeau_cuda.so: C sources, and kernels by nvcc, one command a file.
+# libflambeau_cuda.so: C sources, and kernels by nvcc, one command a file; registers and spills of x.cu
+# are in <build>/cuda/x.o.log.
 function(flambeau_cuda_plugin)
   set(flags -std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions
       -isystem ${FLAMBEAU_cublas_INCLUDE} -I${flambeau_include} -I${PROJECT_SOURCE_DIR}
@@ -128,13 +129,14 @@ function(flambeau_cuda_plugin)
   flambeau_cuda_sources(plain)
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/core/cuda/*.cu)
   set(objects "")
+  set(nvcc ${PROJECT_SOURCE_DIR}/launch/cmake/nvcc.sh)
   file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/cuda)
   foreach(file ${kernels})
     get_filename_component(stem ${file} NAME_WE)
     set(object ${PROJECT_BINARY_DIR}/cuda/${stem}.o)
     add_custom_command(OUTPUT ${object}
-      COMMAND ${FLAMBEAU_NVCC} ${flags} -MD -MF ${object}.d -c ${file} -o ${object}
-      DEPENDS ${file} DEPFILE ${object}.d COMMENT "nvcc ${stem}.cu" VERBATIM)
+      COMMAND ${nvcc} ${object}.log ${FLAMBEAU_NVCC} ${flags} -MD -MF ${object}.d -c ${file} -o ${object}
+      DEPENDS ${file} ${nvcc} DEPFILE ${object}.d COMMENT "nvcc ${stem}.cu" VERBATIM)
     list(APPEND objects ${object})
   endforeach()
   add_library(flambeau_cuda MODULE ${plain} ${objects})
