@@ -57,7 +57,7 @@ template <class T> struct add_layer_params {
     const T *mean, *rstd;
     int dtype;
     int64_t cols;
-    __device__ void operator()(int64_t i, int64_t j, T *v0, T *v1) const
+    template <int V> __device__ void at(int64_t i, int64_t j, T *v0, T *v1) const
     {
         *v0 = fbi_load<T>(g, dtype, i * cols + j);
         *v1 = *v0 * ((fbi_load<T>(s, dtype, i * cols + j) - mean[i]) * rstd[i]);

@@ -210,17 +210,17 @@ FBI_CUDA_KERNEL(conv2d_bwd_weight)
                              : backward_weight<int64_t>(c);
 }
 
-template <class T> static fb_status backward_bias(const fbi_call *c)
+template <class S> static fb_status backward_bias(const fbi_call *c)
 {
     fbi_temps temps(c);
     const fb_tensor *g = c->in[0];
-    const T *data = (const T *)temps.channels(g);
+    const S *data = (const S *)temps.channels(g);
     int64_t k = g->size[1];
-    return data ? fbi_cuda_column_sums<T>(c, data, g->size[0] * g->size[2] * g->size[3], k, k, 1)
+    return data ? fbi_cuda_column_sums<S>(c, data, g->size[0] * g->size[2] * g->size[3], k, k, 1)
                 : c->ctx->status;
 }
 
 FBI_CUDA_KERNEL(conv2d_bwd_bias)
 {
-    return c->in[0]->dtype == FB_F64 ? backward_bias<double>(c) : backward_bias<float>(c);
+    return FBI_BY_STORAGE(c->in[0]->dtype, backward_bias, c);
 }

@@ -193,7 +193,7 @@ template <class T> struct fbi_loaded_columns {
     const void *x;
     int dtype;
     int64_t row_stride, col_stride;
-    __device__ void operator()(int64_t i, int64_t j, T *v0, T *) const
+    template <int V> __device__ void at(int64_t i, int64_t j, T *v0, T *) const
     {
         *v0 = fbi_load<T>(x, dtype, i * row_stride + j * col_stride);
     }

@@ -1,5 +1,5 @@
 /* Kernels of cross_entropy and mse_loss. Sums over items are one block's, in a fixed order. */
-#include "core/cuda/columns_priv.h"
+#include "core/cuda/vector_priv.h"
 
 /* Sizes and numbers of a cross entropy; a target outside of the classes that is not `ignore` counts
  * as ignored and is noted in `bad`. */
@@ -27,30 +27,44 @@ template <class T> struct fbi_ce {
     }
 };
 
-/* lse = log sum exp of each item, and its weighted loss. A block an item. */
-template <class T>
-__global__ void ce_items(fbi_ce<T> e, const T *x, const void *target, const T *weight, T *lse,
-                         T *loss)
+/* lse = log sum exp of each item, and its weighted loss. A block an item, whose classes are taken V
+ * at a time. */
+template <class S, int V, class T = fbi_of<S>>
+__global__ void ce_items(fbi_ce<T> e, const S *x, const void *target, const T *weight, T *lse,
+                         T *loss, bool wide)
 {
     int64_t item = blockIdx.x, at = e.first(item), step = e.l.inner, n = e.l.n;
-    T top = fbi_larger<T>::first(), total = 0, spread = 0;
-    for (int64_t j = threadIdx.x; j < n; j += blockDim.x)
-        top = fbi_larger<T>::join(top, x[at + j * step]);
+    T top = fbi_larger<T>::first(), total = 0, spread = 0, v[V], w[V];
+    FBI_EACH_GROUP(j, n)
+    {
+        fbi_get<V>(v, x + at + j * step, wide);
+        for (int i = 0; i < V; i++)
+            top = fbi_larger<T>::join(top, v[i]);
+    }
     top = fbi_join_block<fbi_larger<T>>(top);
-    for (int64_t j = threadIdx.x; j < n; j += blockDim.x)
-        total += fbi_e(x[at + j * step] - top);
+    FBI_EACH_GROUP(j, n)
+    {
+        fbi_get<V>(v, x + at + j * step, wide);
+        for (int i = 0; i < V; i++)
+            total += fbi_e(v[i] - top);
+    }
     total = fbi_join_block<fbi_add<T>>(total);
     T log_total = top + fbi_ln(total);
     if (e.smoothing > 0) {
-        for (int64_t j = threadIdx.x; j < n; j += blockDim.x)
-            spread += (weight ? weight[j] : (T)1) * (log_total - x[at + j * step]);
+        FBI_EACH_GROUP(j, n)
+        {
+            fbi_get<V>(v, x + at + j * step, wide);
+            fbi_get_or<V>(w, weight, j, (T)1, wide);
+            for (int i = 0; i < V; i++)
+                spread += w[i] * (log_total - v[i]);
+        }
         spread = fbi_join_block<fbi_add<T>>(spread);
     }
     if (threadIdx.x)
         return;
     int64_t t = e.target(target, item);
     lse[item] = log_total;
-    T hit = t < 0 ? (T)0 : (weight ? weight[t] : (T)1) * (log_total - x[at + t * step]);
+    T hit = t < 0 ? (T)0 : (weight ? weight[t] : (T)1) * (log_total - fbi_up(x[at + t * step]));
     loss[item] = t < 0 ? (T)0 : (1 - e.smoothing) * hit + e.smoothing / (T)n * spread;
 }
 
@@ -89,26 +103,62 @@ template <class T> __global__ void divide(T *out, const T *by)
     *out = *out / *by;
 }
 
-/* dx = s (k softmax - smoothing part - hit part), element by element. */
-template <class T>
-__global__ void ce_slopes(fbi_ce<T> e, int reduction, const T *g, const T *x, const void *target,
-                          const T *weight, const T *lse, const T *sums, T *dx)
+/* dx = s (k softmax - smoothing part - hit part) of an item with target t. */
+template <class T> struct ce_slope {
+    T s, k, even, hit, lse;
+    int64_t t;
+    __device__ ce_slope(const fbi_ce<T> &e, int reduction, const T *g, const void *target,
+                        const T *weight, const T *lses, const T *sums, int64_t item)
+        : s(0), k(0), even(0), hit(0), lse(0), t(e.target(target, item))
+    {
+        if (t < 0)
+            return;
+        even = e.smoothing / (T)e.l.n;
+        s = reduction == 2 ? g[item] : g[0] / (reduction == 0 ? sums[0] : (T)1);
+        hit = (1 - e.smoothing) * (weight ? weight[t] : (T)1);
+        k = s * (hit + even * sums[1]);
+        lse = lses[item];
+    }
+    __device__ T of(T x, int64_t j, T weight) const
+    {
+        if (t < 0)
+            return 0;
+        T v = k * fbi_e(x - lse);
+        if (even > 0)
+            v -= s * even * weight;
+        return j == t ? v - s * hit : v;
+    }
+};
+
+/* A block an item, whose classes lie side by side. */
+template <class S, int V, class T = fbi_of<S>>
+__global__ void ce_slopes(fbi_ce<T> e, int reduction, const T *g, const S *x, const void *target,
+                          const T *weight, const T *lse, const T *sums, S *dx, bool wide)
 {
-    T even = e.smoothing / (T)e.l.n, down = reduction == 0 ? sums[0] : (T)1;
+    int64_t at = blockIdx.x * e.l.n;
+    ce_slope<T> slope(e, reduction, g, target, weight, lse, sums, blockIdx.x);
+    T v[V], w[V];
+    FBI_EACH_GROUP(j, e.l.n)
+    {
+        fbi_get<V>(v, x + at + j, wide);
+        fbi_get_or<V>(w, weight, j, (T)1, wide);
+        for (int i = 0; i < V; i++)
+            v[i] = slope.of(v[i], j + i, w[i]);
+        fbi_put<V>(dx + at + j, v, wide);
+    }
+}
+
+/* The same where they do not, element by element. */
+template <class S, class T = fbi_of<S>>
+__global__ void ce_slopes_apart(fbi_ce<T> e, int reduction, const T *g, const S *x,
+                                const void *target, const T *weight, const T *lse, const T *sums,
+                                S *dx)
+{
     FBI_EACH(i, e.items() * e.l.n)
     {
-        int64_t j = i / e.l.inner % e.l.n, o = i / e.l.inner / e.l.n;
-        int64_t item = o * e.l.inner + i % e.l.inner, t = e.target(target, item);
-        if (t < 0) {
-            dx[i] = 0;
-            continue;
-        }
-        T s = reduction == 2 ? g[item] : g[0] / down;
-        T hit = (1 - e.smoothing) * (weight ? weight[t] : (T)1);
-        T v = s * (hit + even * sums[1]) * fbi_e(x[i] - lse[item]);
-        if (e.smoothing > 0)
-            v -= s * even * (weight ? weight[j] : (T)1);
-        dx[i] = j == t ? v - s * hit : v;
+        int64_t j = i / e.l.inner % e.l.n, item = i / e.l.inner / e.l.n * e.l.inner + i % e.l.inner;
+        ce_slope<T> slope(e, reduction, g, target, weight, lse, sums, item);
+        fbi_down(slope.of(fbi_up(x[i]), j, weight ? weight[j] : (T)1), &dx[i]);
     }
 }
 
@@ -131,9 +181,12 @@ __global__ void ce_coefficients(fbi_ce<T> e, int reduction, const void *target, 
 }
 
 /* Operands of the three rows: logits at position x, target and weight behind. */
-template <class T> struct fbi_ce_operands {
+template <class S> struct fbi_ce_operands {
+    typedef fbi_of<S> T;
+    enum { W = fbi_storage_of<S>::width };
     fbi_ce<T> e;
-    const T *x, *weight;
+    const S *x;
+    const T *weight;
     const void *target;
     T *sums;
     int64_t items;
@@ -150,57 +203,89 @@ template <class T> struct fbi_ce_operands {
         e.bad = fbi_cuda_of(c->ctx)->bad;
         reduction = (int)a.reduction;
         items = e.l.outer * e.l.inner;
-        x = (const T *)temps.dense(logits);
+        x = (const S *)temps.dense(logits);
         target = x ? temps.dense(c->in[at + 1]) : NULL;
-        weight = w && target ? (const T *)temps.dense(w) : NULL;
+        weight = w && target ? fbi_as<T>(temps, w) : NULL;
         sums = target ? temps.array<T>(2) : NULL;
         return sums && (weight || !w);
     }
+    bool in_groups() const { return e.l.inner == 1 && e.l.n % W == 0; }
 };
 
-template <class T> static fb_status ce_forward(const fbi_call *c)
+/* The loss of each item. */
+template <class S>
+static fb_status ce_losses(const fbi_call *c, const fbi_ce_operands<S> &o, fbi_of<S> *loss)
 {
+    typedef fbi_of<S> T;
+    enum { W = fbi_storage_of<S>::width };
+    T *lse = (T *)fbi_cuda_data(c->out[1]);
+    unsigned threads = fbi_row_threads(o.e.l.n);
+    if (o.items && o.in_groups())
+        FBI_LAUNCH(c, (ce_items<S, W>), o.items, threads, o.e, o.x, o.target, o.weight, lse, loss,
+                   fbi_aligned(o.x, o.weight));
+    else if (o.items)
+        FBI_LAUNCH(c, (ce_items<S, 1>), o.items, threads, o.e, o.x, o.target, o.weight, lse, loss,
+                   false);
+    return FB_OK;
+}
+
+template <class S> static fb_status ce_forward(const fbi_call *c)
+{
+    typedef fbi_of<S> T;
     fbi_temps temps(c);
-    fbi_ce_operands<T> o;
+    fbi_ce_operands<S> o;
     if (!o.open(c, 0, temps))
         return c->ctx->status;
-    T *out = (T *)fbi_cuda_data(c->out[0]), *lse = (T *)fbi_cuda_data(c->out[1]);
-    T *loss = o.reduction == 2 ? out : temps.array<T>(o.items);
+    T *out = fbi_result<T>(temps, c->out[0]);
+    T *loss = o.reduction == 2 || !out ? out : temps.array<T>(o.items);
     if (!loss)
         return c->ctx->status;
-    if (o.items)
-        FBI_LAUNCH(c, ce_items<T>, o.items, fbi_row_threads(o.e.l.n), o.e, o.x, o.target, o.weight,
-                   lse, loss);
-    if (o.reduction == 2)
-        return fbi_cuda_checked(c);
-    FBI_LAUNCH(c, total_of<T>, 1, FBI_BLOCK, (const T *)loss, o.items, out);
+    fb_status st = ce_losses<S>(c, o, loss);
+    if (st)
+        return st;
+    if (o.reduction != 2)
+        FBI_LAUNCH(c, total_of<T>, 1, FBI_BLOCK, (const T *)loss, o.items, out);
     if (o.reduction == 0) {
         FBI_LAUNCH(c, ce_weights<T>, 1, FBI_BLOCK, o.e, o.target, o.weight, o.sums);
         FBI_LAUNCH(c, divide<T>, 1, 1, out, (const T *)o.sums);
     }
-    return fbi_cuda_checked(c);
+    st = fbi_deliver(c, (const T *)out, c->out[0]);
+    return st ? st : fbi_cuda_checked(c);
 }
 
-template <class T> static fb_status ce_backward(const fbi_call *c)
+template <class S> static fb_status ce_backward(const fbi_call *c)
 {
+    typedef fbi_of<S> T;
+    enum { W = fbi_storage_of<S>::width };
     fbi_temps temps(c);
-    fbi_ce_operands<T> o;
+    fbi_ce_operands<S> o;
     if (!o.open(c, 1, temps))
         return c->ctx->status;
-    const void *g = temps.dense(c->in[0]), *lse = g ? temps.dense(c->in[4]) : NULL;
-    if (!lse || o.items * o.e.l.n == 0)
+    const T *g = fbi_as<T>(temps, c->in[0]), *lse = g ? fbi_as<T>(temps, c->in[4]) : NULL;
+    S *dx = (S *)fbi_cuda_data(c->out[0]);
+    int64_t n = o.items * o.e.l.n;
+    if (!lse || n == 0)
         return c->ctx->status;
+    const T *sums = o.sums;
+    bool wide = fbi_aligned(o.x, o.weight, dx);
     FBI_LAUNCH(c, ce_weights<T>, 1, FBI_BLOCK, o.e, o.target, o.weight, o.sums);
-    FBI_LAUNCH(c, ce_slopes<T>, fbi_blocks(c->ctx, o.items * o.e.l.n), FBI_BLOCK, o.e, o.reduction,
-               (const T *)g, o.x, o.target, o.weight, (const T *)lse, (const T *)o.sums,
-               (T *)fbi_cuda_data(c->out[0]));
+    if (o.in_groups())
+        FBI_LAUNCH(c, (ce_slopes<S, W>), o.items, fbi_row_threads(o.e.l.n), o.e, o.reduction, g,
+                   o.x, o.target, o.weight, lse, sums, dx, wide);
+    else if (o.e.l.inner == 1)
+        FBI_LAUNCH(c, (ce_slopes<S, 1>), o.items, fbi_row_threads(o.e.l.n), o.e, o.reduction, g,
+                   o.x, o.target, o.weight, lse, sums, dx, false);
+    else
+        FBI_LAUNCH(c, ce_slopes_apart<S>, fbi_blocks(c->ctx, n), FBI_BLOCK, o.e, o.reduction, g,
+                   o.x, o.target, o.weight, lse, sums, dx);
     return fbi_cuda_checked(c);
 }
 
-template <class T> static fb_status ce_coef(const fbi_call *c)
+template <class S> static fb_status ce_coef(const fbi_call *c)
 {
+    typedef fbi_of<S> T;
     fbi_temps temps(c);
-    fbi_ce_operands<T> o;
+    fbi_ce_operands<S> o;
     if (!o.open(c, 0, temps) || o.items * o.e.l.n == 0)
         return c->ctx->status;
     FBI_LAUNCH(c, ce_weights<T>, 1, FBI_BLOCK, o.e, o.target, o.weight, o.sums);
@@ -212,32 +297,54 @@ template <class T> static fb_status ce_coef(const fbi_call *c)
 
 FBI_CUDA_KERNEL(cross_entropy)
 {
-    return c->in[0]->dtype == FB_F64 ? ce_forward<double>(c) : ce_forward<float>(c);
+    return FBI_BY_STORAGE(c->in[0]->dtype, ce_forward, c);
 }
 
 FBI_CUDA_KERNEL(cross_entropy_bwd)
 {
-    return c->in[1]->dtype == FB_F64 ? ce_backward<double>(c) : ce_backward<float>(c);
+    return FBI_BY_STORAGE(c->in[1]->dtype, ce_backward, c);
 }
 
 FBI_CUDA_KERNEL(cross_entropy_coef)
 {
-    return c->in[0]->dtype == FB_F64 ? ce_coef<double>(c) : ce_coef<float>(c);
+    return FBI_BY_STORAGE(c->in[0]->dtype, ce_coef, c);
 }
 
-/* Squared differences of one row of n elements, for fbi_cuda_columns. */
-template <class T> struct fbi_squared_difference {
-    const T *x, *t;
-    __device__ void operator()(int64_t i, int64_t, T *v0, T *) const
-    {
-        *v0 = (x[i] - t[i]) * (x[i] - t[i]);
-    }
-};
+/* --- mse_loss --- */
 
-template <class T> __global__ void mse_items(const T *x, const T *t, int64_t n, T *out)
+/* Elements that one block of threads sums. */
+static const int64_t MSE_BLOCK = 8192;
+
+/* A block's sum of squared differences; of those `total_of` makes one. */
+template <class S, int V, class T = fbi_of<S>>
+__global__ void mse_blocks(const S *x, const S *t, int64_t n, T *part, bool wide)
 {
-    FBI_EACH(i, n)
-    out[i] = (x[i] - t[i]) * (x[i] - t[i]);
+    int64_t begin = blockIdx.x * MSE_BLOCK, left = n - begin < MSE_BLOCK ? n - begin : MSE_BLOCK;
+    T sum = 0, v[V], w[V];
+    FBI_EACH_GROUP(j, left)
+    {
+        fbi_get<V>(v, x + begin + j, wide);
+        fbi_get<V>(w, t + begin + j, wide);
+        for (int i = 0; i < V; i++)
+            sum += (v[i] - w[i]) * (v[i] - w[i]);
+    }
+    sum = fbi_join_block<fbi_add<T>>(sum);
+    if (threadIdx.x == 0)
+        part[blockIdx.x] = sum;
+}
+
+template <class S, int V, class T = fbi_of<S>>
+__global__ void mse_items(const S *x, const S *t, int64_t n, S *out, bool wide)
+{
+    FBI_EACH(k, n / V)
+    {
+        T v[V], w[V];
+        fbi_get<V>(v, x + k * V, wide);
+        fbi_get<V>(w, t + k * V, wide);
+        for (int i = 0; i < V; i++)
+            v[i] = (v[i] - w[i]) * (v[i] - w[i]);
+        fbi_put<V>(out + k * V, v, wide);
+    }
 }
 
 template <class T> __global__ void scale_one(T *out, T factor)
@@ -245,59 +352,90 @@ template <class T> __global__ void scale_one(T *out, T factor)
     *out *= factor;
 }
 
-template <class T>
-__global__ void mse_slopes(const T *g, const T *x, const T *t, int64_t n, bool each, T k, T *dx)
+template <class S, int V, class T = fbi_of<S>>
+__global__ void mse_slopes(const S *g, const S *x, const S *t, int64_t n, bool each, T k, S *dx,
+                           bool wide)
 {
-    FBI_EACH(i, n)
-    dx[i] = k * (x[i] - t[i]) * g[each ? i : 0];
+    T one = each ? (T)0 : fbi_up(g[0]);
+    FBI_EACH(i, n / V)
+    {
+        T v[V], w[V], slope[V];
+        fbi_get<V>(v, x + i * V, wide);
+        fbi_get<V>(w, t + i * V, wide);
+        if (each)
+            fbi_get<V>(slope, g + i * V, wide);
+        for (int j = 0; j < V; j++)
+            v[j] = k * (v[j] - w[j]) * (each ? slope[j] : one);
+        fbi_put<V>(dx + i * V, v, wide);
+    }
 }
 
-template <class T> static fb_status mse(const fbi_call *c, int reduction)
+template <class S>
+static fb_status mse_each(const fbi_call *c, const S *x, const S *t, int64_t n, S *out)
 {
+    enum { W = fbi_storage_of<S>::width };
+    bool wide = fbi_aligned(x, t, out);
+    if (n && n % W == 0)
+        FBI_LAUNCH(c, (mse_items<S, W>), fbi_blocks(c->ctx, n / W), FBI_BLOCK, x, t, n, out, wide);
+    else if (n)
+        FBI_LAUNCH(c, (mse_items<S, 1>), fbi_blocks(c->ctx, n), FBI_BLOCK, x, t, n, out, wide);
+    return FB_OK;
+}
+
+template <class S> static fb_status mse(const fbi_call *c, int reduction)
+{
+    typedef fbi_of<S> T;
+    enum { W = fbi_storage_of<S>::width };
     fbi_temps temps(c);
-    const T *x = (const T *)temps.dense(c->in[0]);
-    const T *t = x ? (const T *)temps.dense(c->in[1]) : NULL;
-    T *out = (T *)fbi_cuda_data(c->out[0]);
-    int64_t n = c->in[0]->numel;
+    const S *x = (const S *)temps.dense(c->in[0]);
+    const S *t = x ? (const S *)temps.dense(c->in[1]) : NULL;
+    int64_t n = c->in[0]->numel, blocks = (n + MSE_BLOCK - 1) / MSE_BLOCK;
     if (!t)
         return c->ctx->status;
-    if (reduction == 2) {
-        if (n)
-            FBI_LAUNCH(c, mse_items<T>, fbi_blocks(c->ctx, n), FBI_BLOCK, x, t, n, out);
-        return FB_OK;
-    }
-    fbi_squared_difference<T> get = {x, t};
-    fb_status st =
-        fbi_cuda_columns<fbi_squared_difference<T>, T>(c, get, x, t, 1, n, 1, out, (T *)NULL);
-    if (!st && reduction == 0)
+    if (reduction == 2)
+        return mse_each<S>(c, x, t, n, (S *)fbi_cuda_data(c->out[0]));
+    T *out = fbi_result<T>(temps, c->out[0]), *part = out ? temps.array<T>(blocks) : NULL;
+    if (!part)
+        return c->ctx->status;
+    if (n && n % W == 0)
+        FBI_LAUNCH(c, (mse_blocks<S, W>), blocks, FBI_BLOCK, x, t, n, part, fbi_aligned(x, t));
+    else if (n)
+        FBI_LAUNCH(c, (mse_blocks<S, 1>), blocks, FBI_BLOCK, x, t, n, part, false);
+    FBI_LAUNCH(c, total_of<T>, 1, FBI_BLOCK, (const T *)part, blocks, out);
+    if (reduction == 0)
         FBI_LAUNCH(c, scale_one<T>, 1, 1, out, (T)(1 / (double)n));
-    return st;
+    return fbi_deliver(c, (const T *)out, c->out[0]);
 }
 
-template <class T> static fb_status mse_backward(const fbi_call *c, int reduction)
+template <class S> static fb_status mse_backward(const fbi_call *c, int reduction)
 {
+    typedef fbi_of<S> T;
+    enum { W = fbi_storage_of<S>::width };
     fbi_temps temps(c);
-    const T *g = (const T *)temps.dense(c->in[0]);
-    const T *x = g ? (const T *)temps.dense(c->in[1]) : NULL;
-    const T *t = x ? (const T *)temps.dense(c->in[2]) : NULL;
+    const S *g = (const S *)temps.dense(c->in[0]);
+    const S *x = g ? (const S *)temps.dense(c->in[1]) : NULL;
+    const S *t = x ? (const S *)temps.dense(c->in[2]) : NULL;
+    S *dx = (S *)fbi_cuda_data(c->out[0]);
     int64_t n = c->in[1]->numel;
+    bool each = reduction == 2, wide = fbi_aligned(x, t, dx, each ? g : NULL);
     if (!t || n == 0)
         return c->ctx->status;
     T k = reduction == 0 ? 2 / (T)n : (T)2;
-    FBI_LAUNCH(c, mse_slopes<T>, fbi_blocks(c->ctx, n), FBI_BLOCK, g, x, t, n, reduction == 2, k,
-               (T *)fbi_cuda_data(c->out[0]));
+    if (n % W == 0)
+        FBI_LAUNCH(c, (mse_slopes<S, W>), fbi_blocks(c->ctx, n / W), FBI_BLOCK, g, x, t, n, each, k,
+                   dx, wide);
+    else
+        FBI_LAUNCH(c, (mse_slopes<S, 1>), fbi_blocks(c->ctx, n), FBI_BLOCK, g, x, t, n, each, k, dx,
+                   false);
     return FB_OK;
 }
 
 FBI_CUDA_KERNEL(mse_loss)
 {
-    int reduction = (int)FBI_ATTRS(mse_loss).reduction;
-    return c->in[0]->dtype == FB_F64 ? mse<double>(c, reduction) : mse<float>(c, reduction);
+    return FBI_BY_STORAGE(c->in[0]->dtype, mse, c, (int)FBI_ATTRS(mse_loss).reduction);
 }
 
 FBI_CUDA_KERNEL(mse_loss_bwd)
 {
-    int reduction = (int)FBI_ATTRS(mse_loss_bwd).reduction;
-    return c->in[1]->dtype == FB_F64 ? mse_backward<double>(c, reduction)
-                                     : mse_backward<float>(c, reduction);
+    return FBI_BY_STORAGE(c->in[1]->dtype, mse_backward, c, (int)FBI_ATTRS(mse_loss_bwd).reduction);
 }

@@ -1,23 +1,39 @@
 /* batch_norm and layer_norm. Channels are the columns of dense rows; sums have an order that only
- * the sizes decide. */
+ * the sizes decide. Where S is F16 or BF16, parameters and statistics are F32. */
 #include "core/cuda/columns_priv.h"
 
-/* --- layer_norm: a block a row --- */
+/* --- layer_norm: a block a row, in groups of V elements --- */
 
-template <class T>
-__global__ void layer(const T *x, int64_t cols, const T *w, const T *b, T eps, T *y, T *mean,
-                      T *rstd)
+template <class S, int V, class T = fbi_of<S>>
+__global__ void layer(const S *x, int64_t cols, const T *w, const T *b, T eps, S *y, T *mean,
+                      T *rstd, bool wide)
 {
-    const T *in = x + (int64_t)blockIdx.x * cols;
-    T *out = y + (int64_t)blockIdx.x * cols, sum = 0, squares = 0;
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x)
-        sum += in[j];
+    const S *in = x + (int64_t)blockIdx.x * cols;
+    S *out = y + (int64_t)blockIdx.x * cols;
+    T sum = 0, squares = 0, v[V], weight[V], bias[V];
+    FBI_EACH_GROUP(j, cols)
+    {
+        fbi_get<V>(v, in + j, wide);
+        for (int i = 0; i < V; i++)
+            sum += v[i];
+    }
     T m = fbi_join_block<fbi_add<T>>(sum) / (T)cols;
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x)
-        squares += (in[j] - m) * (in[j] - m);
+    FBI_EACH_GROUP(j, cols)
+    {
+        fbi_get<V>(v, in + j, wide);
+        for (int i = 0; i < V; i++)
+            squares += (v[i] - m) * (v[i] - m);
+    }
     T r = 1 / fbi_root(fbi_join_block<fbi_add<T>>(squares) / (T)cols + eps);
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x)
-        out[j] = (in[j] - m) * r * (w ? w[j] : (T)1) + (b ? b[j] : (T)0);
+    FBI_EACH_GROUP(j, cols)
+    {
+        fbi_get<V>(v, in + j, wide);
+        fbi_get_or<V>(weight, w, j, (T)1, wide);
+        fbi_get_or<V>(bias, b, j, (T)0, wide);
+        for (int i = 0; i < V; i++)
+            v[i] = (v[i] - m) * r * weight[i] + bias[i];
+        fbi_put<V>(out + j, v, wide);
+    }
     if (threadIdx.x)
         return;
     mean[blockIdx.x] = m;
@@ -25,103 +41,160 @@ __global__ void layer(const T *x, int64_t cols, const T *w, const T *b, T eps, T
 }
 
 /* dx = rstd (g w - mean(g w) - h mean(g w h)) with h = (x - mean) rstd */
-template <class T>
-__global__ void layer_dx(const T *g, const T *x, int64_t cols, const T *w, const T *mean,
-                         const T *rstd, T *dx)
+template <class S, int V, class T = fbi_of<S>>
+__global__ void layer_dx(const S *g, const S *x, int64_t cols, const T *w, const T *mean,
+                         const T *rstd, S *dx, bool wide)
 {
     int64_t at = (int64_t)blockIdx.x * cols;
-    T m = mean[blockIdx.x], r = rstd[blockIdx.x], sum = 0, dot = 0;
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
-        T gw = g[at + j] * (w ? w[j] : (T)1);
-        sum += gw;
-        dot += gw * ((x[at + j] - m) * r);
+    T m = mean[blockIdx.x], r = rstd[blockIdx.x], sum = 0, dot = 0, gv[V], xv[V], weight[V];
+    FBI_EACH_GROUP(j, cols)
+    {
+        fbi_get<V>(gv, g + at + j, wide);
+        fbi_get<V>(xv, x + at + j, wide);
+        fbi_get_or<V>(weight, w, j, (T)1, wide);
+        for (int i = 0; i < V; i++) {
+            T gw = gv[i] * weight[i];
+            sum += gw;
+            dot += gw * ((xv[i] - m) * r);
+        }
     }
     T a = fbi_join_block<fbi_add<T>>(sum) / (T)cols, b = fbi_join_block<fbi_add<T>>(dot) / (T)cols;
-    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
-        T gw = g[at + j] * (w ? w[j] : (T)1);
-        dx[at + j] = (gw - a - (x[at + j] - m) * r * b) * r;
+    FBI_EACH_GROUP(j, cols)
+    {
+        fbi_get<V>(gv, g + at + j, wide);
+        fbi_get<V>(xv, x + at + j, wide);
+        fbi_get_or<V>(weight, w, j, (T)1, wide);
+        for (int i = 0; i < V; i++)
+            gv[i] = (gv[i] * weight[i] - a - (xv[i] - m) * r * b) * r;
+        fbi_put<V>(dx + at + j, gv, wide);
     }
 }
 
 /* sum g and sum g h over rows, for the gradients of bias and weight. */
-template <class T> struct layer_params {
-    const T *g, *x, *mean, *rstd;
+template <class S> struct layer_params {
+    typedef fbi_of<S> T;
+    const S *g, *x;
+    const T *mean, *rstd;
     int64_t cols;
-    __device__ void operator()(int64_t i, int64_t j, T *v0, T *v1) const
+    bool wide;
+    template <int V> __device__ void at(int64_t i, int64_t j, T *v0, T *v1) const
     {
-        *v0 = g[i * cols + j];
-        *v1 = *v0 * ((x[i * cols + j] - mean[i]) * rstd[i]);
+        fbi_get<V>(v0, g + i * cols + j, wide);
+        fbi_get<V>(v1, x + i * cols + j, wide);
+        for (int v = 0; v < V; v++)
+            v1[v] = v0[v] * ((v1[v] - mean[i]) * rstd[i]);
     }
 };
 
-template <class T> static fb_status layer_forward(const fbi_call *c)
+template <class S, int V> static fb_status launch_layer(const fbi_call *c, const S *x, int64_t rows)
 {
-    const fb_tensor *w = c->in[1], *b = c->in[2];
+    typedef fbi_of<S> T;
     fbi_temps temps(c);
-    const void *x = temps.dense(c->in[0]), *wd = w && x ? temps.dense(w) : NULL;
-    const void *bd = b && x ? temps.dense(b) : NULL;
-    int64_t rows = c->out[1]->numel, cols = rows ? c->in[0]->numel / rows : 0;
-    if (!x || (w && !wd) || (b && !bd) || rows == 0)
+    const fb_tensor *weight = c->in[1], *bias = c->in[2];
+    const T *w = weight ? fbi_as<T>(temps, weight) : NULL,
+            *b = bias ? fbi_as<T>(temps, bias) : NULL;
+    S *y = (S *)fbi_cuda_data(c->out[0]);
+    int64_t cols = c->in[0]->numel / rows;
+    if ((weight && !w) || (bias && !b))
         return c->ctx->status;
-    FBI_LAUNCH(c, layer<T>, rows, fbi_row_threads(cols), (const T *)x, cols, (const T *)wd,
-               (const T *)bd, (T)FBI_ATTRS(layer_norm).eps, (T *)fbi_cuda_data(c->out[0]),
-               (T *)fbi_cuda_data(c->out[1]), (T *)fbi_cuda_data(c->out[2]));
+    FBI_LAUNCH(c, (layer<S, V>), rows, fbi_row_threads(cols), x, cols, w, b,
+               (T)FBI_ATTRS(layer_norm).eps, y, (T *)fbi_cuda_data(c->out[1]),
+               (T *)fbi_cuda_data(c->out[2]), fbi_aligned(x, y, w, b));
     return FB_OK;
 }
 
-template <class T> static fb_status layer_backward(const fbi_call *c)
+template <class S> static fb_status layer_forward(const fbi_call *c)
 {
+    enum { W = fbi_storage_of<S>::width };
     fbi_temps temps(c);
-    const T *data[5] = {NULL};
-    for (int i = 0; i < 5; i++)
-        if (c->in[i] && !(data[i] = (const T *)temps.dense(c->in[i])))
-            return c->ctx->status;
+    const S *x = (const S *)temps.dense(c->in[0]);
+    int64_t rows = c->out[1]->numel;
+    if (!x || rows == 0)
+        return c->ctx->status;
+    return c->in[0]->numel / rows % W == 0 ? launch_layer<S, W>(c, x, rows)
+                                           : launch_layer<S, 1>(c, x, rows);
+}
+
+template <class S> static fb_status layer_backward(const fbi_call *c)
+{
+    typedef fbi_of<S> T;
+    enum { W = fbi_storage_of<S>::width };
+    fbi_temps temps(c);
+    const S *g = (const S *)temps.dense(c->in[0]);
+    const S *x = g ? (const S *)temps.dense(c->in[1]) : NULL;
+    const T *w = x && c->in[2] ? fbi_as<T>(temps, c->in[2]) : NULL;
+    const T *mean = x ? fbi_as<T>(temps, c->in[3]) : NULL;
+    const T *rstd = mean ? fbi_as<T>(temps, c->in[4]) : NULL;
+    T *dw = rstd ? fbi_result<T>(temps, c->out[1]) : NULL;
+    T *db = dw ? fbi_result<T>(temps, c->out[2]) : NULL;
+    S *dx = (S *)fbi_cuda_data(c->out[0]);
     int64_t rows = c->in[3]->numel, cols = rows ? c->in[1]->numel / rows : c->out[1]->numel;
-    if (rows)
-        FBI_LAUNCH(c, layer_dx<T>, rows, fbi_row_threads(cols), data[0], data[1], cols, data[2],
-                   data[3], data[4], (T *)fbi_cuda_data(c->out[0]));
-    layer_params<T> get = {data[0], data[1], data[3], data[4], cols};
-    return fbi_cuda_columns<layer_params<T>, T>(c, get, data[0], data[1], 1, rows, cols,
-                                                (T *)fbi_cuda_data(c->out[2]),
-                                                (T *)fbi_cuda_data(c->out[1]));
+    if (!db || (c->in[2] && !w))
+        return c->ctx->status;
+    bool wide = fbi_aligned(g, x, w, dx);
+    if (rows && cols % W == 0)
+        FBI_LAUNCH(c, (layer_dx<S, W>), rows, fbi_row_threads(cols), g, x, cols, w, mean, rstd, dx,
+                   wide);
+    else if (rows)
+        FBI_LAUNCH(c, (layer_dx<S, 1>), rows, fbi_row_threads(cols), g, x, cols, w, mean, rstd, dx,
+                   wide);
+    typedef layer_params<S> get;
+    fb_status st = fbi_cuda_columns<get, T, W>(c, get{g, x, mean, rstd, cols, wide}, g, x, 1, rows,
+                                               cols, db, dw);
+    st = st ? st : fbi_deliver(c, (const T *)dw, c->out[1]);
+    return st ? st : fbi_deliver(c, (const T *)db, c->out[2]);
 }
 
 FBI_CUDA_KERNEL(layer_norm)
 {
-    return c->in[0]->dtype == FB_F64 ? layer_forward<double>(c) : layer_forward<float>(c);
+    return FBI_BY_STORAGE(c->in[0]->dtype, layer_forward, c);
 }
 
 FBI_CUDA_KERNEL(layer_norm_bwd)
 {
-    return c->in[1]->dtype == FB_F64 ? layer_backward<double>(c) : layer_backward<float>(c);
+    return FBI_BY_STORAGE(c->in[1]->dtype, layer_backward, c);
 }
 
 /* --- batch_norm --- */
 
-template <class T> struct column_sum {
-    const T *x;
+template <class S> struct column_sum {
+    typedef fbi_of<S> T;
+    const S *x;
     int64_t cols;
-    __device__ void operator()(int64_t i, int64_t j, T *v0, T *) const { *v0 = x[i * cols + j]; }
+    bool wide;
+    template <int V> __device__ void at(int64_t i, int64_t j, T *v0, T *) const
+    {
+        fbi_get<V>(v0, x + i * cols + j, wide);
+    }
 };
 
-template <class T> struct column_squares {
-    const T *x, *mean;
+template <class S> struct column_squares {
+    typedef fbi_of<S> T;
+    const S *x;
+    const T *mean;
     int64_t cols;
-    __device__ void operator()(int64_t i, int64_t j, T *v0, T *) const
+    bool wide;
+    template <int V> __device__ void at(int64_t i, int64_t j, T *v0, T *) const
     {
-        T v = x[i * cols + j] - mean[j];
-        *v0 = v * v;
+        fbi_get<V>(v0, x + i * cols + j, wide);
+        for (int v = 0; v < V; v++)
+            v0[v] = (v0[v] - mean[j + v]) * (v0[v] - mean[j + v]);
     }
 };
 
 /* sum g, sum g (x - mean) */
-template <class T> struct column_dots {
-    const T *g, *x, *mean;
+template <class S> struct column_dots {
+    typedef fbi_of<S> T;
+    const S *g, *x;
+    const T *mean;
     int64_t cols;
-    __device__ void operator()(int64_t i, int64_t j, T *v0, T *v1) const
+    bool wide;
+    template <int V> __device__ void at(int64_t i, int64_t j, T *v0, T *v1) const
     {
-        *v0 = g[i * cols + j];
-        *v1 = *v0 * (x[i * cols + j] - mean[j]);
+        fbi_get<V>(v0, g + i * cols + j, wide);
+        fbi_get<V>(v1, x + i * cols + j, wide);
+        for (int v = 0; v < V; v++)
+            v1[v] = v0[v] * (v1[v] - mean[j + v]);
     }
 };
 
@@ -131,97 +204,163 @@ template <class T> __global__ void divide_all(T *v, int64_t n, T by)
     v[i] /= by;
 }
 
+/* w rstd of each channel */
 template <class T>
-__global__ void batch(const T *x, int64_t n, int64_t cols, const T *w, int64_t w_step, const T *b,
-                      int64_t b_step, T eps, const T *mean, const T *var, T *y)
+__global__ void batch_scale(int64_t cols, const T *w, T eps, const T *var, T *scale)
 {
-    FBI_EACH(i, n)
+    FBI_EACH(j, cols)
+    scale[j] = (w ? w[j] : (T)1) / fbi_root(var[j] + eps);
+}
+
+template <class S, int V, class T = fbi_of<S>>
+__global__ void batch(const S *x, int64_t n, int64_t cols, const T *scale, const T *b,
+                      const T *mean, S *y, bool wide)
+{
+    FBI_EACH(k, n / V)
     {
-        int64_t j = i % cols;
-        T scale = (w ? w[j * w_step] : (T)1) / fbi_root(var[j] + eps);
-        y[i] = (x[i] - mean[j]) * scale + (b ? b[j * b_step] : (T)0);
+        int64_t j = k % (cols / V) * V;
+        T v[V], m[V], s[V], bias[V];
+        fbi_get<V>(v, x + k * V, wide);
+        fbi_get<V>(m, mean + j, wide);
+        fbi_get<V>(s, scale + j, wide);
+        fbi_get_or<V>(bias, b, j, (T)0, wide);
+        for (int i = 0; i < V; i++)
+            v[i] = (v[i] - m[i]) * s[i] + bias[i];
+        fbi_put<V>(y + k * V, v, wide);
     }
 }
 
-template <class T> static fb_status batch_forward(const fbi_call *c)
+template <class S>
+static fb_status batch_apply(const fbi_call *c, fbi_temps &temps, const S *x, const fbi_of<S> *mean,
+                             const fbi_of<S> *var)
 {
-    typedef column_sum<T> sum;
-    typedef column_squares<T> squares;
-    const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
-    int64_t cols = x->size[1], rows = x->numel / cols;
+    typedef fbi_of<S> T;
+    enum { W = fbi_storage_of<S>::width };
+    int64_t n = c->in[0]->numel, cols = c->in[0]->size[1];
+    const fb_tensor *weight = c->in[1], *bias = c->in[2];
+    const T *w = weight ? fbi_as<T>(temps, weight) : NULL,
+            *b = bias ? fbi_as<T>(temps, bias) : NULL;
+    T *scale = temps.array<T>(cols);
+    S *y = (S *)fbi_cuda_data(c->out[0]);
+    if (!scale || (weight && !w) || (bias && !b))
+        return c->ctx->status;
+    bool wide = fbi_aligned(x, scale, b, mean, y);
+    FBI_LAUNCH(c, batch_scale<T>, fbi_blocks(c->ctx, cols), FBI_BLOCK, cols, w,
+               (T)FBI_ATTRS(batch_norm).eps, var, scale);
+    if (cols % W == 0)
+        FBI_LAUNCH(c, (batch<S, W>), fbi_blocks(c->ctx, n / W), FBI_BLOCK, x, n, cols,
+                   (const T *)scale, b, mean, y, wide);
+    else
+        FBI_LAUNCH(c, (batch<S, 1>), fbi_blocks(c->ctx, n), FBI_BLOCK, x, n, cols, (const T *)scale,
+                   b, mean, y, wide);
+    return FB_OK;
+}
+
+template <class S> static fb_status batch_forward(const fbi_call *c)
+{
+    typedef fbi_of<S> T;
+    typedef column_sum<S> sum;
+    typedef column_squares<S> squares;
+    enum { W = fbi_storage_of<S>::width };
+    int64_t cols = c->in[0]->size[1], rows = c->in[0]->numel / cols;
     fbi_temps temps(c);
-    const T *data = (const T *)temps.channels(x);
+    const S *x = (const S *)temps.channels(c->in[0]);
     T *mean = (T *)fbi_cuda_data(c->out[1]), *var = (T *)fbi_cuda_data(c->out[2]);
-    if (!data)
+    if (!x)
         return c->ctx->status;
     unsigned few = fbi_blocks(c->ctx, cols);
+    bool wide = fbi_aligned(x);
     fb_status st =
-        fbi_cuda_columns<sum, T>(c, sum{data, cols}, data, NULL, 1, rows, cols, mean, (T *)NULL);
+        fbi_cuda_columns<sum, T, W>(c, sum{x, cols, wide}, x, NULL, 1, rows, cols, mean, (T *)NULL);
     if (st)
         return st;
     FBI_LAUNCH(c, divide_all<T>, few, FBI_BLOCK, mean, cols, (T)rows);
-    st = fbi_cuda_columns<squares, T>(c, squares{data, mean, cols}, data, mean, 1, rows, cols, var,
-                                      (T *)NULL);
+    st = fbi_cuda_columns<squares, T, W>(c, squares{x, mean, cols, wide}, x, mean, 1, rows, cols,
+                                         var, (T *)NULL);
     if (st)
         return st;
     FBI_LAUNCH(c, divide_all<T>, few, FBI_BLOCK, var, cols, (T)rows);
-    FBI_LAUNCH(c, batch<T>, fbi_blocks(c->ctx, x->numel), FBI_BLOCK, data, x->numel, cols,
-               w ? (const T *)fbi_cuda_data(w) : (const T *)NULL, w ? w->stride[0] : 0,
-               b ? (const T *)fbi_cuda_data(b) : (const T *)NULL, b ? b->stride[0] : 0,
-               (T)FBI_ATTRS(batch_norm).eps, (const T *)mean, (const T *)var,
-               (T *)fbi_cuda_data(c->out[0]));
-    return FB_OK;
+    return batch_apply<S>(c, temps, x, mean, var);
 }
 
-/* dx = w rstd (g - sum g / M - h sum (g h) / M); dw and db are made of the sums on the way. */
+/* What dx needs of a channel, from the sums of g and g (x - mean); dw and db. */
 template <class T>
-__global__ void batch_dx(const T *g, const T *x, int64_t n, int64_t cols, T rows, const T *w,
-                         int64_t w_step, T eps, const T *mean, const T *var, const T *sg,
-                         const T *sgx, T *dx, T *dw, T *db)
+__global__ void batch_terms(int64_t cols, T rows, const T *w, T eps, const T *var, const T *sums,
+                            T *terms, T *dw, T *db)
 {
-    FBI_EACH(i, n)
+    FBI_EACH(j, cols)
     {
-        int64_t j = i % cols;
-        T r = 1 / fbi_root(var[j] + eps), scale = (w ? w[j * w_step] : (T)1) * r;
-        dx[i] = scale * (g[i] - sg[j] / rows - (x[i] - mean[j]) * r * r * sgx[j] / rows);
-        if (i >= cols)
-            continue;
-        dw[j] = sgx[j] * r;
-        db[j] = sg[j];
+        T r = 1 / fbi_root(var[j] + eps), sg = sums[j], sgx = sums[cols + j];
+        terms[j] = (w ? w[j] : (T)1) * r;
+        terms[cols + j] = sg / rows;
+        terms[2 * cols + j] = r * r * sgx / rows;
+        dw[j] = sgx * r;
+        db[j] = sg;
     }
 }
 
-template <class T> static fb_status batch_backward(const fbi_call *c)
+/* dx = w rstd (g - sum g / M - h sum (g h) / M) */
+template <class S, int V, class T = fbi_of<S>>
+__global__ void batch_dx(const S *g, const S *x, int64_t n, int64_t cols, const T *mean,
+                         const T *terms, S *dx, bool wide)
 {
-    typedef column_dots<T> dots;
-    const fb_tensor *x = c->in[1], *w = c->in[2];
-    int64_t cols = x->size[1], rows = x->numel / cols;
+    FBI_EACH(k, n / V)
+    {
+        int64_t j = k % (cols / V) * V;
+        T gv[V], xv[V], m[V], scale[V], even[V], along[V];
+        fbi_get<V>(gv, g + k * V, wide);
+        fbi_get<V>(xv, x + k * V, wide);
+        fbi_get<V>(m, mean + j, wide);
+        fbi_get<V>(scale, terms + j, wide);
+        fbi_get<V>(even, terms + cols + j, wide);
+        fbi_get<V>(along, terms + 2 * cols + j, wide);
+        for (int i = 0; i < V; i++)
+            gv[i] = scale[i] * (gv[i] - even[i] - (xv[i] - m[i]) * along[i]);
+        fbi_put<V>(dx + k * V, gv, wide);
+    }
+}
+
+template <class S> static fb_status batch_backward(const fbi_call *c)
+{
+    typedef fbi_of<S> T;
+    typedef column_dots<S> dots;
+    enum { W = fbi_storage_of<S>::width };
+    int64_t n = c->in[1]->numel, cols = c->in[1]->size[1], rows = n / cols;
     fbi_temps temps(c);
-    const T *g = (const T *)temps.channels(c->in[0]);
-    const T *data = g ? (const T *)temps.channels(x) : NULL;
-    const T *mean = data ? (const T *)temps.dense(c->in[3]) : NULL;
-    const T *var = mean ? (const T *)temps.dense(c->in[4]) : NULL;
-    T *sums = var ? temps.array<T>(2 * cols) : NULL;
-    if (!sums)
+    const S *g = (const S *)temps.channels(c->in[0]);
+    const S *x = g ? (const S *)temps.channels(c->in[1]) : NULL;
+    const T *w = x && c->in[2] ? fbi_as<T>(temps, c->in[2]) : NULL;
+    const T *mean = x ? fbi_as<T>(temps, c->in[3]) : NULL;
+    const T *var = mean ? fbi_as<T>(temps, c->in[4]) : NULL;
+    T *sums = var ? temps.array<T>(5 * cols) : NULL, *terms = sums + 2 * cols;
+    T *dw = sums ? fbi_result<T>(temps, c->out[1]) : NULL;
+    T *db = dw ? fbi_result<T>(temps, c->out[2]) : NULL;
+    S *dx = (S *)fbi_cuda_data(c->out[0]);
+    if (!db || (c->in[2] && !w))
         return c->ctx->status;
-    fb_status st = fbi_cuda_columns<dots, T>(c, dots{g, data, mean, cols}, g, data, 1, rows, cols,
-                                             sums, sums + cols);
+    bool wide = fbi_aligned(g, x, mean, terms, dx);
+    fb_status st = fbi_cuda_columns<dots, T, W>(c, dots{g, x, mean, cols, wide}, g, x, 1, rows,
+                                                cols, sums, sums + cols);
     if (st)
         return st;
-    FBI_LAUNCH(c, batch_dx<T>, fbi_blocks(c->ctx, x->numel), FBI_BLOCK, g, data, x->numel, cols,
-               (T)rows, w ? (const T *)fbi_cuda_data(w) : (const T *)NULL, w ? w->stride[0] : 0,
-               (T)FBI_ATTRS(batch_norm_bwd).eps, mean, var, (const T *)sums,
-               (const T *)(sums + cols), (T *)fbi_cuda_data(c->out[0]),
-               (T *)fbi_cuda_data(c->out[1]), (T *)fbi_cuda_data(c->out[2]));
-    return FB_OK;
+    FBI_LAUNCH(c, batch_terms<T>, fbi_blocks(c->ctx, cols), FBI_BLOCK, cols, (T)rows, w,
+               (T)FBI_ATTRS(batch_norm_bwd).eps, var, (const T *)sums, terms, dw, db);
+    if (cols % W == 0)
+        FBI_LAUNCH(c, (batch_dx<S, W>), fbi_blocks(c->ctx, n / W), FBI_BLOCK, g, x, n, cols, mean,
+                   (const T *)terms, dx, wide);
+    else
+        FBI_LAUNCH(c, (batch_dx<S, 1>), fbi_blocks(c->ctx, n), FBI_BLOCK, g, x, n, cols, mean,
+                   (const T *)terms, dx, wide);
+    st = fbi_deliver(c, (const T *)dw, c->out[1]);
+    return st ? st : fbi_deliver(c, (const T *)db, c->out[2]);
 }
 
 FBI_CUDA_KERNEL(batch_norm)
 {
-    return c->in[0]->dtype == FB_F64 ? batch_forward<double>(c) : batch_forward<float>(c);
+    return FBI_BY_STORAGE(c->in[0]->dtype, batch_forward, c);
 }
 
 FBI_CUDA_KERNEL(batch_norm_bwd)
 {
-    return c->in[1]->dtype == FB_F64 ? batch_backward<double>(c) : batch_backward<float>(c);
+    return FBI_BY_STORAGE(c->in[1]->dtype, batch_backward, c);
 }

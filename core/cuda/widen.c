@@ -3,36 +3,21 @@
 
 enum { FBI_WIDE_MAX = 8 };
 
-/* Rows whose kernels take F16 and BF16 themselves: they only move elements, or cuBLASLt does it. */
-static const uint16_t native[] = {FBI_OP_where,
-                                  FBI_OP_cast,
-                                  FBI_OP_contiguous,
-                                  FBI_OP_copy,
-                                  FBI_OP_fill,
-                                  FBI_OP_randu,
-                                  FBI_OP_randn,
-                                  FBI_OP_arange,
-                                  FBI_OP_narrow_pad,
-                                  FBI_OP_embedding,
-                                  FBI_OP_index_select,
-                                  FBI_OP_gather,
-                                  FBI_OP_flip,
-                                  FBI_OP_tril,
-                                  FBI_OP_triu,
-                                  FBI_OP_extend,
-                                  FBI_OP_cat,
-                                  FBI_OP_matmul,
-                                  FBI_OP_linear,
-                                  FBI_OP_linear_dx,
-                                  FBI_OP_linear_dw,
-                                  FBI_OP_linear_db,
-                                  FBI_OP_linear_dwb,
-                                  FBI_OP_conv2d_relu_dz,
-                                  FBI_OP_linear_act_dz,
-                                  FBI_OP_attention,
-                                  FBI_OP_attention_bwd,
-                                  FBI_OP_add_layer_norm,
-                                  FBI_OP_add_layer_norm_bwd};
+/* Rows whose kernels take F16 and BF16 themselves. */
+/* clang-format off */
+static const uint16_t native[] = {
+    FBI_OP_where, FBI_OP_cast, FBI_OP_contiguous, FBI_OP_copy, FBI_OP_fill, FBI_OP_randu,
+    FBI_OP_randn, FBI_OP_arange, FBI_OP_narrow_pad, FBI_OP_embedding, FBI_OP_index_select,
+    FBI_OP_gather, FBI_OP_flip, FBI_OP_tril, FBI_OP_triu, FBI_OP_extend, FBI_OP_cat,
+    FBI_OP_matmul, FBI_OP_linear, FBI_OP_linear_dx, FBI_OP_linear_dw, FBI_OP_linear_db,
+    FBI_OP_linear_dwb, FBI_OP_conv2d_relu_dz, FBI_OP_attention, FBI_OP_attention_bwd,
+    FBI_OP_linear_act_dz, FBI_OP_conv2d_bwd_bias, FBI_OP_softmax, FBI_OP_log_softmax,
+    FBI_OP_softmax_bwd, FBI_OP_log_softmax_bwd, FBI_OP_layer_norm, FBI_OP_batch_norm,
+    FBI_OP_layer_norm_bwd, FBI_OP_batch_norm_bwd, FBI_OP_mse_loss, FBI_OP_mse_loss_bwd,
+    FBI_OP_cross_entropy, FBI_OP_cross_entropy_bwd, FBI_OP_cross_entropy_coef, FBI_OP_sum,
+    FBI_OP_mean, FBI_OP_var, FBI_OP_amax, FBI_OP_amin, FBI_OP_add_layer_norm,
+    FBI_OP_add_layer_norm_bwd};
+/* clang-format on */
 
 static bool is_native(const fbi_opdef *op)
 {
