@@ -9,7 +9,7 @@
 static const char *derivative_of(const fbi_opdef *def)
 {
     if (def->compose)
-        return "its parts'";
+        return def->flags & FBI_NO_GRADIENT ? "none" : "its parts'";
     return def->bwd ? "fast" : def->bwd_ops ? "composed" : "none";
 }
 

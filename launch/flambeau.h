@@ -16,6 +16,7 @@
 
 #include <flambeau/core/ops/arrange.h>
 #include <flambeau/core/ops/attention.h>
+#include <flambeau/core/ops/blend.h>
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/conv.h>
 #include <flambeau/core/ops/create.h>
@@ -34,7 +35,9 @@
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/pool.h>
 #include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/scan.h>
 #include <flambeau/core/ops/softmax.h>
+#include <flambeau/core/ops/sort.h>
 #include <flambeau/core/ops/split.h>
 #include <flambeau/core/ops/strided.h>
 #include <flambeau/core/ops/view.h>

@@ -6,7 +6,7 @@
 
 #include "core/ops/pointwise_priv.h"
 
-enum { FBI_MAX_OUT = 16, FBI_VIEW_ATTRS = 384 };
+enum { FBI_MAX_OUT = 16, FBI_VIEW_ATTRS = 384, FBI_MAX_WIDE = 4 };
 
 fb_status fbi_check_inputs(fb_context *ctx, const fbi_opdef *d, fb_tensor *const *in, int n_in)
 {
@@ -151,6 +151,43 @@ static fb_status fbi_run_unified(fb_context *ctx, const fbi_opdef *d, const void
     return st;
 }
 
+/* The dtype that the floats among the operands have together; those without dimensions do not
+ * widen. */
+static fb_dtype fbi_float_of(fb_tensor *const *in, int n_in)
+{
+    fb_dtype d = FB_BOOL;
+    for (int pass = 0; pass < 2 && !fb_dtype_is_float(d); pass++)
+        for (int i = 0; i < n_in; i++)
+            if (in[i] && (pass || in[i]->ndim))
+                d = fb_promote(d, (fb_dtype)in[i]->dtype);
+    return d;
+}
+
+/* A row with flag WIDE gets F32 for F16 and BF16 (recorded), and its F32 results are rounded. */
+static fb_status fbi_compose_wide(fbi_call *c)
+{
+    fb_tensor *wide[FBI_MAX_WIDE], *const *in = c->in;
+    fb_dtype d = fbi_float_of(in, c->n_in);
+    if (c->n_in > FBI_MAX_WIDE)
+        return fbi_op_fail(c, FB_E_UNSUPPORTED, "%d inputs", (int)c->n_in);
+    for (int i = 0; i < c->n_in; i++) {
+        wide[i] = in[i] && fb_dtype_size((fb_dtype)in[i]->dtype) == 2 &&
+                          fb_dtype_is_float((fb_dtype)in[i]->dtype)
+                      ? fbi_cast_to(in[i], FB_F32)
+                      : in[i];
+        if (in[i] && !wide[i])
+            return c->ctx->status;
+    }
+    c->in = wide;
+    fb_status st = c->op->compose(c);
+    for (int i = 0; i < c->n_out && !st && (d == FB_F16 || d == FB_BF16); i++)
+        if (c->out[i]->dtype == FB_F32) {
+            c->out[i] = fbi_cast_to(c->out[i], d);
+            st = c->out[i] ? FB_OK : c->ctx->status;
+        }
+    return st;
+}
+
 static fb_status fbi_run_composed(fb_context *ctx, const fbi_opdef *d, const void *attrs,
                                   fb_tensor *const *in, int n_in, fb_tensor **out)
 {
@@ -165,7 +202,7 @@ static fb_status fbi_run_composed(fb_context *ctx, const fbi_opdef *d, const voi
     bool outer = !ctx->composing;
     if (outer)
         ctx->composing = d->name;
-    fb_status st = d->compose(&c);
+    fb_status st = d->flags & FBI_WIDE ? fbi_compose_wide(&c) : d->compose(&c);
     if (outer)
         ctx->composing = NULL;
     for (int i = 0; i < d->n_out; i++)

@@ -2,7 +2,7 @@
 #include <flambeau/core/ops/extreme.h>
 #include <flambeau/core/ops/view.h>
 
-#include "core/ops/op_priv.h"
+#include "core/ops/pair_priv.h"
 
 static fb_shape without(const fb_tensor *x, int dim, bool keepdim)
 {
@@ -101,30 +101,16 @@ fb_status fbi_bwd_ops_min_dim(fbi_bw *bw)
     return bwd(bw, a->dim, a->keepdim != 0, a->size);
 }
 
-static fb_status run_dim(const void *site, fbi_op op, const void *attrs, fb_tensor *x,
-                         fb_tensor **values, fb_tensor **indices)
-{
-    fb_context *ctx = fb_context_of(x);
-    fb_tensor *out[2] = {NULL, NULL};
-    fbi_site_guard guard __attribute__((cleanup(fbi_site_end), unused)) = fbi_site_begin(ctx, site);
-    fb_status st = ctx ? fbi_run(ctx, op, attrs, &x, 1, out) : FB_E_ARG;
-    if (values)
-        *values = out[0];
-    if (indices)
-        *indices = out[1];
-    return st;
-}
-
 fb_status fb_max_dim(fb_tensor *x, int dim, bool keepdim, fb_tensor **values, fb_tensor **indices)
 {
     fbi_attrs_max_dim a = {.dim = dim, .keepdim = keepdim};
-    return run_dim(FBI_SITE, FBI_OP_max_dim, &a, x, values, indices);
+    return fbi_run_pair(FBI_SITE, FBI_OP_max_dim, &a, x, values, indices);
 }
 
 fb_status fb_min_dim(fb_tensor *x, int dim, bool keepdim, fb_tensor **values, fb_tensor **indices)
 {
     fbi_attrs_min_dim a = {.dim = dim, .keepdim = keepdim};
-    return run_dim(FBI_SITE, FBI_OP_min_dim, &a, x, values, indices);
+    return fbi_run_pair(FBI_SITE, FBI_OP_min_dim, &a, x, values, indices);
 }
 
 fb_tensor *fb_argmax(fb_tensor *x, int dim, bool keepdim)

@@ -33,9 +33,12 @@ bool fb_op_info(int i, fb_op_description *out)
     const fbi_opdef *d = i < 0 ? NULL : fbi_nth(i);
     if (!d)
         return false;
-    *out = (fb_op_description){
-        d->name,   d->n_in, d->n_out, (d->flags & FBI_VARIADIC) != 0, d->bwd_ops || d->compose,
-        d->n_attrs};
+    *out = (fb_op_description){d->name,
+                               d->n_in,
+                               d->n_out,
+                               (d->flags & FBI_VARIADIC) != 0,
+                               d->bwd_ops || (d->compose && !(d->flags & FBI_NO_GRADIENT)),
+                               d->n_attrs};
     return true;
 }
 
@@ -97,15 +100,34 @@ static fb_status fbi_pack_attrs(fb_context *ctx, const fbi_opdef *d, const fb_at
     return fbi_fail(ctx, FB_E_ARG, "%s: an attribute is given twice", d->name);
 }
 
+/* PyTorch's other names. */
+static const char *const aliases[][2] = {
+    {"absolute", "abs"},  {"arccos", "acos"},   {"arccosh", "acosh"},   {"arcsin", "asin"},
+    {"arcsinh", "asinh"}, {"arctan", "atan"},   {"arctan2", "atan2"},   {"arctanh", "atanh"},
+    {"clip", "clamp"},    {"concat", "cat"},    {"concatenate", "cat"}, {"divide", "div"},
+    {"expit", "sigmoid"}, {"fix", "trunc"},     {"greater", "gt"},      {"greater_equal", "ge"},
+    {"less", "lt"},       {"less_equal", "le"}, {"multiply", "mul"},    {"negative", "neg"},
+    {"not_equal", "ne"},  {"psi", "digamma"},   {"subtract", "sub"},    {"true_divide", "div"},
+};
+
+static const char *fbi_own_name(const char *name)
+{
+    for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++)
+        if (!strcmp(aliases[i][0], name))
+            return aliases[i][1];
+    return name;
+}
+
 fb_status fb_op_call(fb_context *ctx, const char *name, fb_tensors in, const fb_attr *attrs,
                      int n_attrs, fb_tensor **out)
 {
     if (!fbi_enter(ctx))
         return ctx ? ctx->status : FB_E_ARG;
     FBI_ENTRY(ctx);
+    const char *own = fbi_own_name(name);
     for (int k = 0; k < FBI_OP_COUNT; k++) {
         const fbi_opdef *d = &fbi_opdefs[k];
-        if (!fbi_public(d) || strcmp(d->name, name))
+        if (!fbi_public(d) || strcmp(d->name, own))
             continue;
         _Alignas(8) char packed[FBI_ATTRS_MAX] = {0};
         fb_status st = fbi_pack_attrs(ctx, d, attrs, n_attrs, packed);

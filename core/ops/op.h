@@ -28,7 +28,8 @@ FB_API bool fb_op_info(int i, fb_op_description *out);
 /** Name of attribute k of operator i, NULL beyond the end; *is_shape says how it is given. */
 FB_API const char *fb_op_attr(int i, int k, bool *is_shape);
 /**
- * Call an operator. Attributes not given have their defaults; unknown ones are errors. NULL inputs
+ * Call an operator by its name, or by another name that PyTorch has for it ("arcsin", "multiply",
+ * "clip" ...). Attributes not given have their defaults; unknown ones are errors. NULL inputs
  * are allowed where the operator says optional. Fills out[0 .. n_out).
  */
 FB_API fb_status fb_op_call(fb_context *ctx, const char *name, fb_tensors in, const fb_attr *attrs,

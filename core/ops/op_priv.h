@@ -95,7 +95,9 @@ enum {
     FBI_POINTWISE = 2048,
     FBI_AUX = 4096,
     FBI_INTS = 8192,
-    FBI_LAPACK = 16384
+    FBI_LAPACK = 16384,
+    FBI_WIDE = 32768,
+    FBI_NO_GRADIENT = 65536
 };
 
 typedef struct fbi_bw fbi_bw;
@@ -106,8 +108,7 @@ struct fbi_opdef {
     const char *name;
     fbi_op op;
     uint8_t n_in, n_out;
-    uint16_t flags;
-    uint32_t saves, attrs_bytes;
+    uint32_t flags, saves, attrs_bytes;
     fb_status (*infer)(fbi_call *);   /* shapes and dtypes of the outputs, or an error */
     fb_status (*bwd)(fbi_bw *);       /* fast, records nothing; NULL: bwd_ops */
     fb_status (*bwd_ops)(fbi_bw *);   /* of operators; NULL: no derivative */

@@ -71,18 +71,19 @@ fb_tensor *fb_where(fb_tensor *cond, fb_tensor *a, fb_tensor *b)
     if (!fbi_enter(cond->ctx))
         return NULL;
     FB_SCOPE(cond->ctx);
+    const char *name = cond->ctx->composing ? cond->ctx->composing : "where";
     fb_shape s;
     if (!fbi_broadcast(fb_shape_of(a), fb_shape_of(b), &s) ||
         !fbi_broadcast(fb_shape_of(cond), s, &s)) {
-        fbi_fail(cond->ctx, FB_E_SHAPE, "where: %s, %s and %s cannot be broadcast", fbi_text(cond),
-                 fbi_text(a), fbi_text(b));
+        fbi_fail(cond->ctx, FB_E_SHAPE, "%s: %s, %s and %s cannot be broadcast", name,
+                 fbi_text(cond), fbi_text(a), fbi_text(b));
         return NULL;
     }
     fb_dtype d = fb_promote((fb_dtype)a->dtype, (fb_dtype)b->dtype);
     fb_tensor *x = fbi_cast_to(a, d), *y = fbi_cast_to(b, d);
-    fb_tensor *m = fbi_expand_to(cond, s, "where");
-    x = x ? fbi_expand_to(x, s, "where") : NULL;
-    y = y ? fbi_expand_to(y, s, "where") : NULL;
+    fb_tensor *m = fbi_expand_to(cond, s, name);
+    x = x ? fbi_expand_to(x, s, name) : NULL;
+    y = y ? fbi_expand_to(y, s, name) : NULL;
     return x && y && m ? fb_keep(FBI_RUN(where, NULL, m, x, y)) : NULL;
 }
 
@@ -153,6 +154,45 @@ fb_status fb_mul_(fb_tensor *a, fb_tensor *b)
     return st ? st : IN_PLACE(mul, NULL, a, b);
 }
 
+fb_status fb_sub_(fb_tensor *a, fb_tensor *b)
+{
+    fb_status st = fbi_operand(a, b, "sub_");
+    return st ? st : IN_PLACE(sub, NULL, a, b);
+}
+
+fb_status fb_div_(fb_tensor *a, fb_tensor *b)
+{
+    fb_status st = fbi_operand(a, b, "div_");
+    return st ? st : IN_PLACE(div, NULL, a, b);
+}
+
+#define PUBLIC_IN_PLACE(name)            \
+    fb_status fb_##name##_(fb_tensor *x) \
+    {                                    \
+        return IN_PLACE(name, NULL, x);  \
+    }
+PUBLIC_IN_PLACE(neg)
+PUBLIC_IN_PLACE(abs)
+PUBLIC_IN_PLACE(exp)
+PUBLIC_IN_PLACE(sqrt)
+PUBLIC_IN_PLACE(tanh)
+PUBLIC_IN_PLACE(sigmoid)
+PUBLIC_IN_PLACE(relu)
+PUBLIC_IN_PLACE(floor)
+PUBLIC_IN_PLACE(ceil)
+PUBLIC_IN_PLACE(round)
+PUBLIC_IN_PLACE(trunc)
+
+fb_status fb_add_scalar_(fb_tensor *a, double s)
+{
+    return IN_PLACE(add_scalar, (&(fbi_attrs_scalars){s, 0}), a);
+}
+
+fb_status fb_clamp_(fb_tensor *x, double lo, double hi)
+{
+    return IN_PLACE(clamp, (&(fbi_attrs_scalars){lo, hi}), x);
+}
+
 fb_status fb_mul_scalar_(fb_tensor *a, double s)
 {
     return IN_PLACE(mul_scalar, (&(fbi_attrs_scalars){s, 0}), a);
@@ -173,7 +213,7 @@ fb_status fbi_unify(fb_context *ctx, fbi_op op, fb_tensor **a, fb_tensor **b)
     fb_tensor *x = *a, *y = *b;
     if (__builtin_expect(x->dtype == y->dtype && fbi_same_shape(x, y), 1))
         return FB_OK;
-    const char *name = fbi_opdefs[op].name;
+    const char *name = ctx->composing ? ctx->composing : fbi_opdefs[op].name;
     fb_shape s;
     if (!fbi_broadcast(fb_shape_of(x), fb_shape_of(y), &s))
         return fbi_fail(ctx, FB_E_SHAPE, "%s: %s and %s cannot be broadcast", name, fbi_text(x),

@@ -106,6 +106,37 @@ FB_API fb_status fb_copy_(fb_tensor *dst, fb_tensor *src);
 FB_API fb_status fb_add_(fb_tensor *a, fb_tensor *b);
 /** a *= b. */
 FB_API fb_status fb_mul_(fb_tensor *a, fb_tensor *b);
+/** a -= b. */
+FB_API fb_status fb_sub_(fb_tensor *a, fb_tensor *b);
+/** a /= b; a is of floats. */
+FB_API fb_status fb_div_(fb_tensor *a, fb_tensor *b);
+/** a += s. */
+FB_API fb_status fb_add_scalar_(fb_tensor *a, double s);
+/** x := fb_clamp(x, lo, hi). */
+FB_API fb_status fb_clamp_(fb_tensor *x, double lo, double hi);
+/* The functions of that name, in place; integers where those keep them. */
+/** x := fb_neg(x). */
+FB_API fb_status fb_neg_(fb_tensor *x);
+/** x := fb_abs(x). */
+FB_API fb_status fb_abs_(fb_tensor *x);
+/** x := fb_exp(x). */
+FB_API fb_status fb_exp_(fb_tensor *x);
+/** x := fb_sqrt(x). */
+FB_API fb_status fb_sqrt_(fb_tensor *x);
+/** x := fb_tanh(x). */
+FB_API fb_status fb_tanh_(fb_tensor *x);
+/** x := fb_sigmoid(x). */
+FB_API fb_status fb_sigmoid_(fb_tensor *x);
+/** x := fb_relu(x). */
+FB_API fb_status fb_relu_(fb_tensor *x);
+/** x := fb_floor(x). */
+FB_API fb_status fb_floor_(fb_tensor *x);
+/** x := fb_ceil(x). */
+FB_API fb_status fb_ceil_(fb_tensor *x);
+/** x := fb_round(x). */
+FB_API fb_status fb_round_(fb_tensor *x);
+/** x := fb_trunc(x). */
+FB_API fb_status fb_trunc_(fb_tensor *x);
 /** a *= s. */
 FB_API fb_status fb_mul_scalar_(fb_tensor *a, double s);
 /** All elements := value. */

@@ -1,4 +1,4 @@
-/* sum, mean, var, amax, amin, any, all: shapes, backward, samples. */
+/* sum, mean, var, prod, amax, amin, any, all: shapes, backward (prod: scan.c), samples. */
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/view.h>
@@ -96,6 +96,13 @@ fb_status fbi_infer_amin(fbi_call *c)
 {
     const fbi_attrs_amin *a = c->attrs;
     return infer_extreme(c, a->dims, a->keepdim != 0);
+}
+
+fb_status fbi_infer_prod(fbi_call *c)
+{
+    const fbi_attrs_prod *a = c->attrs;
+    bool real = fb_dtype_is_float((fb_dtype)c->in[0]->dtype);
+    return infer(c, real ? (fb_dtype)c->in[0]->dtype : FB_I64, a->dims, a->keepdim != 0);
 }
 
 static fb_status infer_logical(fbi_call *c, fb_shape dims, bool keepdim)
@@ -260,6 +267,7 @@ SAMPLES(sum, NO_MORE)
 SAMPLES(mean, NO_MORE)
 #define UNBIASED , .correction = 1
 SAMPLES(var, UNBIASED)
+SAMPLES(prod, NO_MORE)
 SAMPLES(amax, NO_MORE)
 SAMPLES(amin, NO_MORE)
 SAMPLES(any, NO_MORE)

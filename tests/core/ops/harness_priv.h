@@ -121,7 +121,7 @@ static inline void harness_for_each(fb_context *ctx, bool good, harness_each eac
 static inline bool harness_mark(const row_call *r, fb_dtype floats, fb_tensor **in)
 {
     bool any = false;
-    if (!r->op->bwd_ops && !r->op->compose)
+    if (!r->op->bwd_ops && (!r->op->compose || (r->op->flags & FBI_NO_GRADIENT)))
         return false;
     for (int i = 0; i < r->sample->n_in; i++)
         if (in[i] && fb_dtype_of(in[i]) == floats && !r->sample->in[i].constant) {

@@ -118,6 +118,24 @@ WITH_SCALARS = [("celu", (0.7,), lambda x: F.celu(x, 0.7)), ("hardshrink", (0.5,
                 ("softshrink", (0.5,), F.softshrink), ("logit", (-1.0,), torch.logit),
                 ("logit", (0.25,), lambda x: torch.logit(x, 0.25)),
                 ("hardtanh", (-1.0, 1.0), F.hardtanh), ("threshold", (1.0, 20.0), lambda x: F.threshold(x, 1, 20))]
+NAN_SUMS = ["nansum", "nanmean", "logsumexp", "prod"]
+SIGNATURES.update({n: (P, P, Shape, B) for n in NAN_SUMS})
+SIGNATURES.update({n: (P, P, I) for n in ["cumsum", "cumprod", "logcumsumexp", "glu", "softmin"]})
+SIGNATURES.update({n: (I, P, I, P, P) for n in ["cummax", "cummin"]})
+SIGNATURES.update({n: (I, P, I, B, P, P) for n in ["sort", "median", "nanmedian", "mode"]})
+SIGNATURES.update({n: (I, P, Shape, B, B, P, P) for n in ["std_mean", "var_mean"]})
+SIGNATURES.update({n: (I, P, P, P, P) for n in ["unique", "unique_consecutive"]})
+SIGNATURES.update({n: (P, P) for n in ["max", "min", "bitwise_not", "msort"]})
+SIGNATURES.update({n: (P, P, P) for n in ["ldexp", "float_power", "isin"]})
+SIGNATURES.update({
+    "std": (P, P, Shape, B, B), "norm": (P, P, D, Shape, B), "dist": (P, P, P, D),
+    "count_nonzero": (P, P, Shape), "aminmax": (I, P, Shape, B, P, P), "diff": (P, P, I, I),
+    "argsort": (P, P, I, B), "topk": (I, P, L, I, B, P, P), "kthvalue": (I, P, L, I, B, P, P),
+    "quantile": (P, P, D, I, B), "searchsorted": (P, P, P, B), "bucketize": (P, P, P, B),
+    "bincount": (P, P, P, L), "histc": (P, P, L, D, D), "addcmul": (P, P, P, P, D),
+    "addcdiv": (P, P, P, P, D), "lerp": (P, P, P, P), "lerp_scalar": (P, P, P, D),
+    "clamp_tensor": (P, P, P, P), "masked_fill": (P, P, P, D), "nan_to_num": (P, P, D, D, D),
+    "isclose": (P, P, P, D, D, B)})
 SIGNATURES.update({n: (P, P) for n in FUNCTIONS + PREDICATES})
 SIGNATURES.update({n: (P, P, P) for n in FUNCTIONS_2 + BITS + ["prelu"]})
 SIGNATURES.update({n: (P, P) + (D,) * len(scalars) for n, scalars, _ in WITH_SCALARS})
@@ -353,6 +371,138 @@ def functions(dtype):
         yield ("prelu", lambda x, w: torch.where(x > 0, x, w * x), FB["prelu"], [v(3, 4), v(4, lo=0.25)])
 
 
+def list_of(op, *arguments, n=2):
+    """The results of a function that has n places for them."""
+    out = [C.c_void_p() for _ in range(n)]
+    FB[op](*arguments, *[C.byref(o) for o in out])
+    return [o.value for o in out] if out[0].value else None
+
+
+def reductions(dtype):
+    """Calls of reductions, running results and blends."""
+    def v(*sizes, **range_):
+        return value(dtype, *sizes, **range_)
+
+    inf = float("inf")
+    ends = edges(dtype)
+    for dims, keep in [((), False), ((1,), True), ((0, -1), False)]:
+        d = dims or None
+        for x in [v(3, 4, 2), ends.reshape(-1, 1, 1).expand(-1, 2, 2)]:
+            for n in NAN_SUMS[:3]:
+                if n != "logsumexp" or dims:
+                    yield (n, lambda x, n=n: getattr(torch, n)(x, dim=d, keepdim=keep),
+                           lambda x, n=n: FB[n](x, shape(*dims), keep), [x])
+            yield ("std", lambda x: torch.std(x, dim=d, correction=1, keepdim=keep),
+                   lambda x: FB["std"](x, shape(*dims), True, keep), [x])
+            yield ("count_nonzero", lambda x: torch.count_nonzero(x, dim=d),
+                   lambda x: FB["count_nonzero"](x, shape(*dims)), [x])
+        for n in ("std_mean", "var_mean"):
+            yield (n, lambda x, n=n: list(getattr(torch, n)(x, dim=d, correction=0, keepdim=keep)),
+                   lambda x, n=n: list_of(n, x, shape(*dims), False, keep), [v(3, 4, 2)])
+        for p in (2, 1, 3, 1.5, -1, inf, -inf):
+            yield ("norm", lambda x, p=p: torch.linalg.vector_norm(x, p, dim=d, keepdim=keep),
+                   lambda x, p=p: FB["norm"](x, p, shape(*dims), keep), [v(3, 4, 2)])
+    yield "norm of 0", lambda x: x.norm(), lambda x: FB["norm"](x, 2, shape(), False), [v(3) * 0]
+    yield "dist", lambda a, b: torch.dist(a, b, 3), lambda a, b: FB["dist"](a, b, 3), [v(3, 4), v(4)]
+    for x in [v(3, 4), torch.tensor([[1, 0, 2], [0, 3, 0]]).to(dtype), v(0, 3)]:
+        yield "prod", torch.prod, lambda x: FB["prod"](x, shape(), False), [x]
+        yield "prod", lambda x: torch.prod(x, 1), lambda x: FB["prod"](x, shape(1), False), [x]
+    for n in ("max", "min"):
+        yield n, getattr(torch, n), FB[n], [v(3, 4)]
+    yield ("aminmax", lambda x: list(torch.aminmax(x, dim=1)),
+           lambda x: list_of("aminmax", x, shape(1), False), [v(3, 4)])
+    for dim in (0, 1, -1):
+        for x in [v(3, 4), ends.reshape(-1, 1).expand(-1, 2), torch.tensor([[1, 0, 2], [3, 0, 0]]).to(dtype), v(0, 2)]:
+            for n in ("cumsum", "cumprod", "logcumsumexp"):
+                yield n, lambda x, n=n: getattr(torch, n)(x, dim), lambda x, n=n: FB[n](x, dim), [x]
+            for n in ("cummax", "cummin"):
+                yield (n, lambda x, n=n: list(getattr(torch, n)(x, dim)),
+                       lambda x, n=n: list_of(n, x, dim), [x])
+        yield "diff", lambda x: torch.diff(x, 2, dim), lambda x: FB["diff"](x, 2, dim), [v(3, 4)]
+    for shapes in [((3, 4), (3, 4), (3, 4)), ((3, 4), (4,), (3, 1))]:
+        a, b, c = (v(*s, lo=0.5) for s in shapes)
+        for n in ("addcmul", "addcdiv"):
+            yield (n, lambda x, a, b, n=n: getattr(torch, n)(x, a, b, value=2),
+                   lambda x, a, b, n=n: FB[n](x, a, b, 2), [a, b, c])
+        yield "lerp", torch.lerp, FB["lerp"], [a, b, c]
+        yield "clamp_tensor", torch.clamp, FB["clamp_tensor"], [v(3, 4), b * 0, b * 0 + 1]
+    yield "lerp_scalar", lambda a, b: torch.lerp(a, b, 0.7), lambda a, b: FB["lerp_scalar"](a, b, 0.7), [v(3, 4), v(3, 4)]
+    yield ("masked_fill", lambda x, m: x.masked_fill(m, 1), lambda x, m: FB["masked_fill"](x, m, 1),
+           [v(3, 4), value(torch.bool, 4)])
+    for x in [v(3, 4), ends]:
+        yield "nan_to_num", torch.nan_to_num, lambda x: FB["nan_to_num"](x, 0, inf, -inf), [x]
+        yield "nan_to_num", lambda x: torch.nan_to_num(x, 1, 2, 3), lambda x: FB["nan_to_num"](x, 1, 2, 3), [x]
+        yield "bitwise_not", torch.bitwise_not, FB["bitwise_not"], [x]
+    yield "glu", lambda x: F.glu(x, 1), lambda x: FB["glu"](x, 1), [v(3, 4)]
+    yield "softmin", lambda x: F.softmin(x, 1), lambda x: FB["softmin"](x, 1), [v(3, 4)]
+    yield "ldexp", torch.ldexp, FB["ldexp"], [v(3, 4), v(4)]
+    yield "float_power", torch.float_power, FB["float_power"], [v(3, 4, lo=0.5), v(4, lo=0)]
+    for equal in (False, True):
+        yield ("isclose", lambda a, b: torch.isclose(a, b, 0.5, 0.1, equal),
+               lambda a, b: FB["isclose"](a, b, 0.5, 0.1, equal), [ends.reshape(-1, 1), ends])
+
+
+def whole(t):
+    return t.double().round().to(t.dtype)
+
+
+def orders(dtype):
+    """Calls of sorting and what follows from it. Values differ where an index is chosen among equal ones."""
+    def distinct(*sizes):
+        n = torch.Size(sizes).numel()
+        return torch.randperm(n).reshape(sizes).to(dtype) if dtype != torch.bool else value(dtype, *sizes)
+
+    def v(*sizes, **range_):
+        return value(dtype, *sizes, **range_)
+
+    ends = edges(dtype).reshape(-1, 1).expand(-1, 2).contiguous()
+    for dim in (0, -1):
+        for x in [v(3, 9), ends, v(0, 3), v()]:
+            for down in (False, True):
+                yield ("sort", lambda x, down=down: list(torch.sort(x, dim=dim, descending=down, stable=True)),
+                       lambda x, down=down: list_of("sort", x, dim, down), [x])
+                yield ("argsort", lambda x, down=down: torch.argsort(x, dim=dim, descending=down, stable=True),
+                       lambda x, down=down: FB["argsort"](x, dim, down), [x])
+        yield "msort", torch.msort, FB["msort"], [v(5, 3)]
+        x = distinct(5, 7) if dtype != torch.bool else distinct(2, 1)
+        for n in ("median", "nanmedian", "mode"):
+            yield (n, lambda x, n=n: list(getattr(torch, n)(x, dim, True)),
+                   lambda x, n=n: list_of(n, x, dim, True), [x])
+        for k in (1, 3):
+            for largest in (False, True):
+                yield ("topk", lambda x, k=k, big=largest: list(torch.topk(x, k, dim, big)),
+                       lambda x, k=k, big=largest: list_of("topk", x, k, dim, big), [x])
+            yield ("kthvalue", lambda x, k=k: list(torch.kthvalue(x, k, dim)),
+                   lambda x, k=k: list_of("kthvalue", x, k, dim, False), [x])
+        for q in (0.0, 0.3, 1.0):
+            yield ("quantile", lambda x, q=q: torch.quantile(x, q, dim, True),
+                   lambda x, q=q: FB["quantile"](x, q, dim, True), [v(5, 7)])
+    for n in ("median", "nanmedian"):
+        yield (n, lambda x, n=n: getattr(torch, n)(x, 0)[0], lambda x, n=n: (list_of(n, x, 0, False) or [])[:1], [ends])
+    yield "mode", lambda x: torch.mode(x, 1)[0], lambda x: (list_of("mode", x, 1, False) or [])[:1], [whole(v(5, 9))]
+    for right in (False, True):
+        sorted_, x = torch.sort(v(3, 6))[0], v(3, 4)
+        yield ("searchsorted", lambda s, x: torch.searchsorted(s, x, right=right),
+               lambda s, x: FB["searchsorted"](s, x, right), [sorted_, x])
+        yield ("bucketize", lambda x, s: torch.bucketize(x, s, right=right),
+               lambda x, s: FB["bucketize"](x, s, right), [ends, sorted_[0].contiguous()])
+    yield "isin", torch.isin, FB["isin"], [whole(v(3, 4)), whole(v(5))]
+    for x in [whole(v(4, 6)), ends, v(0, 2), v()]:
+        yield ("unique", lambda x: list(torch.unique(x, return_inverse=True, return_counts=True)),
+               lambda x: list_of("unique", x, n=3), [x])
+        yield ("unique_consecutive",
+               lambda x: list(torch.unique_consecutive(x, return_inverse=True, return_counts=True)),
+               lambda x: list_of("unique_consecutive", x, n=3), [x])
+    if dtype in INTS:
+        x = value(dtype, 20, lo=0, hi=6)
+        yield "bincount", torch.bincount, lambda x: FB["bincount"](x, None, 0), [x]
+        for w in (torch.rand(20), torch.rand(20, dtype=torch.float64), index(5, 20)):
+            yield ("bincount", lambda x, w: torch.bincount(x, w.detach(), 9),
+                   lambda x, w: FB["bincount"](x, w, 9), [x, w])
+    for lo, hi in [(0, 0), (-1, 1.5)]:
+        yield "histc", lambda x: torch.histc(x.detach(), 5, lo, hi), lambda x: FB["histc"](x, 5, lo, hi), [v(40)]
+
+
 def index(n, *sizes, dtype=torch.int64):
     return torch.randint(0, n, sizes, dtype=dtype)
 
@@ -375,6 +525,8 @@ def cases():
                                ("elu", 0.7, lambda x: F.elu(x, 0.7))]:
             yield n, torch_fn, lambda x, n=n, s=s: FB[n](x, s), [v(4, 3)]
         yield from functions(dtype)
+        yield from reductions(dtype)
+        yield from orders(dtype)
         yield "clamp", lambda x: x.clamp(-1, 1), lambda x: FB["clamp"](x, -1, 1), [v(4, 3)]
         for n in BINARY:
             for a, b in [((3, 4), (3, 4)), ((2, 3, 1), (4,)), ((0, 4), (1, 4)), ((3,), ())]:

@@ -6,6 +6,7 @@
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/functions.h>
 #include <flambeau/core/ops/op.h>
+#include <flambeau/core/ops/pointwise.h>
 
 typedef struct edge {
     const char *op;
@@ -193,6 +194,52 @@ static void bits_of_floats_are_refused(void **state)
     assert_non_null(fb_bitwise_and(b, b));
 }
 
+static void other_names_of_pytorch_are_known(void **state)
+{
+    fb_context *ctx = *state;
+    static const char *const pairs[][2] = {
+        {"arctan", "atan"}, {"negative", "neg"}, {"psi", "digamma"}};
+    fb_tensor *x = fb_full(ctx, FB_F64, FB_SCALAR, 0.75), *y[2];
+    for (int i = 0; i < 3; i++) {
+        double got[2];
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(fb_op_call(ctx, pairs[i][k], (fb_tensors){&x, 1}, NULL, 0, &y[k]),
+                             FB_OK);
+            assert_int_equal(fb_read(y[k], &got[k], sizeof got[k]), FB_OK);
+        }
+        assert_true(got[0] == got[1]);
+    }
+    assert_int_equal(fb_op_call(ctx, "arcus", (fb_tensors){&x, 1}, NULL, 0, y), FB_E_NOT_FOUND);
+    expect_error(ctx, FB_E_NOT_FOUND, "there is no operator \"arcus\"");
+}
+
+/* As those out of place; those that save their result have its gradient. */
+static void functions_in_place(void **state)
+{
+    fb_context *ctx = *state;
+    fb_tensor *x = fb_full(ctx, FB_F32, FB_SHAPE(2), 2),
+              *half = fb_full(ctx, FB_F32, FB_SCALAR, 0.5);
+    assert_int_equal(fb_sub_(x, half), FB_OK);        /* 1.5 */
+    assert_int_equal(fb_div_(x, half), FB_OK);        /* 3 */
+    assert_int_equal(fb_add_scalar_(x, 0.75), FB_OK); /* 3.75 */
+    assert_int_equal(fb_floor_(x), FB_OK);            /* 3 */
+    assert_int_equal(fb_neg_(x), FB_OK);              /* -3 */
+    assert_int_equal(fb_clamp_(x, -2.5, 0), FB_OK);   /* -2.5 */
+    assert_int_equal(fb_round_(x), FB_OK);            /* -2 */
+    assert_int_equal(fb_abs_(x), FB_OK);              /* 2 */
+    expect_values(x, (double[]){2, 2}, 2, 0);
+    fb_tensor *leaf = fb_full(ctx, FB_F32, FB_SHAPE(2), 1), *g = NULL;
+    fb_requires_grad(leaf, true);
+    fb_tensor *y = fb_mul_scalar(leaf, 2), *one = fb_ones(ctx, FB_F32, FB_SHAPE(2));
+    assert_int_equal(fb_exp_(y), FB_OK);
+    fb_gradient_options o = {.seeds = {&one, 1}};
+    assert_int_equal(fb_gradients((fb_tensors){&y, 1}, (fb_tensors){&leaf, 1}, &o, &g), FB_OK);
+    expect_values(g, (double[]){2 * exp(2), 2 * exp(2)}, 2, 1e-6);
+    fb_tensor *whole = fb_ones(ctx, FB_I64, FB_SHAPE(2));
+    assert_int_equal(fb_exp_(whole), FB_E_DTYPE);
+    expect_error(ctx, FB_E_DTYPE, "exp: ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +252,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(scalars_that_make_no_sense_are_refused, open_context,
                                         close_context),
         cmocka_unit_test_setup_teardown(bits_of_floats_are_refused, open_context, close_context),
+        cmocka_unit_test_setup_teardown(other_names_of_pytorch_are_known, open_context,
+                                        close_context),
+        cmocka_unit_test_setup_teardown(functions_in_place, open_context, close_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
