@@ -1,6 +1,8 @@
 /* `flambeau ops`: the table of operators, as the library reads it (core/ops/ops.def). */
 #include "launch/commands_priv.h"
 
+#include <flambeau/core/ops/op.h>
+
 #include "core/ops/op_priv.h"
 
 #include <stdio.h>
@@ -16,8 +18,13 @@ static const char *derivative_of(const fbi_opdef *def)
 int fbi_cmd_ops(int argc, char **argv)
 {
     bool inner = argc == 2 && !strcmp(argv[1], "--inner");
+    if (argc == 2 && !strcmp(argv[1], "--count")) {
+        printf("%d\n", fb_op_count());
+        return FBI_EXIT_OK;
+    }
     if (argc > 1 && !inner) {
-        printf("flambeau ops [--inner]: name, inputs, outputs, derivative and traits of every "
+        printf("flambeau ops [--inner | --count]: name, inputs, outputs, derivative and traits of "
+               "every "
                "operator;\n--inner adds those that only backwards use\n");
         return strcmp(argv[1], "--help") ? FBI_EXIT_USAGE : FBI_EXIT_OK;
     }

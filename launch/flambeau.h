@@ -30,12 +30,16 @@
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/linalg.h>
 #include <flambeau/core/ops/loss.h>
+#include <flambeau/core/ops/mask.h>
 #include <flambeau/core/ops/norm.h>
 #include <flambeau/core/ops/op.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/pool.h>
+#include <flambeau/core/ops/random.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/scan.h>
+#include <flambeau/core/ops/scatter.h>
+#include <flambeau/core/ops/shuffle.h>
 #include <flambeau/core/ops/softmax.h>
 #include <flambeau/core/ops/sort.h>
 #include <flambeau/core/ops/split.h>

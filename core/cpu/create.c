@@ -4,6 +4,7 @@
 #include "core/base/rng_priv.h"
 #include "core/cpu/kernels_isa.h"
 #include "core/cpu/loop.h"
+#include "core/ops/random_priv.h"
 
 enum { CHUNK = 1024 };
 
@@ -68,35 +69,77 @@ fb_status FBI_KERNEL(randu)(const fbi_call *c)
     return fill_chunks(c, f64 ? FB_F64 : FB_F32, f64 ? fill_rand_f64 : fill_rand_f32);
 }
 
-static void fill_randn_f32(const void *attrs, uint64_t first, void *out, int64_t n)
+static void fill_gauss_f32(const void *attrs, uint64_t first, void *out, int64_t n)
 {
-    const fbi_attrs_randn *a = attrs;
+    const fbi_attrs_gauss *a = attrs;
     fbi_rng_normal_f32(a->key, a->stream, first, out, (size_t)n);
 }
 
-static void fill_randn_f64(const void *attrs, uint64_t first, void *out, int64_t n)
+static void fill_gauss_f64(const void *attrs, uint64_t first, void *out, int64_t n)
 {
-    const fbi_attrs_randn *a = attrs;
+    const fbi_attrs_gauss *a = attrs;
     fbi_rng_normal_f64(a->key, a->stream, first, out, (size_t)n);
 }
 
-fb_status FBI_KERNEL(randn)(const fbi_call *c)
+fb_status FBI_KERNEL(gauss)(const fbi_call *c)
 {
     bool f64 = c->out[0]->dtype == FB_F64;
-    return fill_chunks(c, f64 ? FB_F64 : FB_F32, f64 ? fill_randn_f64 : fill_randn_f32);
+    return fill_chunks(c, f64 ? FB_F64 : FB_F32, f64 ? fill_gauss_f64 : fill_gauss_f32);
 }
 
-static void fill_arange(const void *attrs, uint64_t first, void *out, int64_t n)
+static void fill_uniform(const void *attrs, uint64_t first, void *out, int64_t n)
 {
-    const fbi_attrs_arange *a = attrs;
+    const fbi_attrs_uniform *a = attrs;
     double *o = out;
     for (int64_t i = 0; i < n; i++)
-        o[i] = a->start + (double)(first + (uint64_t)i) * a->step;
+        o[i] = a->from + (a->to - a->from) * fbi_draw_unit(a->key, a->stream, first + (uint64_t)i);
 }
 
-fb_status FBI_KERNEL(arange)(const fbi_call *c)
+fb_status FBI_KERNEL(uniform)(const fbi_call *c)
 {
-    return fill_chunks(c, FB_F64, fill_arange);
+    return fill_chunks(c, FB_F64, fill_uniform);
+}
+
+static void fill_normal(const void *attrs, uint64_t first, void *out, int64_t n)
+{
+    const fbi_attrs_normal *a = attrs;
+    double *o = out;
+    for (int64_t i = 0; i < n; i++)
+        o[i] = a->mean + a->deviation * fbi_draw_normal(a->key, a->stream, first + (uint64_t)i);
+}
+
+fb_status FBI_KERNEL(normal)(const fbi_call *c)
+{
+    return fill_chunks(c, FB_F64, fill_normal);
+}
+
+static void fill_exponential(const void *attrs, uint64_t first, void *out, int64_t n)
+{
+    const fbi_attrs_exponential *a = attrs;
+    double *o = out;
+    for (int64_t i = 0; i < n; i++)
+        o[i] = -log1p(-fbi_draw_unit(a->key, a->stream, first + (uint64_t)i)) / a->rate;
+}
+
+fb_status FBI_KERNEL(exponential)(const fbi_call *c)
+{
+    return fill_chunks(c, FB_F64, fill_exponential);
+}
+
+static void fill_sequence(const void *attrs, uint64_t first, void *out, int64_t n)
+{
+    const fbi_attrs_sequence *a = attrs;
+    double *o = out;
+    for (int64_t i = 0; i < n; i++) { /* from the end, if there is one that must be met */
+        int64_t at = (int64_t)first + i, left = a->n - 1 - at;
+        o[i] = left < at && a->n > 0 ? a->last - (double)left * a->step
+                                     : a->start + (double)at * a->step;
+    }
+}
+
+fb_status FBI_KERNEL(sequence)(const fbi_call *c)
+{
+    return fill_chunks(c, FB_F64, fill_sequence);
 }
 
 static void inner_fill(void *out, const void *const *in, int64_t n, const void *attrs)

@@ -1,34 +1,6 @@
 /* Kernels of embedding, index_select, gather and their backwards. */
-#include "core/cpu/flat_priv.h"
+#include "core/cpu/index_priv.h"
 #include "core/cpu/kernels_isa.h"
-
-/* Index tensor as I64, every value checked against `size`. NULL: the error is set. */
-static int64_t *checked(const fbi_call *c, const fb_tensor *t, int64_t size)
-{
-    fbi_flat f;
-    int64_t *out = fbi_scratch(c, t->numel, sizeof *out);
-    if (!out || !fbi_flat_of(c, t, &f)) {
-        free(out);
-        return NULL;
-    }
-    for (int64_t i = 0; i < t->numel; i++) {
-        out[i] = fbi_index_at(f.p, t->dtype, i);
-        if (out[i] >= 0 && out[i] < size)
-            continue;
-        fbi_op_fail(c, FB_E_ARG, "index %lld at position %lld is out of range: the size is %lld",
-                    (long long)out[i], (long long)i, (long long)size);
-        free(out);
-        out = NULL;
-        break;
-    }
-    fbi_flat_free(&f);
-    return out;
-}
-
-static fb_status failed(const fbi_call *c)
-{
-    return c->ctx->status ? c->ctx->status : FB_E_NOMEM;
-}
 
 /* Slices of [outer, size, inner] at the n indices; those at `blank` become zeros. */
 static void take(const fbi_call *c, fbi_line l, const char *x, const int64_t *at, int64_t n,
@@ -51,10 +23,10 @@ static fb_status select_slices(const fbi_call *c, int64_t dim, int64_t blank)
 {
     fbi_flat x;
     fbi_line l = fbi_line_of(c->in[0], dim);
-    int64_t *at = checked(c, c->in[1], l.n);
+    int64_t *at = fbi_indices_of(c, c->in[1], l.n);
     if (!at || !fbi_flat_of(c, c->in[0], &x)) {
         free(at);
-        return failed(c);
+        return fbi_index_failed(c);
     }
     take(c, l, x.p, at, c->in[1]->numel, blank);
     fbi_flat_free(&x);
@@ -104,10 +76,10 @@ static fb_status add_slices(const fbi_call *c, int64_t dim, int64_t skip)
     fbi_flat g;
     const fb_tensor *to = c->out[0];
     fbi_line l = fbi_line_of(to, dim);
-    int64_t n = c->in[1]->numel, *at = checked(c, c->in[1], l.n);
+    int64_t n = c->in[1]->numel, *at = fbi_indices_of(c, c->in[1], l.n);
     if (!at || !fbi_flat_of(c, c->in[0], &g)) {
         free(at);
-        return failed(c);
+        return fbi_index_failed(c);
     }
     if (c->beta == 0)
         memset(fbi_ptr(to), 0, (size_t)to->numel * fb_dtype_size((fb_dtype)to->dtype));
@@ -131,41 +103,17 @@ fb_status FBI_KERNEL(index_sum)(const fbi_call *c)
     return add_slices(c, ((const fbi_attrs_index_sum *)c->attrs)->dim, -1);
 }
 
-/* Walks the elements of an index tensor and the places in `t` that they name. */
-typedef struct walk {
-    const fb_tensor *index, *t;
-    int dim;
-    int64_t at[FB_MAX_DIMS], base; /* base: offset in t of the coordinates other than dim */
-} walk;
-
-static void walk_next(walk *w)
-{
-    for (int i = w->index->ndim - 1; i >= 0; i--) {
-        int64_t step = i == w->dim ? 0 : w->t->stride[i];
-        w->base += step;
-        if (++w->at[i] < w->index->size[i])
-            return;
-        w->base -= step * w->index->size[i];
-        w->at[i] = 0;
-    }
-}
-
-static walk walk_from(const fb_tensor *index, const fb_tensor *t, int64_t dim)
-{
-    return (walk){.index = index, .t = t, .dim = (int)(dim < 0 ? dim + t->ndim : dim)};
-}
-
 fb_status FBI_KERNEL(gather)(const fbi_call *c)
 {
     const fb_tensor *x = c->in[0], *index = c->in[1];
-    walk w = walk_from(index, x, ((const fbi_attrs_gather *)c->attrs)->dim);
-    int64_t *at = checked(c, index, x->size[w.dim]), step = x->stride[w.dim];
+    fbi_walk w = fbi_walk_from(index, x, ((const fbi_attrs_gather *)c->attrs)->dim);
+    int64_t *at = fbi_indices_of(c, index, x->size[w.dim]), step = x->stride[w.dim];
     if (!at)
-        return failed(c);
+        return fbi_index_failed(c);
     size_t bytes = fb_dtype_size((fb_dtype)x->dtype);
     const char *src = fbi_ptr(x);
     char *out = fbi_ptr(c->out[0]);
-    for (int64_t i = 0; i < index->numel; i++, walk_next(&w))
+    for (int64_t i = 0; i < index->numel; i++, fbi_walk_next(&w))
         memcpy(out + (size_t)i * bytes, src + (w.base + at[i] * step) * (int64_t)bytes, bytes);
     free(at);
     return FB_OK;
@@ -174,21 +122,21 @@ fb_status FBI_KERNEL(gather)(const fbi_call *c)
 fb_status FBI_KERNEL(scatter_sum)(const fbi_call *c)
 {
     const fb_tensor *index = c->in[1], *to = c->out[0];
-    walk w = walk_from(index, to, ((const fbi_attrs_scatter_sum *)c->attrs)->dim);
-    int64_t *at = checked(c, index, to->size[w.dim]), step = to->stride[w.dim];
+    fbi_walk w = fbi_walk_from(index, to, ((const fbi_attrs_scatter_sum *)c->attrs)->dim);
+    int64_t *at = fbi_indices_of(c, index, to->size[w.dim]), step = to->stride[w.dim];
     fbi_flat g;
     if (!at || !fbi_flat_of(c, c->in[0], &g)) {
         free(at);
-        return failed(c);
+        return fbi_index_failed(c);
     }
     memset(fbi_ptr(to), 0, (size_t)to->numel * fb_dtype_size((fb_dtype)to->dtype));
     if (to->dtype == FB_F32) {
         float *out = fbi_ptr(to);
-        for (int64_t i = 0; i < index->numel; i++, walk_next(&w))
+        for (int64_t i = 0; i < index->numel; i++, fbi_walk_next(&w))
             out[w.base + at[i] * step] += ((const float *)g.p)[i];
     } else {
         double *out = fbi_ptr(to);
-        for (int64_t i = 0; i < index->numel; i++, walk_next(&w))
+        for (int64_t i = 0; i < index->numel; i++, fbi_walk_next(&w))
             out[w.base + at[i] * step] += ((const double *)g.p)[i];
     }
     fbi_flat_free(&g);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/cuda/cuda_priv.h"
+#include "core/ops/random_priv.h"
 
 enum { STAGE_ALIGN = 64 }; /* divides FBI_CUDA_STAGE_BYTES */
 
@@ -62,6 +63,28 @@ fb_status fbi_cuda_copy_in(fb_context *ctx, void *device, const void *host, size
     return FB_OK;
 }
 
+/* A parameter of random numbers that its row does not allow. */
+static fb_status bad_parameter(fb_context *ctx, const char *name, const fbi_cuda_bad *b)
+{
+    static const struct {
+        int op;
+        const char *text;
+    } rules[] = {{FBI_OP_bernoulli, "%s: " FBI_NO_PROBABILITY},
+                 {FBI_OP_poisson, "%s: " FBI_NO_RATE},
+                 {FBI_OP_gamma, "%s: " FBI_NO_GAMMA_SHAPE},
+                 {FBI_OP_multinomial, "%s: " FBI_NO_WEIGHT}};
+    const fbi_core_api *core = fbi_cuda_of(ctx)->core;
+    double value;
+    memcpy(&value, &b->value, sizeof value);
+    if (b->size == FBI_BAD_ROW)
+        return core->fail(ctx, FB_E_ARG, "%s: " FBI_FEW_WEIGHTS, name, (long long)b->position);
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (rules[i].op == b->op)
+            return core->fail(ctx, FB_E_ARG, rules[i].text, name, value, (long long)b->position);
+    return core->fail(ctx, FB_E_ARG, "%s: %g at position %lld", name, value,
+                      (long long)b->position);
+}
+
 /* What a kernel noted since the last look. The stream is idle. */
 static fb_status check_indices(fb_context *ctx)
 {
@@ -83,6 +106,8 @@ static fb_status check_indices(fb_context *ctx)
             ctx, FB_E_ARG,
             "%s: target %lld at index %lld is not in 0 .. %lld and not ignore_index %lld", name,
             (long long)b.value, (long long)b.position, (long long)b.size - 1, (long long)b.ignore);
+    if (b.size < 0)
+        return bad_parameter(ctx, name, &b);
     return d->core->fail(ctx, FB_E_ARG,
                          "%s: index %lld at position %lld is out of range: the size is %lld", name,
                          (long long)b.value, (long long)b.position, (long long)b.size);

@@ -5,7 +5,7 @@
 
 static fb_status contiguous_target(const fbi_call *c)
 {
-    return fbi_cuda_contiguous(c->out[0])
+    return c->out[0]->numel == 0 || fbi_cuda_contiguous(c->out[0])
                ? FB_OK
                : fbi_cuda_of(c->ctx)->core->fail(c->ctx, FB_E_ARG,
                                                  "%s: the target must be contiguous", c->op->name);
@@ -38,21 +38,26 @@ FBI_CUDA_KERNEL(fill)
     return FB_OK;
 }
 
-__global__ void fill_sequence(void *out, int dtype, int64_t n, double start, double step)
+__global__ void fill_sequence(void *out, int dtype, int64_t n, fbi_attrs_sequence a)
 {
     FBI_EACH(i, n)
-    fbi_store_double(out, dtype, i, start + (double)(uint64_t)i * step);
+    {
+        int64_t left = a.n - 1 - i; /* from the end, if there is one that must be met */
+        fbi_store_double(out, dtype, i,
+                         left < i && a.n > 0 ? a.last - (double)left * a.step
+                                             : a.start + (double)i * a.step);
+    }
 }
 
-FBI_CUDA_KERNEL(arange)
+FBI_CUDA_KERNEL(sequence)
 {
-    const fbi_attrs_arange &a = FBI_ATTRS(arange);
+    const fbi_attrs_sequence &a = FBI_ATTRS(sequence);
     fb_tensor *o = c->out[0];
     fb_status st = contiguous_target(c);
     if (st || o->numel == 0)
         return st;
     FBI_LAUNCH(c, fill_sequence, fbi_blocks(c->ctx, o->numel), FBI_BLOCK, fbi_cuda_data(o),
-               (int)o->dtype, o->numel, a.start, a.step);
+               (int)o->dtype, o->numel, a);
     return FB_OK;
 }
 
@@ -125,9 +130,9 @@ __global__ void fill_normal(void *out, int dtype, int64_t n, uint64_t key, uint6
     }
 }
 
-FBI_CUDA_KERNEL(randn)
+FBI_CUDA_KERNEL(gauss)
 {
-    const fbi_attrs_randn &a = FBI_ATTRS(randn);
+    const fbi_attrs_gauss &a = FBI_ATTRS(gauss);
     fb_tensor *o = c->out[0];
     fb_status st = contiguous_target(c);
     if (st || o->numel == 0)

@@ -16,6 +16,10 @@ extern "C" {
  * FBI_CUDA_EXACT_MEMORY whether allocations are passed through (see fbi_backend). */
 extern const fbi_backend fbi_cuda_backend;
 
+/* Sizes that say that something else than an index was wrong: `value` are the bits of a parameter,
+ * or `position` is a row of weights. */
+enum { FBI_BAD_PARAMETER = -1, FBI_BAD_ROW = -2 };
+
 /* A wrong index, noted by a kernel and read by the host when it next waits. */
 typedef struct fbi_cuda_bad {
     int lock, set;

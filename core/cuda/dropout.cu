@@ -1,6 +1,7 @@
 /* dropout: element i survives if word i of the stream is large enough, as on the CPU. */
 #include "core/cuda/kernel_priv.h"
 #include "core/cuda/loop_priv.h"
+#include "core/ops/dropout_priv.h"
 
 /* Sizes in logical order, last dimension first, and strides of output and input. */
 template <class T>
@@ -44,4 +45,38 @@ template <class T> static fb_status run(const fbi_call *c)
 FBI_CUDA_KERNEL(dropout)
 {
     return c->in[0]->dtype == FB_F64 ? run<double>(c) : run<float>(c);
+}
+
+template <class T>
+__global__ void drop_alpha(T *y, const T *x, int64_t n, uint64_t key, uint64_t stream, float limit,
+                           fbi_alpha_numbers k)
+{
+    FBI_EACH(block, (n + 3) / 4)
+    {
+        uint32_t w[4];
+        fbi_philox(key, stream, (uint64_t)block, w);
+        for (int j = 0; j < 4 && block * 4 + j < n; j++) {
+            T v = x[block * 4 + j] * (T)k.scale + (T)k.shift;
+            y[block * 4 + j] = fbi_u32_to_f32(w[j]) < limit ? (T)k.dropped : v;
+        }
+    }
+}
+
+template <class T> static fb_status run_alpha(const fbi_call *c)
+{
+    fbi_temps temps(c);
+    const fbi_attrs_alpha_dropout &a = FBI_ATTRS(alpha_dropout);
+    int64_t n = c->out[0]->numel;
+    const T *x = n ? (const T *)temps.dense(c->in[0]) : NULL;
+    if (!x)
+        return c->ctx->status;
+    FBI_LAUNCH(c, drop_alpha<T>, fbi_blocks(c->ctx, (n + 3) / 4), FBI_BLOCK,
+               (T *)fbi_cuda_data(c->out[0]), x, n, a.key, a.stream, (float)a.p,
+               fbi_alpha_numbers_of(a.p));
+    return FB_OK;
+}
+
+FBI_CUDA_KERNEL(alpha_dropout)
+{
+    return c->in[0]->dtype == FB_F64 ? run_alpha<double>(c) : run_alpha<float>(c);
 }

@@ -7,7 +7,9 @@ enum { FBI_WIDE_MAX = 8 };
 /* clang-format off */
 static const uint16_t native[] = {
     FBI_OP_where, FBI_OP_cast, FBI_OP_contiguous, FBI_OP_copy, FBI_OP_fill, FBI_OP_randu,
-    FBI_OP_randn, FBI_OP_arange, FBI_OP_narrow_pad, FBI_OP_embedding, FBI_OP_index_select,
+    FBI_OP_gauss, FBI_OP_sequence, FBI_OP_uniform, FBI_OP_normal, FBI_OP_exponential,
+    FBI_OP_randperm, FBI_OP_bernoulli, FBI_OP_poisson, FBI_OP_gamma, FBI_OP_multinomial,
+    FBI_OP_take_masked, FBI_OP_put_masked, FBI_OP_narrow_pad, FBI_OP_embedding, FBI_OP_index_select,
     FBI_OP_gather, FBI_OP_flip, FBI_OP_tril, FBI_OP_triu, FBI_OP_extend, FBI_OP_cat,
     FBI_OP_matmul, FBI_OP_linear, FBI_OP_linear_dx, FBI_OP_linear_dw, FBI_OP_linear_db,
     FBI_OP_linear_dwb, FBI_OP_conv2d_relu_dz, FBI_OP_attention, FBI_OP_attention_bwd,

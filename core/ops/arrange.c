@@ -1,6 +1,9 @@
 /* flip, tril, triu, and what `extend` does: pad, roll, repeat: shapes, backward, samples. */
+#include <stdlib.h>
+
 #include <flambeau/core/ops/arrange.h>
 #include <flambeau/core/ops/cast.h>
+#include <flambeau/core/ops/index.h>
 #include <flambeau/core/ops/view.h>
 
 #include "core/ops/extend_priv.h"
@@ -324,6 +327,58 @@ fb_tensor *fb_repeat_interleave(fb_tensor *x, int64_t repeats, int dim)
 {
     fbi_attrs_repeat_interleave a = {.repeats = repeats, .dim = dim};
     return FBI_RUN(repeat_interleave, &a, x);
+}
+
+/* The slices that `repeats`, on the host, asks for; NULL: the error is set. */
+static fb_tensor *repeated_index(fb_context *ctx, const int64_t *repeats, int64_t n)
+{
+    int64_t total = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (repeats[i] < 0 || __builtin_add_overflow(total, repeats[i], &total)) {
+            fbi_fail(ctx, FB_E_ARG, "repeat_interleave: %lld repeats at position %lld",
+                     (long long)repeats[i], (long long)i);
+            return NULL;
+        }
+    int64_t *at = calloc((size_t)total + 1, sizeof *at), k = 0;
+    if (!at) {
+        fbi_fail(ctx, FB_E_NOMEM, "repeat_interleave: no memory for %lld slices", (long long)total);
+        return NULL;
+    }
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t r = 0; r < repeats[i]; r++)
+            at[k++] = i;
+    fb_tensor *t = fb_from(ctx, FB_I64, FB_SHAPE(total), at);
+    free(at);
+    return t;
+}
+
+fb_tensor *fb_repeat_interleave_each(fb_tensor *x, fb_tensor *repeats, int dim)
+{
+    fb_context *ctx = fb_context_of(x);
+    FBI_ENTRY(ctx);
+    if (!ctx || !fbi_enter(ctx) || !fbi_tensor_check(ctx, x, "repeat_interleave", "x") ||
+        !fbi_tensor_check(ctx, repeats, "repeat_interleave", "repeats"))
+        return NULL;
+    int d = fbi_dim(ctx, x, dim, "repeat_interleave");
+    if (d < 0)
+        return NULL;
+    if (repeats->ndim != 1 || repeats->size[0] != x->size[d] || repeats->dtype < FB_I32 ||
+        repeats->dtype == FB_BOOL) {
+        fbi_fail(ctx, FB_E_SHAPE,
+                 "repeat_interleave: repeats %s of %s must be an integer for each of dimension %d "
+                 "of %s",
+                 fbi_text(repeats), fb_dtype_name((fb_dtype)repeats->dtype), d, fbi_text(x));
+        return NULL;
+    }
+    FB_SCOPE(ctx);
+    int64_t n = repeats->numel, *host = calloc((size_t)n + 1, sizeof *host);
+    fb_tensor *exact = host ? fb_to(repeats, FB_I64) : NULL, *at = NULL;
+    if (!host)
+        fbi_fail(ctx, FB_E_NOMEM, "repeat_interleave: no memory for %lld repeats", (long long)n);
+    if (exact && !fb_read(exact, host, (size_t)n * sizeof *host))
+        at = repeated_index(ctx, host, n);
+    free(host);
+    return at ? fb_keep(fb_index_select(x, d, at)) : NULL;
 }
 
 fb_tensor *fb_tril(fb_tensor *x, int64_t diagonal)

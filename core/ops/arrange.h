@@ -41,6 +41,10 @@ FB_API FB_USE_RESULT fb_tensor *fb_repeat(fb_tensor *x, fb_shape times);
 FB_API FB_USE_RESULT fb_tensor *fb_tile(fb_tensor *x, fb_shape times);
 /** Each element of a dimension `repeats` times in a row. */
 FB_API FB_USE_RESULT fb_tensor *fb_repeat_interleave(fb_tensor *x, int64_t repeats, int dim);
+/** Each slice i of a dimension repeats[i] times in a row; repeats [n] are integers >= 0. The size
+ * is in the data: waits for the device. */
+FB_API FB_USE_RESULT fb_tensor *fb_repeat_interleave_each(fb_tensor *x, fb_tensor *repeats,
+                                                          int dim);
 /** The lower triangles of the last two dimensions: elements with column - row <= diagonal; zeros
  * elsewhere. */
 FB_API FB_USE_RESULT fb_tensor *fb_tril(fb_tensor *x, int64_t diagonal);

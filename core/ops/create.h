@@ -16,6 +16,21 @@ FB_API FB_USE_RESULT fb_tensor *fb_ones(fb_context *ctx, fb_dtype dtype, fb_shap
 /** All `value`, converted to the dtype. */
 FB_API FB_USE_RESULT fb_tensor *fb_full(fb_context *ctx, fb_dtype dtype, fb_shape shape,
                                         double value);
+/** n numbers from start to end, both included, at equal distances: as PyTorch, integers are cut. */
+FB_API FB_USE_RESULT fb_tensor *fb_linspace(fb_context *ctx, fb_dtype dtype, double start,
+                                            double end, int64_t n);
+/** base to the power of these. */
+FB_API FB_USE_RESULT fb_tensor *fb_logspace(fb_context *ctx, fb_dtype dtype, double start,
+                                            double end, int64_t n, double base);
+/** [rows, cols], 1 on the diagonal and 0 elsewhere. */
+FB_API FB_USE_RESULT fb_tensor *fb_eye(fb_context *ctx, fb_dtype dtype, int64_t rows, int64_t cols);
+/** I64 [2, n]: rows and columns of the elements with column - row <= offset of a rows x cols
+ * matrix, in row-major order. */
+FB_API FB_USE_RESULT fb_tensor *fb_tril_indices(fb_context *ctx, int64_t rows, int64_t cols,
+                                                int64_t offset);
+/** The same of those with column - row >= offset. */
+FB_API FB_USE_RESULT fb_tensor *fb_triu_indices(fb_context *ctx, int64_t rows, int64_t cols,
+                                                int64_t offset);
 /** start, start + step, ... while before end (after it, if step is negative). */
 FB_API FB_USE_RESULT fb_tensor *fb_arange(fb_context *ctx, fb_dtype dtype, double start, double end,
                                           double step);
@@ -29,6 +44,10 @@ FB_API FB_USE_RESULT fb_tensor *fb_randint(fb_context *ctx, int64_t lo, int64_t 
 FB_API FB_USE_RESULT fb_tensor *fb_zeros_like(fb_tensor *t);
 /** Shape and dtype of t, all `value`. */
 FB_API FB_USE_RESULT fb_tensor *fb_full_like(fb_tensor *t, double value);
+/** Shape and dtype of t, all 1. */
+FB_API FB_USE_RESULT fb_tensor *fb_ones_like(fb_tensor *t);
+/** Shape and dtype of t, uninitialised. */
+FB_API FB_USE_RESULT fb_tensor *fb_empty_like(fb_tensor *t);
 
 FB_END
 #endif

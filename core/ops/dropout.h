@@ -21,5 +21,21 @@ FB_BEGIN
  */
 FB_API FB_USE_RESULT fb_tensor *fb_dropout(fb_tensor *x, double p);
 
+/** Whole channels at once: x [N, C, L], or [C, L] without a batch. */
+FB_API FB_USE_RESULT fb_tensor *fb_dropout1d(fb_tensor *x, double p);
+/** The same for [N, C, H, W]; as in PyTorch [N, C, L] is taken too. */
+FB_API FB_USE_RESULT fb_tensor *fb_dropout2d(fb_tensor *x, double p);
+/** The same for [N, C, D, H, W], or [C, D, H, W]. */
+FB_API FB_USE_RESULT fb_tensor *fb_dropout3d(fb_tensor *x, double p);
+/**
+ * Dropout that keeps mean 0 and variance 1 of what a SELU made: elements become what SELU is far
+ * below 0, then all are scaled and shifted. p = 0 returns x, p = 1 gives zeros.
+ *
+ * Klambauer et al.: Self-Normalizing Neural Networks, NIPS 2017.
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_alpha_dropout(fb_tensor *x, double p);
+/** The same for whole channels, x [N, C, ...]. */
+FB_API FB_USE_RESULT fb_tensor *fb_feature_alpha_dropout(fb_tensor *x, double p);
+
 FB_END
 #endif

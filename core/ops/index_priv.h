@@ -14,4 +14,11 @@ static inline fb_status fbi_need_index(const fbi_call *c, int i)
                        fb_dtype_name((fb_dtype)t->dtype));
 }
 
+/* x with src (of index's shape) joined at index; NULLs give NULL. scatter_priv.h has how; self: x's
+ * own element counts. */
+fb_tensor *fbi_set_elements(fb_tensor *x, int64_t dim, fb_tensor *index, fb_tensor *src, int how,
+                            bool self);
+/* x with src (NULL: zeros) written (FBI_SET_COPY) or added (FBI_SET_SUM) at index [n] of dim. */
+fb_tensor *fbi_set_slices(fb_tensor *x, int64_t dim, fb_tensor *index, fb_tensor *src, int how);
+
 #endif

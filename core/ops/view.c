@@ -131,9 +131,12 @@ fb_status fbi_infer_narrow(fbi_call *c)
     int d = fbi_dim(c->ctx, t, (int)a->dim, c->op->name);
     if (d < 0)
         return c->ctx->status;
-    if (a->start < 0 || a->len < 0 || a->start + a->len > t->size[d])
+    int64_t given = a->start, n = t->size[d];
+    a->start += given < 0 ? n : 0;
+    if (a->start < 0 || a->start > n || a->len < 0 || a->len > n - a->start)
         return fbi_op_fail(c, FB_E_ARG, "elements %lld .. %lld of dimension %d of %s",
-                           (long long)a->start, (long long)(a->start + a->len - 1), d, fbi_text(t));
+                           (long long)given, (long long)given + (long long)a->len - 1, d,
+                           fbi_text(t));
     a->dim = d;
     a->from = t->size[d];
     fb_shape sizes = fb_shape_of(t);
@@ -292,6 +295,9 @@ void fbi_sample_narrow(fbi_samples *s)
 {
     fbi_sample_in in[1] = {IN(3, 5)};
     fbi_sample_add(s, &(fbi_attrs_narrow){.dim = 1, .start = 1, .len = 3}, 1, in);
+    fbi_sample_add(s, &(fbi_attrs_narrow){.dim = 1, .start = -2, .len = 2}, 1, in);
+    fbi_sample_bad(s, &(fbi_attrs_narrow){.dim = 1, .start = -6, .len = 1}, 1, in, FB_E_ARG,
+                   "elements -6 .. -6");
     fbi_sample_bad(s, &(fbi_attrs_narrow){.dim = 1, .start = 3, .len = 3}, 1, in, FB_E_ARG,
                    "elements 3 .. 5");
 }

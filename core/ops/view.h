@@ -18,11 +18,15 @@ FB_API FB_USE_RESULT fb_tensor *fb_permute(fb_tensor *t, fb_shape dims);
 FB_API FB_USE_RESULT fb_tensor *fb_transpose(fb_tensor *t, int dim0, int dim1);
 /** The same under its other name. */
 FB_API FB_USE_RESULT fb_tensor *fb_swapdims(fb_tensor *t, int dim0, int dim1);
+/** The same under NumPy's name. */
+FB_API FB_USE_RESULT fb_tensor *fb_swapaxes(fb_tensor *t, int dim0, int dim1);
 /** A matrix with rows and columns exchanged; tensors of fewer dimensions as they are. */
 FB_API FB_USE_RESULT fb_tensor *fb_t(fb_tensor *t);
 /** Dimension from.d[i] of t becomes dimension to.d[i] of the result; the others keep their order.
  */
 FB_API FB_USE_RESULT fb_tensor *fb_movedim(fb_tensor *t, fb_shape from, fb_shape to);
+/** The same under NumPy's name. */
+FB_API FB_USE_RESULT fb_tensor *fb_moveaxis(fb_tensor *t, fb_shape from, fb_shape to);
 /** Dimensions from .. to (inclusive) become one; of a scalar a vector of one. */
 FB_API FB_USE_RESULT fb_tensor *fb_flatten(fb_tensor *t, int from, int to);
 /** All dimensions become one. */
@@ -46,7 +50,7 @@ FB_API FB_USE_RESULT fb_tensor *fb_atleast_3d(fb_tensor *t);
 FB_API FB_USE_RESULT fb_tensor *fb_expand(fb_tensor *t, fb_shape sizes);
 /** The same, without -1: torch.broadcast_to. */
 FB_API FB_USE_RESULT fb_tensor *fb_broadcast_to(fb_tensor *t, fb_shape sizes);
-/** Elements start .. start + len - 1 of a dimension. */
+/** Elements start .. start + len - 1 of a dimension; negative start counts from the end. */
 FB_API FB_USE_RESULT fb_tensor *fb_narrow(fb_tensor *t, int dim, int64_t start, int64_t len);
 /** Element i of a dimension, which goes away; negative i counts from the end. */
 FB_API FB_USE_RESULT fb_tensor *fb_select(fb_tensor *t, int dim, int64_t i);

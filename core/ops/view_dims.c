@@ -34,6 +34,12 @@ fb_status fbi_compose_swapdims(fbi_call *c)
     return swap(c, a->dim0, a->dim1);
 }
 
+fb_status fbi_compose_swapaxes(fbi_call *c)
+{
+    const fbi_attrs_swapaxes *a = c->attrs;
+    return swap(c, a->dim0, a->dim1);
+}
+
 fb_status fbi_compose_t(fbi_call *c)
 {
     int n = c->in[0]->ndim;
@@ -43,21 +49,20 @@ fb_status fbi_compose_t(fbi_call *c)
     return n < 2 ? fbi_composed(c, fb_view(c->in[0], fb_shape_of(c->in[0]))) : swap(c, 0, 1);
 }
 
-fb_status fbi_compose_movedim(fbi_call *c)
+static fb_status move(fbi_call *c, fb_shape from, fb_shape to)
 {
-    const fbi_attrs_movedim *a = c->attrs;
     int n = c->in[0]->ndim, next = 0;
     fb_shape dims = {.n = n};
     unsigned taken = 0, filled = 0;
-    if (a->from.n != a->to.n)
-        return fbi_op_fail(c, FB_E_ARG, "%d dimensions for %d places", a->from.n, a->to.n);
-    for (int i = 0; i < a->from.n; i++) {
-        int p = fbi_dim_of(c, a->from.d[i]), q = p < 0 ? -1 : fbi_dim_of(c, a->to.d[i]);
+    if (from.n != to.n)
+        return fbi_op_fail(c, FB_E_ARG, "%d dimensions for %d places", from.n, to.n);
+    for (int i = 0; i < from.n; i++) {
+        int p = fbi_dim_of(c, from.d[i]), q = p < 0 ? -1 : fbi_dim_of(c, to.d[i]);
         if (q < 0)
             return FB_E_ARG;
         if ((taken & 1u << p) || (filled & 1u << q))
             return fbi_op_fail(c, FB_E_ARG, "a dimension is listed twice: from %s to %s",
-                               fbi_shape_text(c->ctx, a->from), fbi_shape_text(c->ctx, a->to));
+                               fbi_shape_text(c->ctx, from), fbi_shape_text(c->ctx, to));
         taken |= 1u << p;
         filled |= 1u << q;
         dims.d[q] = p;
@@ -70,6 +75,18 @@ fb_status fbi_compose_movedim(fbi_call *c)
         dims.d[i] = next++;
     }
     return fbi_composed(c, fb_permute(c->in[0], dims));
+}
+
+fb_status fbi_compose_movedim(fbi_call *c)
+{
+    const fbi_attrs_movedim *a = c->attrs;
+    return move(c, a->from, a->to);
+}
+
+fb_status fbi_compose_moveaxis(fbi_call *c)
+{
+    const fbi_attrs_moveaxis *a = c->attrs;
+    return move(c, a->from, a->to);
 }
 
 /* --- number --- */
@@ -231,6 +248,16 @@ fb_tensor *fb_swapdims(fb_tensor *t, int dim0, int dim1)
     return FBI_RUN(swapdims, (&(fbi_attrs_swapdims){.dim0 = dim0, .dim1 = dim1}), t);
 }
 
+fb_tensor *fb_swapaxes(fb_tensor *t, int dim0, int dim1)
+{
+    return FBI_RUN(swapaxes, (&(fbi_attrs_swapaxes){.dim0 = dim0, .dim1 = dim1}), t);
+}
+
+fb_tensor *fb_moveaxis(fb_tensor *t, fb_shape from, fb_shape to)
+{
+    return FBI_RUN(moveaxis, (&(fbi_attrs_moveaxis){.from = from, .to = to}), t);
+}
+
 fb_tensor *fb_t(fb_tensor *t)
 {
     return FBI_RUN(t, NULL, t);
@@ -312,6 +339,7 @@ fb_tensor *fb_select(fb_tensor *t, int dim, int64_t i)
     }
 SWAP(transpose)
 SWAP(swapdims)
+SWAP(swapaxes)
 
 void fbi_sample_t(fbi_samples *s)
 {
@@ -321,16 +349,20 @@ void fbi_sample_t(fbi_samples *s)
                    "t: input [2, 3, 4] has more than 2 dimensions");
 }
 
-void fbi_sample_movedim(fbi_samples *s)
-{
-    fbi_attrs_movedim a = {.from = FB_DIMS(0, -1), .to = FB_DIMS(1, 0)};
-    fbi_sample_add(s, &a, 1, IN(2, 3, 4));
-    fbi_sample_add(s, ATTRS(movedim, .from = FB_DIMS(0), .to = FB_DIMS(-1)), 1, IN(2, 3, 4, 2));
-    a.to = FB_DIMS(1, 1);
-    fbi_sample_bad(s, &a, 1, IN(2, 3, 4), FB_E_ARG, "movedim: a dimension is listed twice");
-    a.to = FB_DIMS(1);
-    fbi_sample_bad(s, &a, 1, IN(2, 3, 4), FB_E_ARG, "movedim: 2 dimensions for 1 places");
-}
+#define MOVE(row)                                                                              \
+    void fbi_sample_##row(fbi_samples *s)                                                      \
+    {                                                                                          \
+        fbi_attrs_##row a = {.from = FB_DIMS(0, -1), .to = FB_DIMS(1, 0)};                     \
+        fbi_sample_add(s, &a, 1, IN(2, 3, 4));                                                 \
+        a = (fbi_attrs_##row){.from = FB_DIMS(0), .to = FB_DIMS(-1)};                          \
+        fbi_sample_add(s, &a, 1, IN(2, 3, 4, 2));                                              \
+        a = (fbi_attrs_##row){.from = FB_DIMS(0, -1), .to = FB_DIMS(1, 1)};                    \
+        fbi_sample_bad(s, &a, 1, IN(2, 3, 4), FB_E_ARG, #row ": a dimension is listed twice"); \
+        a.to = FB_DIMS(1);                                                                     \
+        fbi_sample_bad(s, &a, 1, IN(2, 3, 4), FB_E_ARG, #row ": 2 dimensions for 1 places");   \
+    }
+MOVE(movedim)
+MOVE(moveaxis)
 
 void fbi_sample_flatten(fbi_samples *s)
 {

@@ -15,6 +15,7 @@ enum { HARNESS_OUT = 16, HARNESS_RESULTS = HARNESS_OUT + FBI_SAMPLE_INPUTS };
 typedef struct row_call {
     const fbi_opdef *op;
     const fbi_sample *sample;
+    fb_context *ctx;
 } row_call;
 
 static inline double harness_random(uint32_t *seed)
@@ -76,17 +77,15 @@ static inline void harness_inputs(fb_context *ctx, const fbi_sample *s, fb_dtype
 static inline fb_status harness_call(void *user, fb_tensors in, fb_tensor **out)
 {
     const row_call *r = user;
-    fb_context *ctx = NULL;
     fb_tensor *arg[FBI_SAMPLE_INPUTS];
     for (int i = 0; i < in.n; i++) {
         char matrix = r->sample->in[i].matrix;
-        ctx = ctx ? ctx : fb_context_of(in.t[i]);
         arg[i] = in.t[i];
         bool square = matrix && fb_size(in.t[i], -1) == fb_size(in.t[i], -2);
         if (square && matrix != 'r') /* with differences too: rows read one triangle */
             arg[i] = fb_mul_scalar(fb_add(in.t[i], fb_transpose(in.t[i], -2, -1)), 0.5);
     }
-    return fbi_run(ctx, r->op->op, r->sample->attrs, arg, in.n, out);
+    return fbi_run(r->ctx, r->op->op, r->sample->attrs, arg, in.n, out);
 }
 
 /* Run `each` for every good (or bad) sample of every row, in a scope of its own. */
@@ -109,7 +108,7 @@ static inline void harness_for_each(fb_context *ctx, bool good, harness_each eac
         assert_true(s->n > 0);
         for (int i = 0; i < s->n; i++) {
             FB_SCOPE(ctx);
-            row_call r = {d, &s->s[i]};
+            row_call r = {d, &s->s[i], ctx};
             if ((r.sample->status == FB_OK) == good)
                 each(ctx, &r);
         }

@@ -59,6 +59,11 @@ class AttentionOptions(C.Structure):
                 ("scale", C.c_double), ("enable_gqa", C.c_bool)]
 
 
+class BagOptions(C.Structure):
+    _fields_ = [("mode", C.c_int), ("weights", C.c_void_p), ("pads", C.c_bool),
+                ("padding_index", C.c_int64), ("include_last_offset", C.c_bool)]
+
+
 LIB = C.CDLL(os.path.join(os.environ["FLAMBEAU_BUILD"], "lib", "libflambeau.so"))
 P, I, L, D, B = C.c_void_p, C.c_int, C.c_int64, C.c_double, C.c_bool
 SIGNATURES = {
@@ -97,6 +102,23 @@ SIGNATURES.update({  # of arrange.h, strided.h, fold.h, view.h, join.h, split.h
     "split_with_sizes": (I, P, P, I, I, P), "tensor_split": (I, P, I, I, P),
     "tensor_split_at": (I, P, P, I, I, P), "unbind": (I, P, I, I, P),
     "broadcast_tensors": (I, Tensors, P), "meshgrid": (I, Tensors, B, P),
+})
+SIGNATURES.update({  # of scatter.h, mask.h, embedding.h, create.h
+    "scatter": (P, P, I, P, P), "scatter_value": (P, P, I, P, D), "scatter_add": (P, P, I, P, P),
+    "scatter_reduce": (P, P, I, P, P, I, B), "index_copy": (P, P, I, P, P),
+    "index_add": (P, P, I, P, P, D), "index_fill": (P, P, I, P, D),
+    "index_reduce": (P, P, I, P, P, I, B), "index": (P, P, Tensors),
+    "index_put": (P, P, Tensors, P, B), "take": (P, P, P), "put": (P, P, P, P, B),
+    "take_along_dim": (P, P, P, I), "one_hot": (P, P, L), "masked_select": (P, P, P),
+    "masked_scatter": (P, P, P, P), "nonzero": (P, P), "argwhere": (P, P),
+    "embedding_bag": (P, P, P, P, P), "linspace": (P, P, I, D, D, L),
+    "logspace": (P, P, I, D, D, L, D), "eye": (P, P, I, L, L), "arange": (P, P, I, D, D, D),
+    "tril_indices": (P, P, L, L, L), "triu_indices": (P, P, L, L, L), "full_like": (P, P, D),
+    "ones_like": (P, P), "zeros_like": (P, P), "swapaxes": (P, P, I, I),
+    "moveaxis": (P, P, Shape, Shape), "pixel_shuffle": (P, P, L), "pixel_unshuffle": (P, P, L),
+    "channel_shuffle": (P, P, L), "select_scatter": (P, P, P, I, L),
+    "slice_scatter": (P, P, P, I, L, L, L), "diagonal_scatter": (P, P, P, L, I, I),
+    "repeat_interleave_each": (P, P, P, I),
 })
 UNARY = ["neg", "exp", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh", "erf",
          "sigmoid", "relu", "gelu", "silu", "softplus", "abs", "square"]
@@ -271,7 +293,26 @@ def shape_cases(v):
         n = F.unfold(torch.zeros(1, 2, 5, 6), k, **o).shape
         yield ("fold", lambda x, k=k, o=o: F.fold(x, (5, 6), k, **o),
                lambda x, k=k, o=o: FB["fold"](x, 5, 6, *k, conv(**o)), [v(3, *n[1:])])
-    for n in ("transpose", "swapdims"):
+    for r in (1, 2):
+        yield ("pixel_shuffle", lambda x, r=r: F.pixel_shuffle(x, r),
+               lambda x, r=r: FB["pixel_shuffle"](x, r), [v(2, 8, 2, 3)])
+        yield ("pixel_unshuffle", lambda x, r=r: F.pixel_unshuffle(x, r),
+               lambda x, r=r: FB["pixel_unshuffle"](x, r), [v(3, 4, 6)])
+    yield ("channel_shuffle", lambda x: F.channel_shuffle(x, 3),
+           lambda x: FB["channel_shuffle"](x, 3), [v(2, 6, 2, 2)])
+    yield ("select_scatter", lambda x, s: x.select_scatter(s, 1, -1),
+           lambda x, s: FB["select_scatter"](x, s, 1, -1), [v(2, 3, 4), v(2, 4)])
+    for lo, hi, step, n in [(1, -1, 2, 2), (-9, 9, 1, 6), (4, 2, 1, 0)]:
+        yield ("slice_scatter", lambda x, s, k=(lo, hi, step): x.slice_scatter(s, 1, *k),
+               lambda x, s, k=(lo, hi, step): FB["slice_scatter"](x, s, 1, *k), [v(2, 6), v(2, n)])
+    yield ("diagonal_scatter", lambda x, s: x.diagonal_scatter(s, 1, 0, -1),
+           lambda x, s: FB["diagonal_scatter"](x, s, 1, 0, -1), [v(3, 2, 4), v(2, 3)])
+    yield ("repeat_interleave_each", lambda x, n: x.repeat_interleave(n, 1),
+           lambda x, n: FB["repeat_interleave_each"](x, n, 1), [v(2, 3, 2), torch.tensor([0, 3, 1])])
+    yield "narrow", lambda x: x.narrow(1, -2, 2), lambda x: FB["narrow"](x, 1, -2, 2), [v(2, 5)]
+    yield ("moveaxis", lambda x: x.moveaxis(0, -1),
+           lambda x: FB["moveaxis"](x, shape(0), shape(-1)), [v(2, 3, 4)])
+    for n in ("transpose", "swapdims", "swapaxes"):
         yield n, lambda x, n=n: getattr(x, n)(0, -1), lambda x, n=n: FB[n](x, 0, -1), [v(2, 3, 4)]
     for n, dims in [("t", 2), ("t", 1), ("ravel", 3), ("atleast_1d", 0), ("atleast_2d", 0),
                     ("atleast_3d", 0), ("atleast_2d", 1), ("atleast_3d", 1), ("atleast_3d", 2)]:
@@ -311,6 +352,108 @@ def shape_cases(v):
     for i, indexing in enumerate(["ij", "xy"]):
         yield ("meshgrid", lambda *t, i=indexing: list(torch.meshgrid(*t, indexing=i)),
                lambda *t, i=i: several("meshgrid", 3, tensors(t), i), [v(2), v(3), v(4)])
+
+
+def index_cases(v):
+    """name, PyTorch, ours, inputs of the operators that write and choose by index"""
+    def once(n, *sizes):  # no index twice along dimension 0 of a column
+        return torch.stack([torch.randperm(n)[:sizes[0]] for _ in range(sizes[1])], 1)
+    yield ("scatter", lambda x, i, s: x.scatter(0, i, s), lambda x, i, s: FB["scatter"](x, 0, i, s),
+           [v(6, 3), once(6, 4, 3), v(4, 3)])
+    yield ("scatter", lambda x, i, s: x.scatter(0, i, s[:4, :2]),
+           lambda x, i, s: FB["scatter"](x, -2, i, s), [v(6, 3), once(6, 4, 2), v(5, 3)])
+    yield ("scatter_value", lambda x, i: x.scatter(1, i, 1), lambda x, i: FB["scatter_value"](x, 1, i, 1),
+           [v(3, 5), index(5, 2, 4)])
+    yield ("scatter_add", lambda x, i, s: x.scatter_add(1, i, s),
+           lambda x, i, s: FB["scatter_add"](x, 1, i, s), [v(3, 5), index(5, 3, 9), v(3, 9)])
+    for how, name in enumerate(["sum", "prod", "mean", "amax", "amin"]):
+        for own in (True, False):
+            for lo in (0.5, -2):
+                yield ("scatter_reduce",
+                       lambda x, i, s, n=name, o=own: x.scatter_reduce(0, i, s, n, include_self=o),
+                       lambda x, i, s, h=how, o=own: FB["scatter_reduce"](x, 0, i, s, h, o),
+                       [v(4, 3, lo=lo), index(4, 6, 3), v(6, 3, lo=lo)])
+            if how:
+                yield ("index_reduce",
+                       lambda x, i, s, n=name, o=own: x.index_reduce(0, i, s, n, include_self=o),
+                       lambda x, i, s, h=how, o=own: FB["index_reduce"](x, 0, i, s, h, o),
+                       [v(4, 3, lo=0.5), index(4, 6), v(6, 3, lo=0.5)])
+    yield ("index_copy", lambda x, i, s: x.index_copy(1, i, s),
+           lambda x, i, s: FB["index_copy"](x, 1, i, s), [v(3, 5, 2), torch.randperm(5)[:3], v(3, 3, 2)])
+    for alpha in (1, 2):
+        yield ("index_add", lambda x, i, s, a=alpha: x.index_add(1, i, s, alpha=a),
+               lambda x, i, s, a=alpha: FB["index_add"](x, 1, i, s, a),
+               [v(3, 5, 2), index(5, 7), v(3, 7, 2)])
+    yield ("index_fill", lambda x, i: x.index_fill(1, i, 1), lambda x, i: FB["index_fill"](x, 1, i, 1),
+           [v(3, 5, 2), index(5, 3)])
+    yield ("index", lambda x, i, j: x[i, j], lambda x, i, j: FB["index"](x, tensors([i, j])),
+           [v(4, 3, 2), index(4, 2, 1) - 4, index(3, 5)])
+    yield ("index", lambda x, i: x[i], lambda x, i: FB["index"](x, tensors([i])),
+           [v(4, 3), index(4, 0)])
+    yield ("index_put", lambda x, i, s: x.index_put((i,), s),
+           lambda x, i, s: FB["index_put"](x, tensors([i]), s, False),
+           [v(6, 2), torch.randperm(6)[:4], v(4, 2)])
+    yield ("index_put", lambda x, i, j, s: x.index_put((i, j), s, accumulate=True),
+           lambda x, i, j, s: FB["index_put"](x, tensors([i, j]), s, True),
+           [v(4, 3, 2), index(4, 5, 1), index(3, 6) - 3, v(6, 2)])
+    yield "take", torch.take, FB["take"], [v(3, 4), index(12, 2, 5) - 6]
+    for add in (False, True):
+        yield ("put", lambda x, i, s, a=add: x.put(i, s, accumulate=a),
+               lambda x, i, s, a=add: FB["put"](x, i, s, a), [v(3, 4), torch.randperm(12)[:5], v(5)])
+    yield ("take_along_dim", lambda x, i: torch.take_along_dim(x, i, 1),
+           lambda x, i: FB["take_along_dim"](x, i, 1), [v(3, 4, 2), index(4, 1, 5, 2)])
+    for classes in (5, -1):
+        yield ("one_hot", lambda i, c=classes: F.one_hot(i, c), lambda i, c=classes: FB["one_hot"](i, c),
+               [index(5, 3, 2)])
+    for mask in [(3, 4), (4,), (2, 1, 1)]:
+        yield ("masked_select", torch.masked_select, FB["masked_select"],
+               [v(3, 4), value(torch.bool, *mask)])
+        yield ("masked_scatter", torch.masked_scatter, FB["masked_scatter"],
+               [v(3, 4), value(torch.bool, *mask), v(30)])
+    for sizes in [(3, 4), (), (0, 2), (70,)]:
+        yield "nonzero", torch.nonzero, FB["nonzero"], [v(*sizes)]
+        yield "argwhere", torch.argwhere, FB["argwhere"], [v(*sizes)]
+    for m, mode in enumerate(["sum", "mean", "max"]):
+        def bag(w, i, o=None, m=m, weights=None, last=False):
+            return FB["embedding_bag"](w, i, o, C.byref(BagOptions(m, weights, False, 0, last)))
+        offsets = torch.tensor([0, 2, 2, 5])
+        yield ("embedding_bag", lambda w, i, o, m=mode: F.embedding_bag(i, w, o, mode=m), bag,
+               [v(6, 3), index(6, 9), offsets])
+        yield ("embedding_bag", lambda w, i, m=mode: F.embedding_bag(i, w, mode=m), bag,
+               [v(6, 3), index(6, 4, 3)])
+        yield ("embedding_bag",
+               lambda w, i, o, m=mode: F.embedding_bag(i, w, o, mode=m, include_last_offset=True),
+               lambda w, i, o, bag=bag: bag(w, i, o, last=True),
+               [v(6, 3), index(6, 5), offsets])
+    yield ("embedding_bag with factors",
+           lambda w, i, o, f: F.embedding_bag(i, w, o, mode="sum", per_sample_weights=f),
+           lambda w, i, o, f: FB["embedding_bag"](w, i, o, C.byref(BagOptions(0, f, False, 0, False))),
+           [v(6, 3), index(6, 9), torch.tensor([0, 4]), v(9)])
+    yield ("embedding_bag padded", lambda w, i: F.embedding_bag(i, w, mode="mean", padding_idx=2),
+           lambda w, i: FB["embedding_bag"](w, i, None, C.byref(BagOptions(1, None, True, 2, False))),
+           [v(6, 3), index(6, 4, 3)])
+
+
+def made_cases(dtype):
+    """name, PyTorch, ours, [a tensor of the dtype] of what makes tensors"""
+    d, x = DTYPES[dtype], [value(dtype, 2, 3)]
+    for a, b, n in [(-1, 2, 7), (0, 10, 4), (3, 3, 1), (5, -4, 2), (0, 1, 0)]:
+        if dtype == torch.uint8 and min(a, b) < 0:
+            continue  # what a negative number becomes is not defined
+        yield ("linspace", lambda _, k=(a, b, n): torch.linspace(*k, dtype=dtype),
+               lambda _, k=(a, b, n): FB["linspace"](CTX, d, *k), x)
+    yield ("logspace", lambda _: torch.logspace(0, 2, 5, base=2, dtype=dtype),
+           lambda _: FB["logspace"](CTX, d, 0, 2, 5, 2), x)
+    for rows, cols in [(3, 3), (2, 4), (4, 2), (0, 2)]:
+        yield ("eye", lambda _, k=(rows, cols): torch.eye(*k, dtype=dtype),
+               lambda _, k=(rows, cols): FB["eye"](CTX, d, *k), x)
+        for at in (-1, 0, 2):
+            for n in ("tril_indices", "triu_indices"):
+                yield (n, lambda _, n=n, k=(rows, cols, at): getattr(torch, n)(*k),
+                       lambda _, n=n, k=(rows, cols, at): FB[n](CTX, *k), x)
+    yield "full_like", lambda t: torch.full_like(t, 1), lambda t: FB["full_like"](t, 1), x
+    for n in ("zeros_like", "ones_like"):
+        yield n, getattr(torch, n), FB[n], x
 
 
 def value(dtype, *sizes, lo=-2.0, hi=2.0):
@@ -648,7 +791,11 @@ def cases():
 def other_cases():
     """The same of further families: after those, whose random numbers stay what they were."""
     for dtype in ALL:
-        yield from shape_cases(lambda *sizes, dtype=dtype, **range_: value(dtype, *sizes, **range_))
+        def v(*sizes, **range_):
+            return value(dtype, *sizes, **range_)
+        yield from shape_cases(v)
+        yield from index_cases(v)
+        yield from made_cases(dtype)
 
 
 def differs(ours, dtype, theirs, units=1.01):

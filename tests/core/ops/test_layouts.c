@@ -106,7 +106,7 @@ static void every_row_takes_broadcast_inputs(void **state)
 static void runs_or_says_why(fb_context *ctx, const fbi_opdef *op, const fbi_sample *sample)
 {
     FB_SCOPE(ctx);
-    row_call r = {op, sample};
+    row_call r = {op, sample, ctx};
     fb_tensor *in[FBI_SAMPLE_INPUTS] = {0}, *out[HARNESS_OUT] = {0};
     char msg[1024];
     harness_inputs(ctx, sample, FB_F64, in);

@@ -112,6 +112,18 @@ static void places_that_several_elements_see_get_the_sum_of_their_gradients(void
     expect_values(fb_grad_of(x), (double[]){0, 1, 0, 1, 0}, 5, 0);
 }
 
+static void slices_are_repeated_as_often_as_their_numbers_say(void **state)
+{
+    fb_tensor *x = counting(*state, FB_SHAPE(3, 2));
+    fb_tensor *n = fb_from(*state, FB_I32, FB_SHAPE(3), (int32_t[]){2, 0, 1});
+    expect_values(fb_repeat_interleave_each(x, n, 0), (double[]){0, 1, 0, 1, 4, 5}, 6, 0);
+    assert_null(fb_repeat_interleave_each(x, n, 1));
+    expect_error(*state, FB_E_SHAPE, "repeat_interleave: repeats [3] of I32 must be an integer");
+    n = fb_from(*state, FB_I32, FB_SHAPE(3), (int32_t[]){2, -3, 1});
+    assert_null(fb_repeat_interleave_each(x, n, 0));
+    expect_error(*state, FB_E_ARG, "repeat_interleave: -3 repeats at position 1");
+}
+
 /* Coordinate i of a line of n beyond its ends. */
 static int64_t beyond(fb_pad_mode mode, int64_t i, int64_t n)
 {
@@ -145,6 +157,7 @@ int main(void)
         T(a_wrong_number_of_places_is_named),
         T(grids_vary_along_one_dimension_each),
         T(places_that_several_elements_see_get_the_sum_of_their_gradients),
+        T(slices_are_repeated_as_often_as_their_numbers_say),
         T(pads_are_those_of_a_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
