@@ -27,6 +27,7 @@
 #include <flambeau/core/ops/fold.h>
 #include <flambeau/core/ops/functions.h>
 #include <flambeau/core/ops/index.h>
+#include <flambeau/core/ops/interpolate.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/linalg.h>
 #include <flambeau/core/ops/loss.h>

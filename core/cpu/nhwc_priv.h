@@ -1,16 +1,15 @@
-/* Images as dense [n, h, w, c] memory. */
+/* Images and volumes as dense [n, h, w, c] or [n, d, h, w, c] memory. */
 #ifndef FLAMBEAU_CORE_CPU_NHWC_PRIV_H
 #define FLAMBEAU_CORE_CPU_NHWC_PRIV_H
 
 #include "core/cpu/dense_priv.h"
 
-/* Element order is that of [n, h, w, c]; dimensions of size 1 may have any stride. */
+/* Element order is that of channels-last; dimensions of size 1 may have any stride. */
 static inline bool fbi_cpu_is_nhwc(const fb_tensor *t)
 {
-    static const int order[4] = {1, 3, 2, 0};
     int64_t want = 1;
-    for (int i = 0; i < 4; i++) {
-        int d = order[i];
+    for (int i = 0; i < t->ndim; i++) { /* dimensions 1, last, ..., 2, 0 */
+        int d = i == 0 ? 1 : i == t->ndim - 1 ? 0 : t->ndim - i;
         if (t->size[d] != 1 && t->stride[d] != want)
             return false;
         want *= t->size[d];
@@ -26,10 +25,10 @@ static inline void *fbi_cpu_nhwc(const fbi_call *c, const fb_tensor *t, void **c
     if (fbi_cpu_is_nhwc(t))
         return fbi_ptr(t);
     fb_tensor v = *t;
-    static const int order[4] = {0, 2, 3, 1};
-    for (int i = 0; i < 4; i++) {
-        v.size[i] = t->size[order[i]];
-        v.stride[i] = t->stride[order[i]];
+    for (int i = 1; i < t->ndim; i++) {
+        int d = i == t->ndim - 1 ? 1 : i + 1;
+        v.size[i] = t->size[d];
+        v.stride[i] = t->stride[d];
     }
     return *copy = fbi_cpu_dense(c, &v);
 }

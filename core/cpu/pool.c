@@ -3,43 +3,33 @@
 #include <string.h>
 
 #include "core/cpu/kernels_isa.h"
+#include "core/cpu/flat_priv.h"
 #include "core/cpu/nhwc_priv.h"
+#include "core/ops/pool_priv.h"
 
-typedef struct pool {
-    int64_t n, c, h, w, oh, ow;
-    int64_t k[2], stride[2], pad[2], dil[2];
-    bool adaptive;
-    int32_t *index; /* output of MAX */
-} pool;
+typedef enum kind { MAX, RANDOM_MAX, MAX_BWD, UNPOOL, PICK, MEAN, MEAN_BWD } kind;
 
-enum { MAX, MAX_BWD, PICK, MEAN, MEAN_BWD };
+typedef struct job {
+    kind what;
+    fbi_pool pool;
+    const void *in, *samples; /* samples: [n, c, 3] */
+    const int32_t *index;
+    void *out;
+    int32_t *index_out; /* output of MAX */
+} job;
 
-/* Where the elements of one mean lie, and how many they count for (padding included). */
-typedef struct cell {
-    int64_t y0, y1, x0, x1, count;
-} cell;
-
-static inline int64_t least(int64_t a, int64_t b)
+static inline int64_t places(const int64_t size[3])
 {
-    return a < b ? a : b;
-}
-static inline int64_t most(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
+    return size[0] * size[1] * size[2];
 }
 
-static cell cell_of(const pool *p, int64_t oy, int64_t ox)
+/* What cell o of the smaller image looks at. */
+static inline void spans(const fbi_pool *p, int64_t o, fbi_span s[3])
 {
-    if (p->adaptive) {
-        cell q = {oy * p->h / p->oh, ((oy + 1) * p->h + p->oh - 1) / p->oh, ox * p->w / p->ow,
-                  ((ox + 1) * p->w + p->ow - 1) / p->ow, 0};
-        q.count = (q.y1 - q.y0) * (q.x1 - q.x0);
-        return q;
+    for (int d = 2; d >= 0; d--) {
+        s[d] = fbi_pool_span(p, d, o % p->out[d]);
+        o /= p->out[d];
     }
-    int64_t y = oy * p->stride[0] - p->pad[0], x = ox * p->stride[1] - p->pad[1];
-    return (cell){most(y, 0), least(y + p->k[0], p->h), most(x, 0), least(x + p->k[1], p->w),
-                  (least(y + p->k[0], p->h + p->pad[0]) - y) *
-                      (least(x + p->k[1], p->w + p->pad[1]) - x)};
 }
 
 #define T     float
@@ -58,97 +48,99 @@ static cell cell_of(const pool *p, int64_t oy, int64_t ox)
 #undef T
 #undef FN
 
-static fb_status run(const fbi_call *c, int what, const pool *p)
+static void run_images(const fbi_call *c, const job *j)
 {
-    const fb_tensor *x = c->in[0], *index = c->n_in > 1 ? c->in[1] : NULL;
-    void *copy[2] = {NULL}, *out = fbi_ptr(c->out[0]);
-    void *in = fbi_cpu_nhwc(c, x, &copy[0]);
-    int32_t *at = index ? fbi_cpu_nhwc(c, index, &copy[1]) : NULL;
-    fb_status st = c->ctx->status;
-    if (in && (at || !index)) {
-        int64_t work = most(p->h * p->w, p->oh * p->ow) * p->n * p->c;
-        int threads = work > FBI_PAR_MIN ? c->threads : 1;
-        fb_dtype dtype = (fb_dtype)x->dtype;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-        for (int64_t n = 0; n < p->n; n++) {
-            if (dtype == FB_F64)
-                image_f64(what, p, n, in, at, out);
-            else if (dtype == FB_F32)
-                image_f32(what, p, n, in, at, out);
-            else
-                image_i64(what, p, n, in, at, out);
-        }
+    const fbi_pool *p = &j->pool;
+    int64_t in = places(p->in), out = places(p->out);
+    int team = fbi_team(c, (in > out ? in : out) * p->n * p->c);
+    fb_dtype dtype = (fb_dtype)c->in[0]->dtype;
+#pragma omp parallel for num_threads(team) if (team > 1) schedule(static)
+    for (int64_t n = 0; n < p->n; n++) {
+        if (dtype == FB_F64)
+            image_f64(j, n);
+        else if (dtype == FB_F32)
+            image_f32(j, n);
+        else
+            image_i64(j, n);
     }
+}
+
+/* Indices that a user gave. */
+static fb_status check_indices(const fbi_call *c, const int32_t *index, int64_t n, int64_t size)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (index[i] < 0 || index[i] >= size)
+            return fbi_op_fail(c, FB_E_ARG, "index %d, but an image has %lld elements",
+                               (int)index[i], (long long)size);
+    return FB_OK;
+}
+
+static fb_status run(const fbi_call *c, kind what, fbi_pool pool)
+{
+    void *copy[2] = {NULL};
+    job j = {.what = what, .pool = pool, .out = fbi_ptr(c->out[0])};
+    fbi_flat samples = {NULL, NULL};
+    fb_status st = FB_OK;
+    j.in = fbi_cpu_nhwc(c, c->in[0], &copy[0]);
+    if (what == MAX || what == RANDOM_MAX)
+        j.index_out = fbi_ptr(c->out[1]);
+    else if (what == MAX_BWD || what == UNPOOL || what == PICK)
+        j.index = fbi_cpu_nhwc(c, c->in[1], &copy[1]);
+    if (what == RANDOM_MAX && fbi_flat_of(c, c->in[1], &samples))
+        j.samples = samples.p;
+    st = c->ctx->status;
+    if (!st && what == UNPOOL)
+        st = check_indices(c, j.index, c->in[1]->numel, places(pool.in));
+    if (!st)
+        run_images(c, &j);
+    fbi_flat_free(&samples);
     free(copy[0]);
     free(copy[1]);
     return st;
 }
 
-/* Sizes from the larger and the smaller image. */
-static pool sizes(const fb_tensor *big, const fb_tensor *small)
+fb_status FBI_KERNEL(max_pool3d)(const fbi_call *c)
 {
-    return (pool){.n = big->size[0],
-                  .c = big->size[1],
-                  .h = big->size[2],
-                  .w = big->size[3],
-                  .oh = small->size[2],
-                  .ow = small->size[3]};
+    return run(c, MAX, fbi_pool_max(c->attrs, c->in[0], c->out[0]));
 }
 
-fb_status FBI_KERNEL(max_pool2d)(const fbi_call *c)
+fb_status FBI_KERNEL(adaptive_max_pool3d)(const fbi_call *c)
 {
-    const fbi_attrs_max_pool2d *a = c->attrs;
-    pool p = sizes(c->in[0], c->out[0]);
-    p.k[0] = a->kh, p.k[1] = a->kw;
-    p.stride[0] = a->sh, p.stride[1] = a->sw;
-    p.pad[0] = a->ph, p.pad[1] = a->pw;
-    p.dil[0] = a->dh, p.dil[1] = a->dw;
-    p.index = fbi_ptr(c->out[1]);
-    return run(c, MAX, &p);
+    return run(c, MAX, fbi_pool_of(c->in[0], c->out[0], FBI_POOL_CELLS));
 }
 
-fb_status FBI_KERNEL(max_pool2d_bwd)(const fbi_call *c)
+fb_status FBI_KERNEL(fractional_max_pool3d)(const fbi_call *c)
 {
-    pool p = sizes(c->out[0], c->in[0]);
-    return run(c, MAX_BWD, &p);
+    return run(c, RANDOM_MAX, fbi_pool_fraction(c->attrs, c->in[0], c->out[0]));
 }
 
-fb_status FBI_KERNEL(max_pool2d_pick)(const fbi_call *c)
+fb_status FBI_KERNEL(max_pool3d_bwd)(const fbi_call *c)
 {
-    pool p = sizes(c->in[0], c->out[0]);
-    return run(c, PICK, &p);
+    bool unpool = ((const fbi_attrs_max_pool3d_bwd *)c->attrs)->unpool;
+    return run(c, unpool ? UNPOOL : MAX_BWD, fbi_pool_of(c->out[0], c->in[0], FBI_POOL_CELLS));
 }
 
-#define MEAN_WINDOWS(p, a)                                                                     \
-    ((p).k[0] = (a)->kh, (p).k[1] = (a)->kw, (p).stride[0] = (a)->sh, (p).stride[1] = (a)->sw, \
-     (p).pad[0] = (a)->ph, (p).pad[1] = (a)->pw)
-
-fb_status FBI_KERNEL(avg_pool2d)(const fbi_call *c)
+fb_status FBI_KERNEL(max_pool3d_pick)(const fbi_call *c)
 {
-    const fbi_attrs_avg_pool2d *a = c->attrs;
-    pool p = sizes(c->in[0], c->out[0]);
-    MEAN_WINDOWS(p, a);
-    return run(c, MEAN, &p);
+    return run(c, PICK, fbi_pool_of(c->in[0], c->out[0], FBI_POOL_CELLS));
 }
 
-fb_status FBI_KERNEL(avg_pool2d_bwd)(const fbi_call *c)
+fb_status FBI_KERNEL(avg_pool3d)(const fbi_call *c)
 {
-    const fbi_attrs_avg_pool2d_bwd *a = c->attrs;
-    pool p = sizes(c->out[0], c->in[0]);
-    MEAN_WINDOWS(p, a);
-    return run(c, MEAN_BWD, &p);
+    return run(c, MEAN, fbi_pool_mean(c->attrs, c->in[0], c->out[0]));
 }
 
-fb_status FBI_KERNEL(adaptive_avg_pool2d)(const fbi_call *c)
+fb_status FBI_KERNEL(avg_pool3d_bwd)(const fbi_call *c)
 {
-    pool p = sizes(c->in[0], c->out[0]);
-    p.adaptive = true;
-    return run(c, MEAN, &p);
+    return run(c, MEAN_BWD, fbi_pool_mean(c->attrs, c->out[0], c->in[0]));
 }
 
-fb_status FBI_KERNEL(adaptive_avg_pool2d_bwd)(const fbi_call *c)
+fb_status FBI_KERNEL(adaptive_avg_pool3d)(const fbi_call *c)
 {
-    pool p = sizes(c->out[0], c->in[0]);
-    p.adaptive = true;
-    return run(c, MEAN_BWD, &p);
+    return run(c, MEAN, fbi_pool_of(c->in[0], c->out[0], FBI_POOL_CELLS));
+}
+
+fb_status FBI_KERNEL(adaptive_avg_pool3d_bwd)(const fbi_call *c)
+{
+    return run(c, MEAN_BWD, fbi_pool_of(c->out[0], c->in[0], FBI_POOL_CELLS));
 }

@@ -1,101 +1,150 @@
-/* Pooling of dense [n, h, w, c] images for one element type: T and FN(name). No include guard.
+/* Pooling of dense [n, d, h, w, c] images for one element type: T and FN(name). No include guard.
  * An image is one thread's, so sums have a fixed order. */
 
-static void FN(max)(const pool *p, const T *x, T *y, int32_t *index)
+static void FN(max)(const fbi_pool *p, const T *x, T *y, int32_t *index)
 {
-    for (int64_t oy = 0; oy < p->oh; oy++)
-        for (int64_t ox = 0; ox < p->ow; ox++, y += p->c, index += p->c) {
-            bool first = true;
-            for (int64_t r = 0; r < p->k[0]; r++)
-                for (int64_t s = 0; s < p->k[1]; s++) {
-                    int64_t iy = oy * p->stride[0] - p->pad[0] + r * p->dil[0];
-                    int64_t ix = ox * p->stride[1] - p->pad[1] + s * p->dil[1];
-                    if (iy < 0 || iy >= p->h || ix < 0 || ix >= p->w)
-                        continue;
-                    const T *v = x + (iy * p->w + ix) * p->c;
-                    int32_t at = (int32_t)(iy * p->w + ix);
+    for (int64_t o = 0; o < places(p->out); o++, y += p->c, index += p->c) {
+        fbi_span s[3];
+        bool first = true;
+        spans(p, o, s);
+        for (int64_t z = s[0].begin; z < s[0].end; z += s[0].step)
+            for (int64_t r = s[1].begin; r < s[1].end; r += s[1].step)
+                for (int64_t q = s[2].begin; q < s[2].end; q += s[2].step) {
+                    int64_t at = (z * p->in[1] + r) * p->in[2] + q;
+                    const T *v = x + at * p->c;
                     if (first) {
                         memcpy(y, v, (size_t)p->c * sizeof(T));
                         for (int64_t c = 0; c < p->c; c++)
-                            index[c] = at;
+                            index[c] = (int32_t)at;
                         first = false;
                         continue;
                     }
                     for (int64_t c = 0; c < p->c; c++) {
                         bool more = v[c] > y[c] || v[c] != v[c];
                         y[c] = more ? v[c] : y[c];
-                        index[c] = more ? at : index[c];
+                        index[c] = more ? (int32_t)at : index[c];
                     }
                 }
+    }
+}
+
+/* Windows of each channel at its own random places. */
+static void FN(random_max)(const fbi_pool *p, const T *x, const T *u, T *y, int32_t *index)
+{
+    for (int64_t i = 0; i < places(p->out) * p->c; i++) {
+        int64_t c = i % p->c, o = i / p->c, begin[3], best = -1;
+        for (int d = 2; d >= 0; d--) {
+            begin[d] = fbi_pool_random(p, d, o % p->out[d], (double)u[c * 3 + d], sizeof(T) == 4);
+            o /= p->out[d];
         }
+        for (int64_t k = 0; k < p->k[0] * p->k[1] * p->k[2]; k++) {
+            int64_t z = begin[0] + k / (p->k[1] * p->k[2]);
+            int64_t r = begin[1] + k / p->k[2] % p->k[1];
+            int64_t at = (z * p->in[1] + r) * p->in[2] + begin[2] + k % p->k[2];
+            const T *v = x + at * p->c + c;
+            if (best < 0 || *v > x[best * p->c + c] || *v != *v)
+                best = at;
+        }
+        y[i] = x[best * p->c + c];
+        index[i] = (int32_t)best;
+    }
 }
 
 /* dx[index] += g */
-static void FN(max_bwd)(const pool *p, const T *g, const int32_t *index, T *dx)
+static void FN(max_bwd)(const fbi_pool *p, const T *g, const int32_t *index, T *dx)
 {
-    memset(dx, 0, (size_t)(p->h * p->w * p->c) * sizeof(T));
-    for (int64_t i = 0; i < p->oh * p->ow; i++, g += p->c, index += p->c)
+    memset(dx, 0, (size_t)(places(p->in) * p->c) * sizeof(T));
+    for (int64_t i = 0; i < places(p->out); i++, g += p->c, index += p->c)
         for (int64_t c = 0; c < p->c; c++)
             dx[index[c] * p->c + c] += g[c];
 }
 
-static void FN(pick)(const pool *p, const T *u, const int32_t *index, T *y)
+/* dx[index] = g */
+static void FN(unpool)(const fbi_pool *p, const T *g, const int32_t *index, T *dx)
 {
-    for (int64_t i = 0; i < p->oh * p->ow; i++, y += p->c, index += p->c)
+    memset(dx, 0, (size_t)(places(p->in) * p->c) * sizeof(T));
+    for (int64_t i = 0; i < places(p->out); i++, g += p->c, index += p->c)
+        for (int64_t c = 0; c < p->c; c++)
+            dx[index[c] * p->c + c] = g[c];
+}
+
+static void FN(pick)(const fbi_pool *p, const T *u, const int32_t *index, T *y)
+{
+    for (int64_t i = 0; i < places(p->out); i++, y += p->c, index += p->c)
         for (int64_t c = 0; c < p->c; c++)
             y[c] = u[index[c] * p->c + c];
 }
 
-static void FN(mean)(const pool *p, const T *x, T *y)
+static T FN(scale)(const fbi_pool *p, const fbi_span *s)
 {
-    for (int64_t oy = 0; oy < p->oh; oy++)
-        for (int64_t ox = 0; ox < p->ow; ox++, y += p->c) {
-            cell q = cell_of(p, oy, ox);
-            memset(y, 0, (size_t)p->c * sizeof(T));
-            for (int64_t iy = q.y0; iy < q.y1; iy++)
-                for (int64_t ix = q.x0; ix < q.x1; ix++)
-                    for (int64_t c = 0; c < p->c; c++)
-                        y[c] += x[(iy * p->w + ix) * p->c + c];
-            T scale = (T)1 / (T)q.count;
-            for (int64_t c = 0; c < p->c; c++)
-                y[c] *= scale;
-        }
+    return (T)1 / (T)(p->divisor ? p->divisor : s[0].count * s[1].count * s[2].count);
 }
 
-static void FN(mean_bwd)(const pool *p, const T *g, T *dx)
+static void FN(mean)(const fbi_pool *p, const T *x, T *y)
 {
-    memset(dx, 0, (size_t)(p->h * p->w * p->c) * sizeof(T));
-    for (int64_t oy = 0; oy < p->oh; oy++)
-        for (int64_t ox = 0; ox < p->ow; ox++, g += p->c) {
-            cell q = cell_of(p, oy, ox);
-            T scale = (T)1 / (T)q.count;
-            for (int64_t iy = q.y0; iy < q.y1; iy++)
-                for (int64_t ix = q.x0; ix < q.x1; ix++)
+    for (int64_t o = 0; o < places(p->out); o++, y += p->c) {
+        fbi_span s[3];
+        spans(p, o, s);
+        memset(y, 0, (size_t)p->c * sizeof(T));
+        for (int64_t z = s[0].begin; z < s[0].end; z++)
+            for (int64_t r = s[1].begin; r < s[1].end; r++)
+                for (int64_t q = s[2].begin; q < s[2].end; q++) {
+                    const T *v = x + ((z * p->in[1] + r) * p->in[2] + q) * p->c;
                     for (int64_t c = 0; c < p->c; c++)
-                        dx[(iy * p->w + ix) * p->c + c] += g[c] * scale;
-        }
+                        y[c] += v[c];
+                }
+        T scale = FN(scale)(p, s);
+        for (int64_t c = 0; c < p->c; c++)
+            y[c] *= scale;
+    }
 }
 
-/* Image n: `big` has the sizes h w, `small` oh ow. */
-static void FN(image)(int what, const pool *p, int64_t n, const void *in, const int32_t *index,
-                      void *out)
+static void FN(mean_bwd)(const fbi_pool *p, const T *g, T *dx)
 {
-    int64_t big = n * p->h * p->w * p->c, small = n * p->oh * p->ow * p->c;
-    switch (what) {
+    memset(dx, 0, (size_t)(places(p->in) * p->c) * sizeof(T));
+    for (int64_t o = 0; o < places(p->out); o++, g += p->c) {
+        fbi_span s[3];
+        spans(p, o, s);
+        T scale = FN(scale)(p, s);
+        for (int64_t z = s[0].begin; z < s[0].end; z++)
+            for (int64_t r = s[1].begin; r < s[1].end; r++)
+                for (int64_t q = s[2].begin; q < s[2].end; q++) {
+                    T *v = dx + ((z * p->in[1] + r) * p->in[2] + q) * p->c;
+                    for (int64_t c = 0; c < p->c; c++)
+                        v[c] += g[c] * scale;
+                }
+    }
+}
+
+/* Image n. */
+static void FN(image)(const job *j, int64_t n)
+{
+    const fbi_pool *p = &j->pool;
+    int64_t big = n * places(p->in) * p->c, small = n * places(p->out) * p->c;
+    const T *in = j->in;
+    T *out = j->out;
+    switch (j->what) {
     case MAX:
-        FN(max)(p, (const T *)in + big, (T *)out + small, p->index + small);
+        FN(max)(p, in + big, out + small, j->index_out + small);
+        break;
+    case RANDOM_MAX:
+        FN(random_max)
+        (p, in + big, (const T *)j->samples + n * p->c * 3, out + small, j->index_out + small);
         break;
     case MAX_BWD:
-        FN(max_bwd)(p, (const T *)in + small, index + small, (T *)out + big);
+        FN(max_bwd)(p, in + small, j->index + small, out + big);
+        break;
+    case UNPOOL:
+        FN(unpool)(p, in + small, j->index + small, out + big);
         break;
     case PICK:
-        FN(pick)(p, (const T *)in + big, index + small, (T *)out + small);
+        FN(pick)(p, in + big, j->index + small, out + small);
         break;
     case MEAN:
-        FN(mean)(p, (const T *)in + big, (T *)out + small);
+        FN(mean)(p, in + big, out + small);
         break;
     case MEAN_BWD:
-        FN(mean_bwd)(p, (const T *)in + small, (T *)out + big);
+        FN(mean_bwd)(p, in + small, out + big);
         break;
     }
 }

@@ -97,11 +97,11 @@ struct fbi_temps {
         return fbi_cuda_copy_strided(c, &to, &from) ? NULL : to.storage->data;
     }
     const void *dense(const fb_tensor *t) { return packed(t, NULL); }
-    /* [n, c, h, w] as rows of channels; [n, c] as it is. */
+    /* [n, c, h, w] or [n, c, d, h, w] as rows of channels; [n, c] as it is. */
     const void *channels(const fb_tensor *t)
     {
-        static const int order[4] = {0, 2, 3, 1};
-        return t->ndim == 4 ? packed(t, order) : dense(t);
+        static const int order[2][5] = {{0, 2, 3, 1}, {0, 2, 3, 4, 1}};
+        return t->ndim == 4 || t->ndim == 5 ? packed(t, order[t->ndim - 4]) : dense(t);
     }
 };
 

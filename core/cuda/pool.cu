@@ -1,151 +1,177 @@
 /* Pooling of channels-last images: a thread an element of the result. */
 #include "core/cuda/kernel_priv.h"
+#include "core/ops/pool_priv.h"
 
-struct fbi_pool {
-    int64_t n, c, h, w, oh, ow; /* of the larger and of the smaller image */
-    int64_t k[2], stride[2], pad[2], dil[2];
-    bool adaptive;
-};
-
-/* [begin, end) of a mean along one dimension, and how many elements it counts (with padding). */
-struct fbi_span {
-    int64_t begin, end, count;
-};
-
-static __device__ inline fbi_span span_of(const fbi_pool &p, int d, int64_t o)
+static __device__ inline int64_t places(const int64_t *size)
 {
-    int64_t size = d ? p.w : p.h, cells = d ? p.ow : p.oh;
-    if (p.adaptive) {
-        fbi_span s = {o * size / cells, ((o + 1) * size + cells - 1) / cells, 0};
-        s.count = s.end - s.begin;
-        return s;
-    }
-    int64_t at = o * p.stride[d] - p.pad[d], end = at + p.k[d];
-    fbi_span s = {at > 0 ? at : 0, end < size ? end : size, 0};
-    s.count = (end < size + p.pad[d] ? end : size + p.pad[d]) - at;
-    return s;
+    return size[0] * size[1] * size[2];
 }
 
-/* The cells [first, last] that may hold element `at`. */
-static __device__ inline void cells_of(const fbi_pool &p, int d, int64_t at, int64_t *first,
-                                       int64_t *last)
+/* Element i of [n, d, h, w, c] images of `size`. */
+struct fbi_place {
+    int64_t n, c, at[3];
+};
+
+static __device__ inline fbi_place place_of(const fbi_pool &p, const int64_t *size, int64_t i)
 {
-    int64_t size = d ? p.w : p.h, cells = d ? p.ow : p.oh;
-    if (p.adaptive) {
-        *first = at * cells / size;
-        *last = ((at + 1) * cells + size - 1) / size - 1;
-    } else {
-        int64_t from = at + p.pad[d] - p.k[d] + 1;
-        *first = from > 0 ? (from + p.stride[d] - 1) / p.stride[d] : 0;
-        *last = (at + p.pad[d]) / p.stride[d];
+    fbi_place q;
+    q.c = i % p.c;
+    i /= p.c;
+    for (int d = 2; d >= 0; d--) {
+        q.at[d] = i % size[d];
+        i /= size[d];
     }
-    *last = *last < cells - 1 ? *last : cells - 1;
+    q.n = i;
+    return q;
 }
 
-template <class T> __global__ void max_pool(fbi_pool p, const T *x, T *y, int32_t *index)
+/* samples [n, c, 3] are where windows at random distances begin, else NULL. */
+template <class T>
+__global__ void max_pool(fbi_pool p, const T *x, const T *samples, T *y, int32_t *index)
 {
-    FBI_EACH(i, p.n * p.oh * p.ow * p.c)
+    FBI_EACH(i, p.n * places(p.out) * p.c)
     {
-        int64_t c = i % p.c, ox = i / p.c % p.ow, oy = i / p.c / p.ow % p.oh;
-        const T *image = x + i / p.c / p.ow / p.oh * p.h * p.w * p.c + c;
+        fbi_place o = place_of(p, p.out, i);
+        const T *image = x + o.n * places(p.in) * p.c + o.c;
+        fbi_span s[3];
+        for (int d = 0; d < 3; d++) {
+            if (!samples) {
+                s[d] = fbi_pool_span(&p, d, o.at[d]);
+                continue;
+            }
+            double u = (double)samples[(o.n * p.c + o.c) * 3 + d];
+            s[d].begin = fbi_pool_random(&p, d, o.at[d], u, sizeof(T) == 4);
+            s[d].end = s[d].begin + p.k[d];
+            s[d].step = 1;
+        }
         bool first = true;
         T best = 0;
         int64_t at = 0;
-        for (int64_t r = 0; r < p.k[0]; r++)
-            for (int64_t s = 0; s < p.k[1]; s++) {
-                int64_t iy = oy * p.stride[0] - p.pad[0] + r * p.dil[0];
-                int64_t ix = ox * p.stride[1] - p.pad[1] + s * p.dil[1];
-                if (iy < 0 || iy >= p.h || ix < 0 || ix >= p.w)
-                    continue;
-                T v = image[(iy * p.w + ix) * p.c];
-                if (first || v > best || v != v) {
-                    best = v;
-                    at = iy * p.w + ix;
-                    first = false;
+        for (int64_t z = s[0].begin; z < s[0].end; z += s[0].step)
+            for (int64_t r = s[1].begin; r < s[1].end; r += s[1].step)
+                for (int64_t q = s[2].begin; q < s[2].end; q += s[2].step) {
+                    int64_t here = (z * p.in[1] + r) * p.in[2] + q;
+                    T v = image[here * p.c];
+                    if (first || v > best || v != v) {
+                        best = v;
+                        at = here;
+                        first = false;
+                    }
                 }
-            }
         y[i] = best;
         index[i] = (int32_t)at;
     }
 }
 
-/* dx[index] += g: a thread a channel of an image, so that the order of the sums is fixed. */
-template <class T> __global__ void max_pool_bwd(fbi_pool p, const T *g, const int32_t *index, T *dx)
+/* dx[index] += g, or = g: a thread a channel of an image, so that the order is fixed. `bad`: where
+ * indices of a user that are out of range are noted; they are taken for none. */
+template <class T>
+__global__ void scatter(fbi_pool p, const T *g, const int32_t *index, bool add, int op,
+                        fbi_cuda_bad *bad, T *dx)
 {
     FBI_EACH(k, p.n * p.c)
     {
-        int64_t n = k / p.c, c = k % p.c;
-        T *image = dx + n * p.h * p.w * p.c + c;
-        for (int64_t i = 0; i < p.h * p.w; i++)
+        int64_t n = k / p.c, c = k % p.c, in = places(p.in), out = places(p.out);
+        T *image = dx + n * in * p.c + c;
+        for (int64_t i = 0; i < in; i++)
             image[i * p.c] = 0;
-        for (int64_t i = 0; i < p.oh * p.ow; i++) {
-            int64_t at = (n * p.oh * p.ow + i) * p.c + c;
-            image[index[at] * p.c] += g[at];
+        for (int64_t i = 0; i < out; i++) {
+            int64_t from = (n * out + i) * p.c + c, at = index[from];
+            if (at < 0 || at >= in) {
+                fbi_note_bad(bad, op, at, from, in, 0);
+                continue;
+            }
+            image[at * p.c] = add ? image[at * p.c] + g[from] : g[from];
         }
     }
 }
 
 template <class T> __global__ void pick(fbi_pool p, const T *u, const int32_t *index, T *y)
 {
-    FBI_EACH(i, p.n * p.oh * p.ow * p.c)
-    y[i] = u[(i / p.c / p.ow / p.oh * p.h * p.w + index[i]) * p.c + i % p.c];
+    FBI_EACH(i, p.n * places(p.out) * p.c)
+    {
+        int64_t n = i / p.c / places(p.out), at = index[i];
+        bool inside = at >= 0 && at < places(p.in);
+        y[i] = inside ? u[(n * places(p.in) + at) * p.c + i % p.c] : (T)0;
+    }
+}
+
+template <class T> static __device__ inline T scale_of(const fbi_pool &p, const fbi_span *s)
+{
+    return (T)1 / (T)(p.divisor ? p.divisor : s[0].count * s[1].count * s[2].count);
 }
 
 template <class T> __global__ void mean_pool(fbi_pool p, const T *x, T *y)
 {
-    FBI_EACH(i, p.n * p.oh * p.ow * p.c)
+    FBI_EACH(i, p.n * places(p.out) * p.c)
     {
-        int64_t c = i % p.c, ox = i / p.c % p.ow, oy = i / p.c / p.ow % p.oh;
-        const T *image = x + i / p.c / p.ow / p.oh * p.h * p.w * p.c + c;
-        fbi_span v = span_of(p, 0, oy), h = span_of(p, 1, ox);
+        fbi_place o = place_of(p, p.out, i);
+        const T *image = x + o.n * places(p.in) * p.c + o.c;
+        fbi_span s[3];
+        for (int d = 0; d < 3; d++)
+            s[d] = fbi_pool_span(&p, d, o.at[d]);
         T sum = 0;
-        for (int64_t iy = v.begin; iy < v.end; iy++)
-            for (int64_t ix = h.begin; ix < h.end; ix++)
-                sum += image[(iy * p.w + ix) * p.c];
-        y[i] = sum * ((T)1 / (T)(v.count * h.count));
+        for (int64_t z = s[0].begin; z < s[0].end; z++)
+            for (int64_t r = s[1].begin; r < s[1].end; r++)
+                for (int64_t q = s[2].begin; q < s[2].end; q++)
+                    sum += image[((z * p.in[1] + r) * p.in[2] + q) * p.c];
+        y[i] = sum * scale_of<T>(p, s);
     }
 }
 
 template <class T> __global__ void mean_pool_bwd(fbi_pool p, const T *g, T *dx)
 {
-    FBI_EACH(i, p.n * p.h * p.w * p.c)
+    FBI_EACH(i, p.n * places(p.in) * p.c)
     {
-        int64_t c = i % p.c, x = i / p.c % p.w, y = i / p.c / p.w % p.h, n = i / p.c / p.w / p.h;
-        int64_t y0, y1, x0, x1;
-        cells_of(p, 0, y, &y0, &y1);
-        cells_of(p, 1, x, &x0, &x1);
+        fbi_place o = place_of(p, p.in, i);
+        const T *image = g + o.n * places(p.out) * p.c + o.c;
+        int64_t first[3], last[3];
+        for (int d = 0; d < 3; d++)
+            fbi_pool_cells(&p, d, o.at[d], &first[d], &last[d]);
         T sum = 0;
-        for (int64_t oy = y0; oy <= y1; oy++)
-            for (int64_t ox = x0; ox <= x1; ox++) {
-                fbi_span v = span_of(p, 0, oy), h = span_of(p, 1, ox);
-                if (y >= v.begin && y < v.end && x >= h.begin && x < h.end)
-                    sum += g[((n * p.oh + oy) * p.ow + ox) * p.c + c] *
-                           ((T)1 / (T)(v.count * h.count));
-            }
+        for (int64_t z = first[0]; z <= last[0]; z++)
+            for (int64_t r = first[1]; r <= last[1]; r++)
+                for (int64_t q = first[2]; q <= last[2]; q++) {
+                    int64_t cell[3] = {z, r, q};
+                    fbi_span s[3];
+                    bool inside = true;
+                    for (int d = 0; d < 3; d++) {
+                        s[d] = fbi_pool_span(&p, d, cell[d]);
+                        inside = inside && o.at[d] >= s[d].begin && o.at[d] < s[d].end;
+                    }
+                    if (inside)
+                        sum += image[((z * p.out[1] + r) * p.out[2] + q) * p.c] * scale_of<T>(p, s);
+                }
         dx[i] = sum;
     }
 }
 
-enum fbi_pool_kind { MAX, MAX_BWD, PICK, MEAN, MEAN_BWD };
+enum fbi_pool_job { MAX, RANDOM_MAX, MAX_BWD, UNPOOL, PICK, MEAN, MEAN_BWD };
 
-template <class T> static fb_status run_of(const fbi_call *c, fbi_pool_kind kind, const fbi_pool &p)
+template <class T> static fb_status run_of(const fbi_call *c, fbi_pool_job job, const fbi_pool &p)
 {
     fbi_temps temps(c);
-    const T *x = (const T *)temps.channels(c->in[0]);
+    const T *x = (const T *)temps.channels(c->in[0]), *samples = NULL;
     const int32_t *index = NULL;
-    if (x && c->n_in > 1)
+    if (x && job == RANDOM_MAX)
+        samples = (const T *)temps.dense(c->in[1]);
+    else if (x && c->n_in > 1)
         index = (const int32_t *)temps.channels(c->in[1]);
     T *out = (T *)fbi_cuda_data(c->out[0]);
-    if (!x || (c->n_in > 1 && !index) || c->out[0]->numel == 0)
+    if (!x || (c->n_in > 1 && !index && !samples) || c->out[0]->numel == 0)
         return c->ctx->status;
     unsigned grid = fbi_blocks(c->ctx, c->out[0]->numel);
-    switch (kind) {
+    switch (job) {
     case MAX:
-        FBI_LAUNCH(c, max_pool<T>, grid, FBI_BLOCK, p, x, out, (int32_t *)fbi_cuda_data(c->out[1]));
+    case RANDOM_MAX:
+        FBI_LAUNCH(c, max_pool<T>, grid, FBI_BLOCK, p, x, samples, out,
+                   (int32_t *)fbi_cuda_data(c->out[1]));
         break;
     case MAX_BWD:
-        FBI_LAUNCH(c, max_pool_bwd<T>, fbi_blocks(c->ctx, p.n * p.c), FBI_BLOCK, p, x, index, out);
-        break;
+    case UNPOOL:
+        FBI_LAUNCH(c, scatter<T>, fbi_blocks(c->ctx, p.n * p.c), FBI_BLOCK, p, x, index,
+                   job == MAX_BWD, (int)c->op->op, fbi_cuda_of(c->ctx)->bad, out);
+        return job == UNPOOL ? fbi_cuda_checked(c) : FB_OK;
     case PICK:
         FBI_LAUNCH(c, pick<T>, grid, FBI_BLOCK, p, x, index, out);
         break;
@@ -159,75 +185,57 @@ template <class T> static fb_status run_of(const fbi_call *c, fbi_pool_kind kind
     return FB_OK;
 }
 
-static fb_status run(const fbi_call *c, fbi_pool_kind kind, const fbi_pool &p)
+static fb_status run(const fbi_call *c, fbi_pool_job job, const fbi_pool &p)
 {
     int dtype = c->in[0]->dtype;
-    return dtype == FB_F64   ? run_of<double>(c, kind, p)
-           : dtype == FB_F32 ? run_of<float>(c, kind, p)
-                             : run_of<int64_t>(c, kind, p);
+    return dtype == FB_F64   ? run_of<double>(c, job, p)
+           : dtype == FB_F32 ? run_of<float>(c, job, p)
+                             : run_of<int64_t>(c, job, p);
 }
 
-static fbi_pool sizes(const fb_tensor *big, const fb_tensor *small)
+FBI_CUDA_KERNEL(max_pool3d)
 {
-    fbi_pool p = {};
-    p.n = big->size[0], p.c = big->size[1], p.h = big->size[2], p.w = big->size[3];
-    p.oh = small->size[2], p.ow = small->size[3];
-    return p;
+    return run(c, MAX, fbi_pool_max(&FBI_ATTRS(max_pool3d), c->in[0], c->out[0]));
 }
 
-FBI_CUDA_KERNEL(max_pool2d)
+FBI_CUDA_KERNEL(adaptive_max_pool3d)
 {
-    const fbi_attrs_max_pool2d &a = FBI_ATTRS(max_pool2d);
-    fbi_pool p = sizes(c->in[0], c->out[0]);
-    p.k[0] = a.kh, p.k[1] = a.kw;
-    p.stride[0] = a.sh, p.stride[1] = a.sw;
-    p.pad[0] = a.ph, p.pad[1] = a.pw;
-    p.dil[0] = a.dh, p.dil[1] = a.dw;
-    return run(c, MAX, p);
+    return run(c, MAX, fbi_pool_of(c->in[0], c->out[0], FBI_POOL_CELLS));
 }
 
-FBI_CUDA_KERNEL(max_pool2d_bwd)
+FBI_CUDA_KERNEL(fractional_max_pool3d)
 {
-    return run(c, MAX_BWD, sizes(c->out[0], c->in[0]));
+    return run(c, RANDOM_MAX,
+               fbi_pool_fraction(&FBI_ATTRS(fractional_max_pool3d), c->in[0], c->out[0]));
 }
 
-FBI_CUDA_KERNEL(max_pool2d_pick)
+FBI_CUDA_KERNEL(max_pool3d_bwd)
 {
-    return run(c, PICK, sizes(c->in[0], c->out[0]));
+    return run(c, FBI_ATTRS(max_pool3d_bwd).unpool ? UNPOOL : MAX_BWD,
+               fbi_pool_of(c->out[0], c->in[0], FBI_POOL_CELLS));
 }
 
-/* Both rows of windows have the same attributes. */
-static void set_windows(fbi_pool *p, const fbi_attrs_avg_pool2d &a)
+FBI_CUDA_KERNEL(max_pool3d_pick)
 {
-    p->k[0] = a.kh, p->k[1] = a.kw;
-    p->stride[0] = a.sh, p->stride[1] = a.sw;
-    p->pad[0] = a.ph, p->pad[1] = a.pw;
+    return run(c, PICK, fbi_pool_of(c->in[0], c->out[0], FBI_POOL_CELLS));
 }
 
-FBI_CUDA_KERNEL(avg_pool2d)
+FBI_CUDA_KERNEL(avg_pool3d)
 {
-    fbi_pool p = sizes(c->in[0], c->out[0]);
-    set_windows(&p, FBI_ATTRS(avg_pool2d));
-    return run(c, MEAN, p);
+    return run(c, MEAN, fbi_pool_mean(&FBI_ATTRS(avg_pool3d), c->in[0], c->out[0]));
 }
 
-FBI_CUDA_KERNEL(avg_pool2d_bwd)
+FBI_CUDA_KERNEL(avg_pool3d_bwd)
 {
-    fbi_pool p = sizes(c->out[0], c->in[0]);
-    set_windows(&p, FBI_ATTRS(avg_pool2d));
-    return run(c, MEAN_BWD, p);
+    return run(c, MEAN_BWD, fbi_pool_mean(&FBI_ATTRS(avg_pool3d), c->out[0], c->in[0]));
 }
 
-FBI_CUDA_KERNEL(adaptive_avg_pool2d)
+FBI_CUDA_KERNEL(adaptive_avg_pool3d)
 {
-    fbi_pool p = sizes(c->in[0], c->out[0]);
-    p.adaptive = true;
-    return run(c, MEAN, p);
+    return run(c, MEAN, fbi_pool_of(c->in[0], c->out[0], FBI_POOL_CELLS));
 }
 
-FBI_CUDA_KERNEL(adaptive_avg_pool2d_bwd)
+FBI_CUDA_KERNEL(adaptive_avg_pool3d_bwd)
 {
-    fbi_pool p = sizes(c->out[0], c->in[0]);
-    p.adaptive = true;
-    return run(c, MEAN_BWD, p);
+    return run(c, MEAN_BWD, fbi_pool_of(c->out[0], c->in[0], FBI_POOL_CELLS));
 }

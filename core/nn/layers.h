@@ -4,6 +4,7 @@
 
 #include <flambeau/core/nn/module.h>
 #include <flambeau/core/ops/conv.h>
+#include <flambeau/core/ops/interpolate.h>
 #include <flambeau/core/ops/norm.h>
 
 FB_BEGIN
@@ -37,6 +38,21 @@ FB_API FB_USE_RESULT fb_module *fb_nn_linear(fb_context *ctx, int64_t in, int64_
 /** [n, in, h, w] -> [n, out, h', w']. weight [out, in / groups, k, k], bias [out]. */
 FB_API FB_USE_RESULT fb_module *fb_nn_conv2d(fb_context *ctx, int64_t in, int64_t out, int64_t k,
                                              const fb_conv_options *opts);
+/** [n, in, l] -> [n, out, l']. weight [out, in / groups, k], bias [out]. */
+FB_API FB_USE_RESULT fb_module *fb_nn_conv1d(fb_context *ctx, int64_t in, int64_t out, int64_t k,
+                                             const fb_conv_options *opts);
+/** [n, in, d, h, w] -> [n, out, d', h', w']. weight [out, in / groups, k, k, k], bias [out]. */
+FB_API FB_USE_RESULT fb_module *fb_nn_conv3d(fb_context *ctx, int64_t in, int64_t out, int64_t k,
+                                             const fb_conv_options *opts);
+/** Transposed: weight [in, out / groups, k], bias [out]; output_padding in the options. */
+FB_API FB_USE_RESULT fb_module *fb_nn_conv_transpose1d(fb_context *ctx, int64_t in, int64_t out,
+                                                       int64_t k, const fb_conv_options *opts);
+/** The same of images. */
+FB_API FB_USE_RESULT fb_module *fb_nn_conv_transpose2d(fb_context *ctx, int64_t in, int64_t out,
+                                                       int64_t k, const fb_conv_options *opts);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_conv_transpose3d(fb_context *ctx, int64_t in, int64_t out,
+                                                       int64_t k, const fb_conv_options *opts);
 
 typedef struct fb_norm_options {
     double eps;      /**< 1e-5 */
@@ -71,11 +87,52 @@ FB_API FB_USE_RESULT fb_module *fb_nn_embedding(fb_context *ctx, int64_t n, int6
 
 /** In training: zero elements with probability p, scale the others by 1 / (1 - p). */
 FB_API FB_USE_RESULT fb_module *fb_nn_dropout(fb_context *ctx, double p);
-/** Stride 0 in the options is k. */
+/* Pools: a window of k in every dimension, stride 0 in the options is k. See ops/pool.h. */
+/** The largest of each window of [n, c, l]. */
+FB_API FB_USE_RESULT fb_module *fb_nn_max_pool1d(fb_context *ctx, int64_t k,
+                                                 const fb_conv_options *opts);
+/** The same of images. */
 FB_API FB_USE_RESULT fb_module *fb_nn_max_pool2d(fb_context *ctx, int64_t k,
                                                  const fb_conv_options *opts);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_max_pool3d(fb_context *ctx, int64_t k,
+                                                 const fb_conv_options *opts);
+/** Means of windows of [n, c, l]. */
+FB_API FB_USE_RESULT fb_module *fb_nn_avg_pool1d(fb_context *ctx, int64_t k,
+                                                 const fb_conv_options *opts);
+/** The same of images. */
+FB_API FB_USE_RESULT fb_module *fb_nn_avg_pool2d(fb_context *ctx, int64_t k,
+                                                 const fb_conv_options *opts);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_avg_pool3d(fb_context *ctx, int64_t k,
+                                                 const fb_conv_options *opts);
+/** (sum of x^norm)^(1 / norm) of windows of [n, c, l]. */
+FB_API FB_USE_RESULT fb_module *fb_nn_lp_pool1d(fb_context *ctx, double norm, int64_t k,
+                                                const fb_conv_options *opts);
+/** The same of images. */
+FB_API FB_USE_RESULT fb_module *fb_nn_lp_pool2d(fb_context *ctx, double norm, int64_t k,
+                                                const fb_conv_options *opts);
+/** Means over w cells of lines. */
+FB_API FB_USE_RESULT fb_module *fb_nn_adaptive_avg_pool1d(fb_context *ctx, int64_t w);
 /** Means over a grid of h x w cells. */
 FB_API FB_USE_RESULT fb_module *fb_nn_adaptive_avg_pool2d(fb_context *ctx, int64_t h, int64_t w);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_adaptive_avg_pool3d(fb_context *ctx, int64_t d, int64_t h,
+                                                          int64_t w);
+/** The largest of w cells of lines. */
+FB_API FB_USE_RESULT fb_module *fb_nn_adaptive_max_pool1d(fb_context *ctx, int64_t w);
+/** The same of images. */
+FB_API FB_USE_RESULT fb_module *fb_nn_adaptive_max_pool2d(fb_context *ctx, int64_t h, int64_t w);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_adaptive_max_pool3d(fb_context *ctx, int64_t d, int64_t h,
+                                                          int64_t w);
+/** Channels become r x r elements: fb_pixel_shuffle. */
+FB_API FB_USE_RESULT fb_module *fb_nn_pixel_shuffle(fb_context *ctx, int64_t r);
+/** r x r elements become channels: fb_pixel_unshuffle. */
+FB_API FB_USE_RESULT fb_module *fb_nn_pixel_unshuffle(fb_context *ctx, int64_t r);
+/** fb_interpolate to `size`, or (FB_ALL) by opts->scale. */
+FB_API FB_USE_RESULT fb_module *fb_nn_upsample(fb_context *ctx, fb_shape size,
+                                               const fb_interpolate_options *opts);
 /** [n, ...] -> [n, product]. */
 FB_API FB_USE_RESULT fb_module *fb_nn_flatten(fb_context *ctx);
 /** max(x, 0). */

@@ -1,11 +1,10 @@
-/* conv2d, its two gradients and conv_transpose2d: shapes, derivatives, samples. */
+/* conv2d and its two gradients: shapes, derivatives, samples. conv_nd.c has all others and the
+ * public functions. */
 #include "core/ops/call_priv.h"
 #include "core/ops/conv_priv.h"
-#include "core/ops/half_priv.h"
+#include "core/ops/op_priv.h"
 
-#include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
-#include <flambeau/core/ops/view.h>
 
 /* The attributes that the three rows share, from one row's to another's. */
 #define SHARED(a)                                                                             \
@@ -218,78 +217,4 @@ void fbi_sample_conv2d(fbi_samples *s)
                    "weight [16, 4, 3, 3]");
     bad[0].shape = FB_SHAPE(8, 4, 2, 2);
     fbi_sample_bad(s, &plain, 3, bad, FB_E_SHAPE, "is larger than the padded input [8, 4, 2, 2]");
-}
-
-static fbi_attrs_conv2d attrs_of(const fb_conv_options *opts)
-{
-    fbi_conv_opts o = fbi_conv_opts_of(opts, (int64_t[]){1, 1});
-    return (fbi_attrs_conv2d){o.stride[0],   o.stride[1],   o.padding[0], o.padding[1],
-                              o.dilation[0], o.dilation[1], o.groups};
-}
-
-fb_tensor *fb_conv2d(fb_tensor *x, fb_tensor *w, fb_tensor *b, const fb_conv_options *opts)
-{
-    fbi_attrs_conv2d a = attrs_of(opts);
-    return FBI_RUN(conv2d, &a, x, w, b);
-}
-
-fb_tensor *fb_conv2d_relu(fb_tensor *x, fb_tensor *w, fb_tensor *b, const fb_conv_options *opts)
-{
-    FBI_ENTRY(fb_context_of(x));
-    if (x && !fb_dtype_is_float(fb_dtype_of(x)))
-        return fb_relu(fb_conv2d(x, w, b, opts));
-    fbi_attrs_conv2d a = attrs_of(opts); /* the same ones */
-    return FBI_RUN(conv2d_relu, &a, x, w, b);
-}
-
-fb_tensor *fb_conv_transpose2d(fb_tensor *x, fb_tensor *w, fb_tensor *b,
-                               const fb_conv_options *opts)
-{
-    fb_context *ctx = fb_context_of(x);
-    FBI_ENTRY(ctx);
-    if (!fbi_tensor_check(ctx, x, "conv_transpose2d", "x") ||
-        !fbi_tensor_check(ctx, w, "conv_transpose2d", "w"))
-        return NULL;
-    fbi_conv_opts o = fbi_conv_opts_of(opts, (int64_t[]){1, 1});
-    if (x->ndim != 4 || w->ndim != 4 || x->size[1] != w->size[0]) {
-        fbi_fail(ctx, FB_E_SHAPE,
-                 "conv_transpose2d: the weight's first size is the input's channels: input %s, "
-                 "weight %s",
-                 fbi_text(x), fbi_text(w));
-        return NULL;
-    }
-    fbi_attrs_conv2d_bwd_data a = {o.stride[0],
-                                   o.stride[1],
-                                   o.padding[0],
-                                   o.padding[1],
-                                   o.dilation[0],
-                                   o.dilation[1],
-                                   o.groups,
-                                   0,
-                                   0};
-    a.h = (x->size[2] - 1) * a.sh - 2 * a.ph + a.dh * (w->size[2] - 1) + 1;
-    a.w = (x->size[3] - 1) * a.sw - 2 * a.pw + a.dw * (w->size[3] - 1) + 1;
-    if (a.h < 1 || a.w < 1) {
-        fbi_fail(ctx, FB_E_SHAPE, "conv_transpose2d: nothing is left of input %s after padding",
-                 fbi_text(x));
-        return NULL;
-    }
-    if (x->dtype == FB_BOOL || w->dtype != x->dtype || (b && b->dtype != x->dtype)) {
-        fbi_fail(ctx, FB_E_DTYPE, "conv_transpose2d: input is %s, weight %s, bias %s",
-                 fb_dtype_name((fb_dtype)x->dtype), fb_dtype_name((fb_dtype)w->dtype),
-                 b ? fb_dtype_name((fb_dtype)b->dtype) : "none");
-        return NULL;
-    }
-    fb_dtype dtype = (fb_dtype)x->dtype;
-    if (!b)
-        return FBI_RUN(conv2d_bwd_data, &a, x, w);
-    fb_tensor *y = FBI_RUN(conv2d_bwd_data, &a, fbi_exact(x), fbi_exact(w)); /* rounded once */
-    if (!y)
-        return NULL;
-    if (b->ndim != 1 || b->size[0] != y->size[1]) {
-        fbi_fail(ctx, FB_E_SHAPE, "conv_transpose2d: bias %s does not fit weight %s", fbi_text(b),
-                 fbi_text(w));
-        return NULL;
-    }
-    return fb_to(fb_add(y, fb_reshape(b, FB_SHAPE(1, b->size[0], 1, 1))), dtype);
 }

@@ -65,15 +65,18 @@ fb_status fbi_out_view(fbi_call *c, int i, fb_tensor *base, fb_shape sizes, fb_s
     return c->out[i] ? FB_OK : c->ctx->status;
 }
 
-fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape nchw)
+fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape sizes)
 {
-    c->out[i] = fbi_empty(c->ctx, dtype, nchw);
+    c->out[i] = fbi_empty(c->ctx, dtype, sizes);
     if (!c->out[i])
         return c->ctx->status;
-    int64_t ch = nchw.d[1], h = nchw.d[2], w = nchw.d[3];
-    int64_t strides[4] = {h * w * ch, 1, w * ch, ch};
-    for (int k = 0; k < 4; k++)
-        c->out[i]->stride[k] = strides[k];
+    int64_t step = sizes.d[1];
+    c->out[i]->stride[1] = 1;
+    for (int d = sizes.n - 1; d > 1; d--) {
+        c->out[i]->stride[d] = step;
+        step *= sizes.d[d];
+    }
+    c->out[i]->stride[0] = step;
     return FB_OK;
 }
 

@@ -132,8 +132,8 @@ fb_status fbi_out_view(fbi_call *c, int i, fb_tensor *base, fb_shape sizes, fb_s
                        int64_t offset);
 /* Fresh, dense, its dimensions in memory in the order of those of `like`. */
 fb_status fbi_out_order(fbi_call *c, int i, fb_dtype dtype, fb_shape shape, const fb_tensor *like);
-/* Fresh, 4-D, physically channels-last, logical sizes n c h w. */
-fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape nchw);
+/* Fresh, physically channels-last, logical sizes n c h w or n c d h w. */
+fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape sizes);
 /* Error with the operator's name in front: "softmax: ...". */
 fb_status fbi_op_fail(const fbi_call *c, fb_status st, const char *fmt, ...) FB_PRINTF(3, 4);
 /* FB_E_DTYPE with names unless in[i] is F32 F64 F16 BF16. */

@@ -42,7 +42,9 @@ class GradientOptions(C.Structure):
 
 class ConvOptions(C.Structure):
     _fields_ = [("stride", C.c_int64 * 3), ("padding", C.c_int64 * 3), ("dilation", C.c_int64 * 3),
-                ("groups", C.c_int64), ("no_bias", C.c_bool)]
+                ("groups", C.c_int64), ("no_bias", C.c_bool), ("same", C.c_bool),
+                ("padding_mode", C.c_int), ("output_padding", C.c_int64 * 3),
+                ("ceil_mode", C.c_bool), ("exclude_pad", C.c_bool), ("divisor", C.c_int64)]
 
 
 class EntropyOptions(C.Structure):
