@@ -156,7 +156,9 @@ static void exact_conv_has_other_bits_and_smaller_errors(void **state)
         for (int k = 0; k < 3; k++) {
             if (same(&r, &exact, k))
                 fail_msg("shape %d, result %d: not by Winograd", i, k);
-            if (!(error[k] < 1e-5))
+            /* A plain F32 sum of 5120 products errs by 4e-6 of their size, at most by some times
+             * that. */
+            if (!(error[k] < 3e-5))
                 fail_msg("shape %d, result %d: error %g of a plain sum", i, k, error[k]);
         }
         drop(&r);
