@@ -1,4 +1,5 @@
-/* Every row of the table: gradients, messages, calls by name; pointwise rows against libm. */
+/* timeout: 600
+ * Every row of the table: gradients, messages, calls by name; pointwise rows against libm. */
 #include "tests/core/ops/harness_priv.h"
 
 #include <flambeau/core/ops/op.h>
