@@ -130,12 +130,15 @@ function(flambeau_cuda_plugin)
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/core/cuda/*.cu)
   set(objects "")
   set(nvcc ${PROJECT_SOURCE_DIR}/launch/cmake/nvcc.sh)
+  if(NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER) # CMake itself reads it only where it runs nvcc
+    set(CMAKE_CUDA_COMPILER_LAUNCHER $ENV{CMAKE_CUDA_COMPILER_LAUNCHER})
+  endif()
   file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/cuda)
   foreach(file ${kernels})
     get_filename_component(stem ${file} NAME_WE)
     set(object ${PROJECT_BINARY_DIR}/cuda/${stem}.o)
     add_custom_command(OUTPUT ${object}
-      COMMAND ${nvcc} ${object}.log ${FLAMBEAU_NVCC} ${flags} -MD -MF ${object}.d -c ${file} -o ${object}
+      COMMAND ${nvcc} ${object}.log ${CMAKE_CUDA_COMPILER_LAUNCHER} ${FLAMBEAU_NVCC} ${flags} -MD -MF ${object}.d -c ${file} -o ${object}
       DEPENDS ${file} ${nvcc} DEPFILE ${object}.d COMMENT "nvcc ${stem}.cu" VERBATIM)
     list(APPEND objects ${object})
   endforeach()
