@@ -164,6 +164,7 @@ static int run(const char *dropped, const char *const *command)
     if (child == 0) {
         if (dropped) {
             setenv("FLAMBEAU_CUDA_DROP_WAIT", dropped, 1);
+            setenv("FLAMBEAU_LINK_SECONDS", "20", 1); /* cards may wait for each other for ever */
             if (!freopen("/dev/null", "w", stderr)) /* findings are wanted here */
                 _exit(126);
         }
