@@ -76,6 +76,14 @@ typedef struct fbi_scaling {
     fb_tensor *(*seed)(struct fb_scaler *scaler, fb_tensor *grad);
 } fbi_scaling;
 
+/* What autocast has made of leaves (core/ops/autocast.c) until the scope ends that turned it on. */
+typedef struct fbi_casts {
+    struct fbi_cast *v;
+    int n, cap;
+    uint32_t scope;                      /* number of that scope, from 1; 0: none */
+    void (*forget)(struct fb_context *); /* all of them */
+} fbi_casts;
+
 /* What the backward that runs counts. */
 typedef struct fbi_pass_count {
     uint32_t pass; /* number of the backward */
@@ -148,6 +156,7 @@ struct fb_context {
     bool tune;       /* products are timed: at once, or in a job when `backend.tune` says so */
     int64_t live_handles, live_nodes;
     char device_name[16]; /* "cpu", "cuda:0" */
+    fbi_casts casts;
 };
 
 /* --- errors (core/tensor/error.c) --- */

@@ -5,11 +5,12 @@
 #include "core/tensor/context_priv.h"
 #include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 9 };
+enum { FBI_BACKEND_ABI = 10 };
 
 typedef struct fbi_core_api fbi_core_api;
 typedef struct fbi_device_comm fbi_device_comm;
 typedef struct fbi_update fbi_update;
+typedef struct fbi_average fbi_average;
 typedef struct fbi_flat_view fbi_flat_view;
 typedef struct fbi_statistics fbi_statistics;
 typedef struct fbi_look fbi_look;
@@ -44,7 +45,7 @@ struct fbi_backend {
     fb_status (*sync)(fb_context *ctx);
     void (*pack_free)(fb_context *ctx, fbi_pack *packs);
     /* Loops over flat memory (core/ops/backend.h); NULL with host_memory: the callers have them. */
-    fb_status (*average)(fb_context *ctx, const fbi_update *u);
+    fb_status (*average)(fb_context *ctx, const fbi_average *a);
     bool host_memory; /* pointers may be read by the host */
     /* Every block has the size asked for and goes back at once: a simulator checks both. */
     bool exact_memory;

@@ -75,6 +75,8 @@ static void pop(fb_context *ctx)
     ctx->arena_n = to;
     ctx->grad_on = mark.grad_on;
     ctx->autocast = mark.autocast;
+    if (ctx->casts.scope == ctx->scopes_n)
+        ctx->casts.forget(ctx);
     ctx->scopes_n--;
 }
 
