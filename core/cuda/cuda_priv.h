@@ -212,7 +212,7 @@ fb_status fbi_cuda_ask(fb_context *ctx, const fbi_ask *ask);
 fb_status fbi_cuda_judge(fb_context *ctx, const fbi_judgement *j);
 fb_status fbi_cuda_sweep(fb_context *ctx, const fbi_sweep *s);
 fb_status fbi_cuda_advance(fb_context *ctx, fbi_loss_scale *scale);
-fb_status fbi_cuda_average(fb_context *ctx, const fbi_update *u);
+fb_status fbi_cuda_average(fb_context *ctx, const fbi_average *a);
 fb_status fbi_cuda_add_to(fb_context *ctx, double *sum, fb_dtype dtype, const void *x,
                           double factor, bool count);
 

@@ -1,9 +1,11 @@
 /* One step of an optimizer (core/ops/backend.h): measure the gradients, judge, update. One launch
- * for all parameters that lie in the same blocks; core/optim/update.c defines the methods. */
+ * for all parameters that lie in the same blocks; core/ops/update_element_priv.h has the methods.
+ */
 #include <float.h>
 
 #include "core/cuda/kernel_priv.h"
 #include "core/ops/loss_scale_priv.h"
+#include "core/ops/update_priv.h"
 
 /* --- measure --- */
 
@@ -176,22 +178,6 @@ static __device__ inline bool all_fine(const fbi_part *parts, int64_t n)
     return fine;
 }
 
-static __device__ inline fbi_factors factors_of(const fbi_row *r, const fbi_method_numbers *m,
-                                                double t, double scale)
-{
-    fbi_factors f = {};
-    f.scale = scale;
-    f.lr = m->lr * r->lr_scale;
-    f.shrink = m->decoupled ? 1 - f.lr * r->weight_decay : 1;
-    f.weight_decay = m->decoupled ? 0 : r->weight_decay;
-    f.first = t == 1;
-    if (m->kind == FBI_UPDATE_ADAM) {
-        f.step_size = f.lr / (1 - pow(m->beta1, t));
-        f.per_root2 = 1 / sqrt(1 - pow(m->beta2, t));
-    }
-    return f;
-}
-
 /* `halted`: pinned memory of the host. */
 __global__ void judge(const fbi_part *parts, int64_t n_parts, double norm2, double max_norm,
                       bool apply, const volatile int64_t *halted, fbi_verdict *verdict,
@@ -206,8 +192,8 @@ __global__ void judge(const fbi_part *parts, int64_t n_parts, double norm2, doub
     __syncthreads();
     for (int64_t i = threadIdx.x; i < n_rows && v.apply; i += blockDim.x) {
         const fbi_row *r = &rows[i];
-        factors[i] =
-            factors_of(r, &method, (double)++steps[r->entry], parts[r->part].scale * v.factor);
+        factors[i] = fbi_factors_of(&method, r->lr_scale, r->weight_decay,
+                                    (double)++steps[r->entry], parts[r->part].scale * v.factor);
     }
 }
 
@@ -238,53 +224,45 @@ extern "C" fb_status fbi_cuda_advance(fb_context *ctx, fbi_loss_scale *scale)
 
 /* --- update --- */
 
-template <class T> static __device__ inline T larger(T a, T b)
-{
-    return a < b || a != a ? b : a;
-}
-
-/* The methods: numbers of a row, and one element with S states. */
-template <class T, int S> struct sgd {
-    static const int states = S;
-    T lr, decay, scale, mu, fresh, kept;
-    bool nesterov;
-    __device__ sgd(const fbi_method_numbers &m, const fbi_factors &f)
-        : lr((T)f.lr), decay((T)f.weight_decay), scale((T)f.scale), mu((T)m.momentum),
-          fresh(f.first ? (T)1 : (T)(1 - m.dampening)), kept(f.first ? (T)0 : (T)m.momentum),
-          nesterov(m.nesterov)
+/* Numbers of a row by the type that elements have. */
+template <class T> struct fbi_numbers;
+template <> struct fbi_numbers<float> : fbi_numbers_f32 {
+    __device__ fbi_numbers(const fbi_method_numbers &m, const fbi_factors &f)
     {
+        fbi_numbers_of_f32(&m, &f, this);
     }
-    __device__ T next(T p, T g, T *s) const
+};
+template <> struct fbi_numbers<double> : fbi_numbers_f64 {
+    __device__ fbi_numbers(const fbi_method_numbers &m, const fbi_factors &f)
     {
-        T d = g * scale + decay * p;
-        if (S == 0)
-            return p - lr * d;
-        T b = kept * s[0] + fresh * d;
-        s[0] = b;
-        return p - lr * (nesterov ? d + mu * b : b);
+        fbi_numbers_of_f64(&m, &f, this);
     }
 };
 
-template <class T, int S> struct adam {
-    static const int states = S;
-    T shrink, decay, scale, c1, b2, c2, step_size, per_root2, eps;
-    __device__ adam(const fbi_method_numbers &m, const fbi_factors &f)
-        : shrink((T)f.shrink), decay((T)f.weight_decay), scale((T)f.scale), c1((T)(1 - m.beta1)),
-          b2((T)m.beta2), c2((T)(1 - m.beta2)), step_size((T)f.step_size),
-          per_root2((T)f.per_root2), eps((T)m.eps)
-    {
-    }
-    __device__ T next(T p, T g, T *s) const
-    {
-        T w = p * shrink, d = g * scale + decay * w;
-        T first = s[0] + c1 * (d - s[0]), second = b2 * s[1] + c2 * (d * d), most = second;
-        s[0] = first;
-        s[1] = second;
-        if (S > 2)
-            most = s[S - 1] = larger(s[S - 1], second);
-        return w - step_size * (first / (fbi_root(most) * per_root2 + eps));
-    }
-};
+/* The methods: one element with S states (core/ops/update_element_priv.h). */
+#define METHOD(method)                                                                            \
+    template <int S> struct method {                                                              \
+        static const int states = S;                                                              \
+        static __device__ inline float next(const fbi_numbers_f32 &k, float p, float g, float *s) \
+        {                                                                                         \
+            return fbi_next_##method##_f32(&k, p, g, s, S);                                       \
+        }                                                                                         \
+        static __device__ inline double next(const fbi_numbers_f64 &k, double p, double g,        \
+                                             double *s)                                           \
+        {                                                                                         \
+            return fbi_next_##method##_f64(&k, p, g, s, S);                                       \
+        }                                                                                         \
+    };
+METHOD(sgd)
+METHOD(adam)
+METHOD(rmsprop)
+METHOD(adagrad)
+METHOD(adadelta)
+METHOD(adamax)
+METHOD(nadam)
+METHOD(radam)
+METHOD(rprop)
+METHOD(lion)
 
 /* What parameters and gradients are stored as: as they are computed with, or as halves, which are
  * the rounding of a master in F32. */
@@ -312,9 +290,9 @@ struct bf16 {
 /* N elements from i on. A half that is not its master's rounding was changed by somebody, who is
  * right. */
 template <class E, class M, int N>
-static __device__ inline void update(const M &m, int64_t i, typename E::value *p,
-                                     typename E::stored *half, const typename E::stored *g,
-                                     typename E::value *const *state)
+static __device__ inline void update(const fbi_numbers<typename E::value> &k, int64_t i,
+                                     typename E::value *p, typename E::stored *half,
+                                     const typename E::stored *g, typename E::value *const *state)
 {
     typedef fbi_vec<typename E::value, N> pack;
     typedef fbi_vec<typename E::stored, N> stored;
@@ -322,25 +300,25 @@ static __device__ inline void update(const M &m, int64_t i, typename E::value *p
     stored d = ((const stored *)g)[i], h = {};
     if (E::half)
         h = ((stored *)half)[i];
-    for (int k = 0; k < M::states; k++)
-        s[k] = ((pack *)state[k])[i];
+    for (int j = 0; j < M::states; j++)
+        s[j] = ((pack *)state[j])[i];
     for (int e = 0; e < N; e++) {
         typename E::value mine[M::states + 1];
-        for (int k = 0; k < M::states; k++)
-            mine[k] = s[k].v[e];
+        for (int j = 0; j < M::states; j++)
+            mine[j] = s[j].v[e];
         if (E::half && E::narrow(w.v[e]) != h.v[e])
             w.v[e] = E::wide(h.v[e]);
-        w.v[e] = m.next(w.v[e], E::wide(d.v[e]), mine);
+        w.v[e] = M::next(k, w.v[e], E::wide(d.v[e]), mine);
         if (E::half)
             h.v[e] = E::narrow(w.v[e]);
-        for (int k = 0; k < M::states; k++)
-            s[k].v[e] = mine[k];
+        for (int j = 0; j < M::states; j++)
+            s[j].v[e] = mine[j];
     }
     ((pack *)p)[i] = w;
     if (E::half)
         ((stored *)half)[i] = h;
-    for (int k = 0; k < M::states; k++)
-        ((pack *)state[k])[i] = s[k];
+    for (int j = 0; j < M::states; j++)
+        ((pack *)state[j])[i] = s[j];
 }
 
 template <class E, class M>
@@ -354,7 +332,7 @@ __global__ void sweep(fbi_method_numbers method, const fbi_row *rows, int64_t n_
         return;
     int64_t r = owner_of(rows, n_rows, blockIdx.x);
     const fbi_row *row = &rows[r];
-    const M m(method, factors[r]);
+    const fbi_numbers<typename E::value> numbers(method, factors[r]);
     int64_t at = (blockIdx.x - row->chunk) * FBI_CHUNK;
     int64_t n = chunk_at(row->n, at);
     typename E::value *state[3] = {s0, s1, s2};
@@ -371,9 +349,9 @@ __global__ void sweep(fbi_method_numbers method, const fbi_row *rows, int64_t n_
     }
     int64_t packs = odd % 16 ? 0 : n / PACK;
     for (int64_t i = threadIdx.x; i < packs; i += blockDim.x)
-        update<E, M, PACK>(m, i, p, half, g, state);
+        update<E, M, PACK>(numbers, i, p, half, g, state);
     for (int64_t i = packs * PACK + threadIdx.x; i < n; i += blockDim.x)
-        update<E, M, 1>(m, i, p, half, g, state);
+        update<E, M, 1>(numbers, i, p, half, g, state);
 }
 
 template <class E, class M> static fb_status launch_sweep(fb_context *ctx, const fbi_sweep *s)
@@ -388,10 +366,33 @@ template <class E, class M> static fb_status launch_sweep(fb_context *ctx, const
 
 template <class E> static fb_status sweep_method(fb_context *ctx, const fbi_sweep *s)
 {
-    typedef typename E::value T;
-    if (s->method.kind == FBI_UPDATE_SGD)
-        return s->s[0] ? launch_sweep<E, sgd<T, 1>>(ctx, s) : launch_sweep<E, sgd<T, 0>>(ctx, s);
-    return s->s[2] ? launch_sweep<E, adam<T, 3>>(ctx, s) : launch_sweep<E, adam<T, 2>>(ctx, s);
+    switch (s->method.kind) {
+    case FBI_UPDATE_SGD:
+        return s->s[0] ? launch_sweep<E, sgd<1>>(ctx, s) : launch_sweep<E, sgd<0>>(ctx, s);
+    case FBI_UPDATE_ADAM:
+        return s->s[2] ? launch_sweep<E, adam<3>>(ctx, s) : launch_sweep<E, adam<2>>(ctx, s);
+    case FBI_UPDATE_RMSPROP:
+        return s->s[2]   ? launch_sweep<E, rmsprop<3>>(ctx, s)
+               : s->s[1] ? launch_sweep<E, rmsprop<2>>(ctx, s)
+                         : launch_sweep<E, rmsprop<1>>(ctx, s);
+    case FBI_UPDATE_ADAGRAD:
+        return launch_sweep<E, adagrad<1>>(ctx, s);
+    case FBI_UPDATE_ADADELTA:
+        return launch_sweep<E, adadelta<2>>(ctx, s);
+    case FBI_UPDATE_ADAMAX:
+        return launch_sweep<E, adamax<2>>(ctx, s);
+    case FBI_UPDATE_NADAM:
+        return launch_sweep<E, nadam<2>>(ctx, s);
+    case FBI_UPDATE_RADAM:
+        return launch_sweep<E, radam<2>>(ctx, s);
+    case FBI_UPDATE_RPROP:
+        return launch_sweep<E, rprop<2>>(ctx, s);
+    case FBI_UPDATE_LION:
+        return launch_sweep<E, lion<1>>(ctx, s);
+    case FBI_UPDATE_KINDS:
+        break;
+    }
+    return FB_OK;
 }
 
 extern "C" fb_status fbi_cuda_sweep(fb_context *ctx, const fbi_sweep *s)
@@ -413,18 +414,18 @@ template <class T> __global__ void average(int64_t n, T *a, const T *x, T d)
     a[i] = d * a[i] + (1 - d) * x[i];
 }
 
-extern "C" fb_status fbi_cuda_average(fb_context *ctx, const fbi_update *u)
+extern "C" fb_status fbi_cuda_average(fb_context *ctx, const fbi_average *a)
 {
     fb_status st = fbi_cuda_use(ctx);
-    unsigned grid = fbi_blocks(ctx, u->n);
-    if (st || u->n == 0)
+    unsigned grid = fbi_blocks(ctx, a->n);
+    if (st || a->n == 0)
         return st;
-    if (u->dtype == FB_F64)
-        FBI_LAUNCH_ON(ctx, average<double>, grid, FBI_BLOCK, u->n, (double *)u->p,
-                      (const double *)u->g, u->decay);
+    if (a->dtype == FB_F64)
+        FBI_LAUNCH_ON(ctx, average<double>, grid, FBI_BLOCK, a->n, (double *)a->a,
+                      (const double *)a->x, a->decay);
     else
-        FBI_LAUNCH_ON(ctx, average<float>, grid, FBI_BLOCK, u->n, (float *)u->p,
-                      (const float *)u->g, (float)u->decay);
+        FBI_LAUNCH_ON(ctx, average<float>, grid, FBI_BLOCK, a->n, (float *)a->a,
+                      (const float *)a->x, (float)a->decay);
     return FB_OK;
 }
 

@@ -20,29 +20,62 @@ typedef struct fbi_call {
     float beta;   /* 0: out = result; 1: out += result (rows with flag BETA only) */
 } fbi_call;
 
-/* Neighbouring parameters with equal numbers, updated in one pass, element by element. */
+/* How an optimizer updates flat memory, element by element (core/ops/update_priv.h). */
 enum { FBI_MAX_STATES = 3 };
 typedef enum fbi_update_kind {
     FBI_UPDATE_SGD,
     FBI_UPDATE_ADAM,
-    FBI_UPDATE_AVERAGE
+    FBI_UPDATE_RMSPROP,
+    FBI_UPDATE_ADAGRAD,
+    FBI_UPDATE_ADADELTA,
+    FBI_UPDATE_ADAMAX,
+    FBI_UPDATE_NADAM,
+    FBI_UPDATE_RADAM,
+    FBI_UPDATE_RPROP,
+    FBI_UPDATE_LION,
+    FBI_UPDATE_KINDS
 } fbi_update_kind;
-struct fbi_update {
+
+/* The numbers of a method that are the same for all parameters. */
+typedef struct fbi_method_numbers {
     fbi_update_kind kind;
+    double lr, momentum, dampening;
+    double beta1, beta2, eps; /* RMSprop, Adadelta: beta2 is alpha, rho; Rprop: the two etas */
+    double decay;             /* Adagrad: of the rate; NAdam: of the momentum */
+    double low, high;         /* Rprop: of step sizes; Adagrad: low is the first sum */
+    double limit;             /* elements of gradients are clamped to +-limit; 0: they are not */
+    bool nesterov, decoupled, centered, maximize;
+} fbi_method_numbers;
+
+/* What the update of one parameter needs in this step. */
+typedef struct fbi_factors {
+    double scale; /* of the gradient */
+    double lr, shrink, weight_decay;
+    double step_size, per_root2, next_size; /* of the method: fbi_factors_of */
+    int64_t first;
+} fbi_factors;
+
+/* Neighbouring parameters with equal numbers, updated in one pass. */
+struct fbi_update {
+    fbi_method_numbers m;
+    fbi_factors f;
     fb_dtype dtype; /* F32 or F64; of gradients, and of `half`, F16 or BF16 too */
     int threads;
     int64_t n;
-    void *p;                 /* parameters, or the averages */
+    void *p;                 /* parameters */
     uint16_t *half;          /* with F16 or BF16: the parameters, and `p` is more exact: F32 */
-    const void *g;           /* gradients, or what is averaged */
-    void *s[FBI_MAX_STATES]; /* SGD: momentum or NULL; ADAM: m, v, and the largest v or NULL */
-    double scale;            /* of the gradients */
-    double weight_decay;     /* added to the gradient */
-    double lr, momentum, dampening;  /* SGD */
-    bool nesterov, first;            /* SGD; first: there is no momentum yet */
-    double shrink, step_size;        /* ADAM; parameters are multiplied by shrink first */
-    double beta1, beta2, root2, eps; /* ADAM; root2: sqrt(1 - beta2^step) */
-    double decay;                    /* AVERAGE: p = decay p + (1 - decay) g */
+    const void *g;           /* gradients */
+    void *s[FBI_MAX_STATES]; /* in the order of the method's names; NULL: it has fewer */
+};
+
+/* a = decay a + (1 - decay) x; F32 or F64. */
+struct fbi_average {
+    fb_dtype dtype;
+    int threads;
+    int64_t n;
+    void *a;
+    const void *x;
+    double decay;
 };
 
 /* n elements in a row. */
@@ -103,22 +136,10 @@ typedef struct fbi_row {
     int64_t part, entry;
     double lr_scale, weight_decay;
 } fbi_row;
-/* What its update needs in this step. */
-typedef struct fbi_factors {
-    double scale, lr, shrink, weight_decay, step_size, per_root2;
-    int64_t first;
-} fbi_factors;
 typedef struct fbi_verdict {
     double norm2, factor; /* factor: that clipping wants */
     int64_t apply;
 } fbi_verdict;
-/* The numbers of a method that are the same for all parameters; see fbi_update. */
-typedef struct fbi_method_numbers {
-    fbi_update_kind kind;
-    double lr, momentum, dampening, beta1, beta2, eps;
-    bool nesterov, decoupled;
-} fbi_method_numbers;
-
 /* From the parts to the verdict: it is applied if `apply` says so, every part is fine and has
  * counted something, and the norm is finite if max_norm is not 0. Then steps[entry] of each row
  * goes up, and its factors are made. */

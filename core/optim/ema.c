@@ -7,7 +7,9 @@
 struct fb_ema {
     fb_context *ctx;
     fb_module *from, *avg; /* both held */
-    double decay;
+    double decay;          /* unless there is a function */
+    double (*decay_of)(int64_t n, void *user);
+    void *user;
     int64_t updates;
 };
 
@@ -19,21 +21,17 @@ static void ema_free(void *object)
     free(ema);
 }
 
-fb_ema *fb_ema_open(fb_module *m, double decay)
+static fb_ema *open_average(fb_module *m, const char *name, fb_ema init)
 {
-    if (!fbi_nn_enter(m))
-        return NULL;
-    FBI_ENTRY(m->ctx);
-    if (!(decay >= 0 && decay <= 1)) {
-        fbi_fail(m->ctx, FB_E_ARG, "fb_ema_open: decay %g is not in [0, 1]", decay);
-        return NULL;
-    }
     fb_ema *ema = calloc(1, sizeof *ema);
     if (!ema) {
-        fbi_fail(m->ctx, FB_E_NOMEM, "fb_ema_open: no memory");
+        fbi_fail(m->ctx, FB_E_NOMEM, "%s: no memory", name);
         return NULL;
     }
-    *ema = (fb_ema){.ctx = m->ctx, .from = m, .decay = decay, .avg = fb_nn_clone(m)};
+    *ema = init;
+    ema->ctx = m->ctx;
+    ema->from = m;
+    ema->avg = fb_nn_clone(m);
     if (!ema->avg) {
         free(ema);
         return NULL;
@@ -49,6 +47,49 @@ fb_ema *fb_ema_open(fb_module *m, double decay)
     return st ? NULL : ema;
 }
 
+fb_ema *fb_ema_open(fb_module *m, double decay)
+{
+    if (!fbi_nn_enter(m))
+        return NULL;
+    FBI_ENTRY(m->ctx);
+    if (!(decay >= 0 && decay <= 1)) {
+        fbi_fail(m->ctx, FB_E_ARG, "fb_ema_open: decay %g is not in [0, 1]", decay);
+        return NULL;
+    }
+    return open_average(m, "fb_ema_open", (fb_ema){.decay = decay});
+}
+
+static double equal(int64_t n, void *user)
+{
+    (void)user;
+    return (double)n / (double)(n + 1);
+}
+
+fb_ema *fb_swa_open(fb_module *m)
+{
+    if (!fbi_nn_enter(m))
+        return NULL;
+    FBI_ENTRY(m->ctx);
+    return open_average(m, "fb_swa_open", (fb_ema){.decay_of = equal});
+}
+
+fb_ema *fb_average_open(fb_module *m, double (*decay)(int64_t n, void *user), void *user)
+{
+    if (!fbi_nn_enter(m))
+        return NULL;
+    FBI_ENTRY(m->ctx);
+    if (!decay) {
+        fbi_fail(m->ctx, FB_E_ARG, "fb_average_open: the function is NULL");
+        return NULL;
+    }
+    return open_average(m, "fb_average_open", (fb_ema){.decay_of = decay, .user = user});
+}
+
+int64_t fb_ema_updates(const fb_ema *ema)
+{
+    return ema ? ema->updates : 0;
+}
+
 static fb_status follow(fb_ema *ema, fb_field_kind kind, fb_tensor *a, fb_tensor *x)
 {
     fb_context *ctx = ema->ctx;
@@ -60,14 +101,12 @@ static fb_status follow(fb_ema *ema, fb_field_kind kind, fb_tensor *a, fb_tensor
     if (x->dtype != FB_F32 && x->dtype != FB_F64)
         return fbi_fail(ctx, FB_E_DTYPE, "fb_ema_update: %s is %s; F32 and F64 are averaged",
                         x->leaf->name, fb_dtype_name(x->dtype));
-    fbi_update u = {.kind = FBI_UPDATE_AVERAGE,
-                    .dtype = (fb_dtype)x->dtype,
-                    .threads = ctx->threads,
-                    .n = x->numel,
-                    .p = fbi_ptr(a),
-                    .g = fbi_ptr(x),
-                    .decay = ema->decay};
-    return fbi_update_flat(ctx, &u);
+    return fbi_average_flat(ctx, &(fbi_average){.dtype = (fb_dtype)x->dtype,
+                                                .threads = ctx->threads,
+                                                .n = x->numel,
+                                                .a = fbi_ptr(a),
+                                                .x = fbi_ptr(x),
+                                                .decay = ema->decay});
 }
 
 static fb_status follow_all(fb_ema *ema, fb_field_kind kind)
@@ -97,6 +136,10 @@ fb_status fb_ema_update(fb_ema *ema)
     if (ctx->in_step && !ctx->batch.last)
         return FB_OK;
     fb_status st = fb_nn_materialize(ema->from);
+    if (ema->decay_of)
+        ema->decay = ema->decay_of(ema->updates, ema->user);
+    if (!st && !(ema->decay >= 0 && ema->decay <= 1))
+        st = fbi_fail(ctx, FB_E_USER, "fb_ema_update: decay %g is not in [0, 1]", ema->decay);
     if (!st)
         st = follow_all(ema, FB_FIELD_PARAM);
     if (!st)

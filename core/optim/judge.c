@@ -88,7 +88,7 @@ static fb_status judge(fb_optimizer *opt, const fbi_plan *plan, bool apply, doub
                        .n_rows = plan->n_rows,
                        .steps = plan->steps->data,
                        .factors = factors_of(plan),
-                       .method = opt->method->numbers(opt)};
+                       .method = fbi_numbers_now(opt)};
     fb_status st = ctx->backend->judge(ctx, &j);
     for (int k = 0; k < plan->n_parts && !st; k++) {
         const fbi_reducer *r = plan->parts[k].reducer;
@@ -104,8 +104,10 @@ static fb_status sweep(fb_optimizer *opt, const fbi_plan *plan)
     fb_status st = FB_OK;
     for (int64_t i = 0; i < plan->n_runs && !st; i++) {
         const fbi_plan_run *run = &plan->runs[i];
+        if (run->like->composed)
+            continue;
         const fb_tensor *t = run->like->t, *master = run->like->state[FBI_MASTER];
-        fbi_sweep s = {.method = opt->method->numbers(opt),
+        fbi_sweep s = {.method = fbi_numbers_now(opt),
                        .dtype = (fb_dtype)t->dtype,
                        .rows = rows_of(plan) + run->row,
                        .factors = factors_of(plan) + run->row,
@@ -193,7 +195,8 @@ fb_status fbi_optim_settle(fb_optimizer *opt)
 static fb_status note(fb_optimizer *opt, fbi_plan *plan, bool apply)
 {
     fb_context *ctx = opt->ctx;
-    bool sure = opt->max_norm <= 0; /* nothing on the device can be against it */
+    /* Nothing on the device can be against it, and nobody here asks. */
+    bool sure = opt->max_norm <= 0 && !opt->method->composed;
     for (int k = 0; k < plan->n_parts; k++)
         sure &= !plan->parts[k].key.look && !plan->parts[k].c.count;
     if (sure) {
@@ -216,6 +219,22 @@ static fb_status note(fb_optimizer *opt, fbi_plan *plan, bool apply)
     return st ? st : ctx->status;
 }
 
+/* What is made of operators, once the verdict is known. */
+static fb_status compose_all(fb_optimizer *opt, const fbi_plan *plan)
+{
+    fb_status st = fbi_judge_fetch(opt);
+    int last = (plan->first + FBI_VERDICTS - 1) % FBI_VERDICTS;
+    const fbi_verdict *v = plan->pending[last].found;
+    const fbi_part *parts = (const fbi_part *)(const void *)(v + 1);
+    for (int64_t i = 0; i < plan->n_rows && !st && v->apply; i++) {
+        fbi_entry *e = opt->entries[plan->rows[i].entry];
+        e->scale = parts[plan->rows[i].part].scale * v->factor;
+        if (e->composed)
+            st = fbi_compose(opt, e);
+    }
+    return st;
+}
+
 fb_status fbi_judge_step(fb_optimizer *opt)
 {
     fbi_plan *plan = &opt->plan;
@@ -232,7 +251,9 @@ fb_status fbi_judge_step(fb_optimizer *opt)
         st = judge(opt, plan, apply, norm2);
     if (!st)
         st = sweep(opt, plan);
-    return st ? st : note(opt, plan, apply);
+    if (!st)
+        st = note(opt, plan, apply);
+    return st || !opt->method->composed ? st : compose_all(opt, plan);
 }
 
 fb_status fbi_judge_fetch(fb_optimizer *opt)

@@ -32,6 +32,7 @@ static void optim_free(void *object)
 {
     fb_optimizer *opt = object;
     fbi_plan_free(opt, &opt->plan);
+    fbi_lbfgs_free(opt);
     for (int64_t i = 0; i < opt->n_entries; i++)
         fbi_entry_free(opt->entries[i]);
     for (int i = 0; i < opt->n_sources; i++) {
@@ -47,7 +48,36 @@ static void optim_free(void *object)
     free(opt);
 }
 
-fb_optimizer *fbi_optim_new(fb_context *ctx, const fbi_method *method, fb_module *model)
+bool fbi_bounds_hold(fb_context *ctx, const fbi_method *method, const fbi_bound *b)
+{
+    for (int i = 0; b[i].name; i++) {
+        if (b[i].v >= b[i].low && b[i].v < (b[i].below > 0 ? b[i].below : INFINITY))
+            continue;
+        if (b[i].below > 0)
+            fbi_fail(ctx, FB_E_ARG, "fb_optim_%s: %s is %g; it must lie in [%g, %g)", method->name,
+                     b[i].name, b[i].v, b[i].low, b[i].below);
+        else
+            fbi_fail(ctx, FB_E_ARG, "fb_optim_%s: %s is %g; it must be finite and at least %g",
+                     method->name, b[i].name, b[i].v, b[i].low);
+        return false;
+    }
+    return true;
+}
+
+static double *momentum_of(fb_optimizer *opt)
+{
+    const fbi_method_numbers *m = &opt->numbers;
+    if (opt->method == &fbi_lbfgs)
+        return NULL;
+    if (opt->method->composed && opt->method->composed->takes)
+        return &opt->more.momentum;
+    if (m->kind == FBI_UPDATE_SGD || m->kind == FBI_UPDATE_RMSPROP)
+        return &opt->numbers.momentum;
+    return m->beta1 > 0 && m->kind != FBI_UPDATE_RPROP ? &opt->numbers.beta1 : NULL;
+}
+
+fb_optimizer *fbi_optim_new(fb_context *ctx, const fbi_method *method, fb_module *model,
+                            const fbi_method_numbers *numbers, double weight_decay)
 {
     fb_optimizer *opt = calloc(1, sizeof *opt);
     if (!opt) {
@@ -56,6 +86,12 @@ fb_optimizer *fbi_optim_new(fb_context *ctx, const fbi_method *method, fb_module
     }
     opt->ctx = ctx;
     opt->method = method;
+    opt->numbers = *numbers;
+    opt->lr = numbers->lr;
+    opt->lr_ratio = 1;
+    opt->scheduled_lr = NAN;
+    opt->weight_decay = weight_decay;
+    opt->momentum = momentum_of(opt);
     if (fbi_context_adopt(ctx, opt, optim_free)) {
         free(opt);
         return NULL;
@@ -177,6 +213,8 @@ static void apply_rules(fb_optimizer *opt, fbi_entry *e)
     e->lr_scale = 1;
     e->weight_decay = opt->weight_decay;
     e->frozen = false;
+    const fbi_composed *c = opt->method->composed;
+    e->composed = c && (!c->takes || c->takes(e));
     for (int i = opt->n_rules - 1; i >= 0; i--) { /* the last match wins, whole */
         const fb_group_options *o = &opt->rules[i].o;
         if (!fbi_glob_match(opt->rules[i].glob, e->name) || (o->only_1d && e->t->ndim > 1))
@@ -186,6 +224,7 @@ static void apply_rules(fb_optimizer *opt, fbi_entry *e)
                           : o->weight_decay == 0 ? opt->weight_decay
                                                  : o->weight_decay;
         e->frozen = o->frozen;
+        e->composed = e->composed && !(c->takes && o->adamw);
         return;
     }
 }
@@ -249,6 +288,16 @@ fb_status fb_optim_clip_norm(fb_optimizer *opt, double max_norm)
     return FB_OK;
 }
 
+fb_status fb_optim_clip_value(fb_optimizer *opt, double limit)
+{
+    if (!opt)
+        return FB_E_ARG;
+    if (!(limit >= 0))
+        return fbi_fail(opt->ctx, FB_E_ARG, "fb_optim_clip_value: limit is %g", limit);
+    opt->numbers.limit = limit;
+    return FB_OK;
+}
+
 double fb_optim_grad_norm(fb_optimizer *opt)
 {
     return opt && !fbi_optim_settle(opt) ? opt->grad_norm : NAN;
@@ -266,6 +315,32 @@ fb_status fb_optim_set_lr(fb_optimizer *opt, double lr)
         return fbi_fail(opt->ctx, FB_E_ARG, "fb_optim_set_lr: lr is %g", lr);
     opt->lr = lr;
     return FB_OK;
+}
+
+double fb_optim_momentum(const fb_optimizer *opt)
+{
+    return opt && opt->momentum ? *opt->momentum : NAN;
+}
+
+fb_status fb_optim_set_momentum(fb_optimizer *opt, double momentum)
+{
+    if (!opt)
+        return FB_E_ARG;
+    if (!opt->momentum)
+        return fbi_fail(opt->ctx, FB_E_UNSUPPORTED, "fb_optim_set_momentum: %s has no momentum",
+                        opt->method->name);
+    if (!(momentum >= 0 && momentum < 1))
+        return fbi_fail(opt->ctx, FB_E_ARG,
+                        "fb_optim_set_momentum: momentum is %g; it must lie in [0, 1)", momentum);
+    *opt->momentum = momentum;
+    return FB_OK;
+}
+
+fbi_method_numbers fbi_numbers_now(const fb_optimizer *opt)
+{
+    fbi_method_numbers m = opt->numbers;
+    m.lr = opt->lr * opt->lr_ratio;
+    return m;
 }
 
 int64_t fb_optim_steps(const fb_optimizer *opt)

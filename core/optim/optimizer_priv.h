@@ -18,8 +18,8 @@ struct fbi_entry {
     int64_t step;                 /* updates of this parameter */
     fb_tensor *step_view;         /* `step` as a tensor, for checkpoints */
     double lr_scale, weight_decay;
-    bool frozen;
-    double scale; /* of its gradient in this step */
+    bool frozen, composed; /* composed: of operators, see fbi_composed */
+    double scale;          /* of its gradient in this step */
 };
 
 typedef struct fbi_source {
@@ -40,25 +40,54 @@ typedef struct fbi_run {
     int64_t n, step; /* step: this update's number, from 1 */
     void *p, *g, *s[FBI_MAX_STATES];
     uint16_t *half; /* see fbi_update */
-    double lr, weight_decay, scale;
+    double lr_scale, weight_decay, scale;
 } fbi_run;
+
+/* A method, or its part, that is no loop over elements: made of operators, a parameter at a time.
+ */
+typedef struct fbi_composed {
+    const char *state_names[FBI_MAX_STATES];
+    /* Whether it is for this parameter; NULL: for all. */
+    bool (*takes)(const fbi_entry *);
+    /* Shape of state k of a parameter; false: there is none. NULL: like the parameter. */
+    bool (*shape)(const fbi_entry *, int k, fb_shape *shape);
+    /* New value of w by the gradient g, both F32 or F64; the states are changed in place.
+     * NULL: error is set. */
+    fb_tensor *(*next)(fb_optimizer *, fbi_entry *, fb_tensor *w, fb_tensor *g);
+} fbi_composed;
 
 typedef struct fbi_method {
     const char *name;
     const char *state_names[FBI_MAX_STATES];
     int (*n_states)(const fb_optimizer *);
-    fb_status (*update)(const fb_optimizer *, const fbi_run *);
-    fbi_method_numbers (*numbers)(const fb_optimizer *); /* for a device */
+    bool safe; /* 0 is never divided by 0, whatever eps is */
+    const fbi_composed *composed;
 } fbi_method;
 
-extern const fbi_method fbi_sgd, fbi_adam, fbi_adamw;
+extern const fbi_method fbi_lbfgs;
+
+/* Numbers of composed methods. */
+typedef struct fbi_composed_numbers {
+    double a, b, c, eps, momentum; /* Muon; eps: Adafactor's first, too */
+    double beta2_decay, eps2, d;   /* Adafactor */
+    int64_t ns_steps;
+    fb_muon_rate rate;
+    bool nesterov;
+} fbi_composed_numbers;
+
+typedef struct fbi_lbfgs_state fbi_lbfgs_state;
 
 struct fb_optimizer {
     fb_context *ctx;
     const fbi_method *method;
-    fb_sgd_options sgd;
-    fb_adam_options adam;
+    fbi_method_numbers numbers; /* but for the rate, see fbi_numbers_now */
+    fbi_composed_numbers more;
+    fbi_lbfgs_state *lbfgs; /* NULL: another method */
     double lr, weight_decay, max_norm, grad_norm;
+    double lr_ratio;              /* of the loops' rate to lr */
+    double base_lr, scheduled_lr; /* before the first schedule; what the last one has set */
+    double *momentum;       /* of the numbers, where schedules may change it; NULL: there is none */
+    bool cycles_momentum;   /* a schedule does */
     int64_t steps, skipped; /* skipped: because the norm was not finite */
     bool keep_grad, rules_changed;
     fbi_source *sources;
@@ -71,7 +100,27 @@ struct fb_optimizer {
     fbi_plan plan; /* of a step on a device */
 };
 
-fb_optimizer *fbi_optim_new(fb_context *ctx, const fbi_method *method, fb_module *model);
+/* What a number may be: low <= v, and v < below unless that is 0. */
+typedef struct fbi_bound {
+    const char *name;
+    double v, low, below;
+} fbi_bound;
+
+static inline double fbi_given(double v, double by_default)
+{
+    return v == 0 ? by_default : v;
+}
+/* The first number that its bound forbids is an error of fb_optim_METHOD; a bound without a name
+ * ends the list. */
+bool fbi_bounds_hold(fb_context *ctx, const fbi_method *method, const fbi_bound *b);
+/* An optimizer with these numbers, their rate, and weight decay. */
+fb_optimizer *fbi_optim_new(fb_context *ctx, const fbi_method *method, fb_module *model,
+                            const fbi_method_numbers *numbers, double weight_decay);
+/* The numbers, as they are in the next step. */
+fbi_method_numbers fbi_numbers_now(const fb_optimizer *opt);
+/* Name of state k, FBI_MASTER included, and its shape; false: the parameter has none. */
+const char *fbi_state_name(const fb_optimizer *opt, const fbi_entry *e, int k);
+bool fbi_state_shape(const fb_optimizer *opt, const fbi_entry *e, int k, fb_shape *shape);
 /* `grow` elements more, zeroed. False: no memory, nothing changed. */
 bool fbi_grow(void **v, int n, size_t size);
 /* Parameters of the modules become entries; rules are applied. */
@@ -127,9 +176,24 @@ fb_status fbi_judge_fetch(fb_optimizer *opt);
 double fbi_pairwise(const double *v, int64_t n);
 
 /* --- update.c: the loops --- */
-/* What every method's update of a run has in common. */
-fbi_update fbi_update_of(const fbi_run *r, fbi_update_kind kind);
+/* In the host's memory. */
+void fbi_update_flat(const fbi_update *u);
 /* On the device that holds the memory. */
-fb_status fbi_update_flat(fb_context *ctx, const fbi_update *u);
+fb_status fbi_average_flat(fb_context *ctx, const fbi_average *a);
+
+/* --- compose.c --- */
+/* One parameter by a composed method; its step counts already, its gradient is not scaled yet. */
+fb_status fbi_compose(fb_optimizer *opt, fbi_entry *e);
+
+/* --- lbfgs.c --- */
+void fbi_lbfgs_free(fb_optimizer *opt);
+fb_status fbi_lbfgs_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *user);
+/* Fills out from place `at` of n on; returns how many there are. */
+int fbi_lbfgs_scalars(fb_optimizer *opt, fbi_scalar *out, int at, int n);
+fb_tensor *fbi_lbfgs_step(fb_optimizer *opt, fb_closure closure, void *user);
+
+/* --- step.c --- */
+/* The gradients are used; they stay readable until the next ones. */
+void fbi_optim_spend(fb_optimizer *opt);
 
 #endif

@@ -144,7 +144,8 @@ static bool grow_rows(fbi_plan *plan, int64_t n)
 
 static bool same_blocks(const fbi_entry *a, const fbi_entry *b)
 {
-    bool same = a->t->storage == b->t->storage && a->t->dtype == b->t->dtype &&
+    bool same = a->composed == b->composed && a->t->storage == b->t->storage &&
+                a->t->dtype == b->t->dtype &&
                 a->t->leaf->grad->storage == b->t->leaf->grad->storage;
     for (int k = 0; k < FBI_STATES && same; k++)
         same = a->state[k] && b->state[k] ? a->state[k]->storage == b->state[k]->storage

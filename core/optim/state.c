@@ -7,10 +7,33 @@
 
 enum { STATE_ALIGN = 256 }; /* bytes, as the flat parameters, so that runs stay long */
 
-static int64_t padded(const fb_tensor *t)
+/* Elements of state k, as they lie in their block. */
+static int64_t padded(const fb_optimizer *opt, const fbi_entry *e, int k)
 {
-    int64_t align = STATE_ALIGN / (int64_t)fb_dtype_size(t->dtype);
-    return (t->numel + align - 1) / align * align;
+    int64_t align = STATE_ALIGN / (int64_t)fb_dtype_size(e->t->dtype), n = 1;
+    fb_shape shape = {0};
+    fbi_state_shape(opt, e, k, &shape);
+    for (int i = 0; i < shape.n; i++)
+        n *= shape.d[i];
+    return (n + align - 1) / align * align;
+}
+
+bool fbi_state_shape(const fb_optimizer *opt, const fbi_entry *e, int k, fb_shape *shape)
+{
+    const fbi_composed *c = e->composed ? opt->method->composed : NULL;
+    *shape = fb_shape_of(e->t);
+    if (k == FBI_MASTER)
+        return fbi_is_half(e->t->dtype);
+    if (!c)
+        return k < opt->method->n_states(opt);
+    return c->state_names[k] && (!c->shape || c->shape(e, k, shape));
+}
+
+const char *fbi_state_name(const fb_optimizer *opt, const fbi_entry *e, int k)
+{
+    return k == FBI_MASTER ? "master"
+           : e->composed   ? opt->method->composed->state_names[k]
+                           : opt->method->state_names[k];
 }
 
 static fb_dtype state_dtype(fb_dtype parameters)
@@ -18,9 +41,11 @@ static fb_dtype state_dtype(fb_dtype parameters)
     return fbi_is_half((int)parameters) ? FB_F32 : parameters;
 }
 
-static bool lacks(const fbi_entry *e, fb_dtype dtype, int k, bool (*wanted)(const fbi_entry *))
+static bool lacks(const fb_optimizer *opt, const fbi_entry *e, fb_dtype dtype, int k,
+                  bool (*wanted)(const fbi_entry *))
 {
-    return e->t->dtype == dtype && !e->state[k] && wanted(e);
+    fb_shape shape;
+    return e->t->dtype == dtype && !e->state[k] && wanted(e) && fbi_state_shape(opt, e, k, &shape);
 }
 
 /* One zeroed block, and in it state k of each new entry of the dtype. */
@@ -36,19 +61,21 @@ static fb_status allocate_block(fb_optimizer *opt, fb_dtype dtype, int64_t n, in
     int64_t at = 0;
     for (int64_t i = 0; i < opt->n_entries && !st; i++) {
         fbi_entry *e = opt->entries[i];
-        if (!lacks(e, dtype, k, wanted))
+        fb_shape shape;
+        if (!lacks(opt, e, dtype, k, wanted))
             continue;
+        fbi_state_shape(opt, e, k, &shape);
         fb_tensor *v = fbi_tensor_new_owned(ctx);
         if (!v) {
             st = ctx->status;
             break;
         }
-        fbi_set_shape(v, state_dtype(dtype), fb_shape_of(e->t));
+        fbi_set_shape(v, state_dtype(dtype), shape);
         v->storage = s;
         s->refs++;
         v->offset = at;
         v->flags |= FBI_T_VIEW;
-        at += padded(e->t);
+        at += padded(opt, e, k);
         e->state[k] = v;
     }
     fbi_storage_unref(ctx, s);
@@ -59,15 +86,12 @@ static fb_status allocate_block(fb_optimizer *opt, fb_dtype dtype, int64_t n, in
  * the update takes the half over. */
 static fb_status allocate(fb_optimizer *opt, fb_dtype dtype, bool (*wanted)(const fbi_entry *))
 {
-    int n_states = opt->method->n_states(opt);
     fb_status st = FB_OK;
     for (int k = 0; k < FBI_STATES && !st; k++) {
         int64_t n = 0;
-        if (k == FBI_MASTER ? !fbi_is_half((int)dtype) : k >= n_states)
-            continue;
         for (int64_t i = 0; i < opt->n_entries; i++)
-            if (lacks(opt->entries[i], dtype, k, wanted))
-                n += padded(opt->entries[i]->t);
+            if (lacks(opt, opt->entries[i], dtype, k, wanted))
+                n += padded(opt, opt->entries[i], k);
         if (n)
             st = allocate_block(opt, dtype, n, k, wanted);
     }
@@ -129,11 +153,11 @@ static fb_status visit_entry(const fb_optimizer *opt, fbi_entry *e, fbi_tensor_v
         if (!e->state[k]) /* all of them: frozen from the beginning */
             continue;
         fbi_leaf *leaf = fbi_leaf_of(e->state[k]);
-        if (leaf && e->t->leaf) /* lies where its parameter lies */
+        if (leaf && e->t->leaf &&
+            fbi_same_shape(e->state[k], e->t)) /* lies where its parameter lies */
             leaf->place = e->t->leaf->place;
         any = true;
-        st = visit(e, k == FBI_MASTER ? "master" : opt->method->state_names[k], e->state[k], fn,
-                   user);
+        st = visit(e, fbi_state_name(opt, e, k), e->state[k], fn, user);
     }
     fb_tensor *step = any && !st ? step_view(e) : NULL;
     if (any && !st)
@@ -144,6 +168,8 @@ static fb_status visit_entry(const fb_optimizer *opt, fbi_entry *e, fbi_tensor_v
 fb_status fbi_optim_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *user)
 {
     fb_status st = fbi_optim_expand(opt);
+    if (!st && opt->lbfgs)
+        return fbi_lbfgs_each_state(opt, fn, user);
     if (!st)
         st = fbi_judge_fetch(opt);
     if (!st)
@@ -156,8 +182,11 @@ fb_status fbi_optim_each_state(fb_optimizer *opt, fbi_tensor_visit fn, void *use
 int fbi_optim_scalars(fb_optimizer *opt, fbi_scalar *out, int n)
 {
     fbi_optim_settle(opt);
-    const fbi_scalar all[] = {{.name = "step", .i = &opt->steps}, {.name = "lr", .f = &opt->lr}};
-    for (int i = 0; i < n && i < 2; i++)
+    const fbi_scalar all[] = {{.name = "step", .i = &opt->steps},
+                              {.name = "lr", .f = &opt->lr},
+                              {.name = "momentum", .f = opt->momentum}};
+    int own = opt->cycles_momentum ? 3 : 2;
+    for (int i = 0; i < n && i < own; i++)
         out[i] = all[i];
-    return 2;
+    return opt->lbfgs ? fbi_lbfgs_scalars(opt, out, own, n) : own;
 }

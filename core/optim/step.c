@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/ops/update_priv.h"
 #include "core/optim/optimizer_priv.h"
 #include "core/tensor/device_priv.h"
 
@@ -167,7 +168,7 @@ static fbi_run run_of(const fb_optimizer *opt, const fbi_entry *e)
                  .p = fbi_ptr(e->state[FBI_MASTER] ? e->state[FBI_MASTER] : e->t),
                  .half = e->state[FBI_MASTER] ? fbi_ptr(e->t) : NULL,
                  .g = fbi_ptr(e->t->leaf->grad),
-                 .lr = opt->lr * e->lr_scale,
+                 .lr_scale = e->lr_scale,
                  .weight_decay = e->weight_decay,
                  .scale = e->scale};
     for (int k = 0; k < opt->method->n_states(opt); k++)
@@ -197,7 +198,7 @@ static bool extend(fbi_run *r, const fbi_run *b)
 {
     size_t size = fb_dtype_size(r->dtype), wide = r->half ? sizeof(float) : size;
     int64_t pad = 256 / (int64_t)size, distance = (r->n + pad - 1) / pad * pad;
-    if (r->dtype != b->dtype || r->step != b->step || r->lr != b->lr ||
+    if (r->dtype != b->dtype || r->step != b->step || r->lr_scale != b->lr_scale ||
         r->weight_decay != b->weight_decay || r->scale != b->scale ||
         !follows(r->p, b->p, distance, wide) || !follows(r->half, b->half, distance, size) ||
         !follows(r->g, b->g, distance, size))
@@ -209,30 +210,52 @@ static bool extend(fbi_run *r, const fbi_run *b)
     return true;
 }
 
-static void update_all(fb_optimizer *opt)
+static void update(const fbi_method_numbers *m, const fbi_run *r)
 {
-    bool pads_stay = opt->method == &fbi_sgd || opt->adam.eps > FB_ZERO; /* 0 / eps */
+    fbi_update u = {.m = *m,
+                    .f = fbi_factors_of(m, r->lr_scale, r->weight_decay, (double)r->step, r->scale),
+                    .dtype = r->dtype,
+                    .threads = r->threads,
+                    .n = r->n,
+                    .p = r->p,
+                    .half = r->half,
+                    .g = r->g};
+    for (int k = 0; k < FBI_MAX_STATES; k++)
+        u.s[k] = r->s[k];
+    fbi_update_flat(&u);
+}
+
+static fb_status update_all(fb_optimizer *opt)
+{
+    fbi_method_numbers m = fbi_numbers_now(opt);
+    bool pads_stay = opt->method->safe || m.eps > FB_ZERO; /* 0 / eps */
+    fb_status st = FB_OK;
     const fbi_entry *last = NULL;
     fbi_run run = {0};
-    for (int64_t i = 0; i < opt->n_entries; i++) {
+    for (int64_t i = 0; i < opt->n_entries && !st; i++) {
         fbi_entry *e = opt->entries[i];
         if (!fbi_entry_live(e))
             continue;
         e->step++;
+        if (e->composed) {
+            st = fbi_compose(opt, e);
+            continue;
+        }
         fbi_run r = run_of(opt, e);
         if (!last || !pads_stay || !same_blocks(last, e) || !extend(&run, &r)) {
             if (last)
-                opt->method->update(opt, &run);
+                update(&m, &run);
             run = r;
         }
         last = e;
         fbi_bump(e->t);
     }
     if (last)
-        opt->method->update(opt, &run);
+        update(&m, &run);
+    return st;
 }
 
-static void spend(fb_optimizer *opt)
+void fbi_optim_spend(fb_optimizer *opt)
 {
     for (int64_t i = 0; i < opt->n_entries && !opt->keep_grad; i++) {
         fbi_leaf *leaf = opt->entries[i]->t->leaf;
@@ -265,9 +288,9 @@ static fb_status host_step(fb_optimizer *opt)
         st = clip(opt, norm2, &apply);
     if (st || !apply)
         return st;
-    update_all(opt);
-    opt->steps++;
-    return FB_OK;
+    st = update_all(opt);
+    opt->steps += !st;
+    return st;
 }
 
 static fb_status step(fb_optimizer *opt)
@@ -278,7 +301,7 @@ static fb_status step(fb_optimizer *opt)
         st = host ? host_step(opt) : fbi_judge_step(opt);
     if (st)
         return st;
-    spend(opt);
+    fbi_optim_spend(opt);
     return opt->ctx->status; /* of a device that failed */
 }
 
@@ -290,10 +313,34 @@ fb_status fb_optim_step(fb_optimizer *opt)
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
         return ctx->status;
+    if (opt->lbfgs)
+        return fbi_fail(ctx, FB_E_STATE,
+                        "fb_optim_step: lbfgs evaluates the loss several times in a step; call "
+                        "fb_optim_step_closure");
     if (ctx->in_step && !ctx->batch.last)
         return FB_OK;
     const char *before = fbi_doing_begin(ctx, "optim_step");
     fb_status st = step(opt);
     fbi_doing_end(ctx, before);
     return st;
+}
+
+fb_tensor *fb_optim_step_closure(fb_optimizer *opt, fb_closure closure, void *user)
+{
+    if (!opt)
+        return NULL;
+    fb_context *ctx = opt->ctx;
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return NULL;
+    if (!closure) {
+        fbi_fail(ctx, FB_E_ARG, "fb_optim_step_closure: the closure is NULL");
+        return NULL;
+    }
+    if (opt->lbfgs)
+        return fbi_lbfgs_step(opt, closure, user);
+    fb_tensor *loss = closure(user);
+    if (!loss)
+        fbi_fail(ctx, FB_E_USER, "fb_optim_step_closure: the closure gave no loss");
+    return loss && !fb_optim_step(opt) ? loss : NULL;
 }

@@ -1,10 +1,10 @@
 /* The loops of the optimizers: one pass over parameter, gradient and state. Element by element, so
  * the bits do not depend on how the work is split. */
-#include <math.h>
 #include <string.h>
 
 #include "core/base/half.h"
 #include "core/base/stream_priv.h"
+#include "core/ops/update_priv.h"
 #include "core/optim/optimizer_priv.h"
 #include "core/tensor/device_priv.h"
 
@@ -13,36 +13,20 @@ enum {
     BLOCK = 1024          /* elements that are computed before they are written */
 };
 
-#define T         float
-#define NAME(n)   n##_f32
-#define SQRT      sqrtf
-#define MAX(a, b) fmaxf(a, b)
+#define T       float
+#define NAME(n) n##_f32
 #include "core/optim/update_body_priv.h"
-#define T         double
-#define NAME(n)   n##_f64
-#define SQRT      sqrt
-#define MAX(a, b) fmax(a, b)
+#define T       double
+#define NAME(n) n##_f64
 #include "core/optim/update_body_priv.h"
 
-fbi_update fbi_update_of(const fbi_run *r, fbi_update_kind kind)
+static void sweep(const fbi_update *u)
 {
-    fbi_update u = {.kind = kind,
-                    .dtype = r->dtype,
-                    .threads = r->threads,
-                    .n = r->n,
-                    .p = r->p,
-                    .half = r->half,
-                    .g = r->g,
-                    .scale = r->scale};
-    for (int k = 0; k < FBI_MAX_STATES; k++)
-        u.s[k] = r->s[k];
-    return u;
+    if (u->dtype == FB_F64)
+        sweep_f64(u);
+    else
+        sweep_f32(u);
 }
-
-static void (*const loops[][2])(const fbi_update *) = {
-    [FBI_UPDATE_SGD] = {sgd_f32, sgd_f64},
-    [FBI_UPDATE_ADAM] = {adam_f32, adam_f64},
-    [FBI_UPDATE_AVERAGE] = {average_f32, average_f64}};
 
 static float widened(fb_dtype dtype, uint16_t x)
 {
@@ -62,6 +46,7 @@ static void half_block(const fbi_update *u, int64_t at, int64_t n)
     uint16_t *half = u->half + at;
     const uint16_t *grad = (const uint16_t *)u->g + at;
     fbi_update part = *u;
+    part.dtype = FB_F32;
     for (int64_t i = 0; i < n; i++) {
         g[i] = widened(u->dtype, grad[i]);
         if (narrowed(u->dtype, p[i]) != half[i])
@@ -73,7 +58,7 @@ static void half_block(const fbi_update *u, int64_t at, int64_t n)
     part.g = g;
     for (int k = 0; k < FBI_MAX_STATES; k++)
         part.s[k] = u->s[k] ? (float *)u->s[k] + at : NULL;
-    loops[u->kind][0](&part);
+    sweep(&part);
     for (int64_t i = 0; i < n; i++)
         half[i] = narrowed(u->dtype, p[i]);
 }
@@ -86,13 +71,21 @@ static void halves(const fbi_update *u)
         half_block(u, at, u->n - at < BLOCK ? u->n - at : BLOCK);
 }
 
-fb_status fbi_update_flat(fb_context *ctx, const fbi_update *u)
+void fbi_update_flat(const fbi_update *u)
 {
-    if (!ctx->backend->host_memory)
-        return ctx->backend->average(ctx, u);
     if (u->half)
         halves(u);
     else
-        loops[u->kind][u->dtype == FB_F64](u);
+        sweep(u);
+}
+
+fb_status fbi_average_flat(fb_context *ctx, const fbi_average *a)
+{
+    if (!ctx->backend->host_memory)
+        return ctx->backend->average(ctx, a);
+    if (a->dtype == FB_F64)
+        average_f64(a);
+    else
+        average_f32(a);
     return FB_OK;
 }

@@ -1,63 +1,66 @@
 /* Update loops for one element type T; included twice by update.c, hence no guard. */
 
-static void NAME(sgd)(const fbi_update *u)
-{
-    T *restrict p = u->p, *restrict buf = u->s[0];
-    const T *restrict g = u->g;
-    T lr = (T)u->lr, decay = (T)u->weight_decay, scale = (T)u->scale, mu = (T)u->momentum;
-    T fresh = u->first ? 1 : (T)(1 - u->dampening), kept = u->first ? 0 : mu;
-    bool parallel = u->n > MIN_PARALLEL;
-    if (!buf) {
-#pragma omp parallel for simd num_threads(u->threads) if (parallel)
-        for (int64_t i = 0; i < u->n; i++)
-            p[i] -= lr * (g[i] * scale + decay * p[i]);
-    } else if (u->nesterov) {
-#pragma omp parallel for simd num_threads(u->threads) if (parallel)
-        for (int64_t i = 0; i < u->n; i++) {
-            T d = g[i] * scale + decay * p[i];
-            buf[i] = kept * buf[i] + fresh * d;
-            p[i] -= lr * (d + mu * buf[i]);
-        }
-    } else {
-#pragma omp parallel for simd num_threads(u->threads) if (parallel)
-        for (int64_t i = 0; i < u->n; i++) {
-            buf[i] = kept * buf[i] + fresh * (g[i] * scale + decay * p[i]);
-            p[i] -= lr * buf[i];
-        }
+/* New parameters of n elements from `at` on, as to[n]; the S states in place. */
+#define BLOCK_OF(method, S)                                                                \
+    static void NAME(method##_##S)(const fbi_update *u, const NAME(fbi_numbers) * numbers, \
+                                   int64_t at, int64_t n, T *restrict to)                  \
+    {                                                                                      \
+        const T *restrict p = (const T *)u->p + at, *restrict g = (const T *)u->g + at;    \
+        T *restrict s0 = (S) > 0 ? (T *)u->s[0] + at : NULL;                               \
+        T *restrict s1 = (S) > 1 ? (T *)u->s[1] + at : NULL;                               \
+        T *restrict s2 = (S) > 2 ? (T *)u->s[2] + at : NULL;                               \
+        const NAME(fbi_numbers) k = *numbers;                                              \
+        for (int64_t i = 0; i < n; i++) {                                                  \
+            T s[3] = {(S) > 0 ? s0[i] : 0, (S) > 1 ? s1[i] : 0, (S) > 2 ? s2[i] : 0};      \
+            to[i] = NAME(fbi_next_##method)(&k, p[i], g[i], s, S);                         \
+            if ((S) > 0)                                                                   \
+                s0[i] = s[0];                                                              \
+            if ((S) > 1)                                                                   \
+                s1[i] = s[1];                                                              \
+            if ((S) > 2)                                                                   \
+                s2[i] = s[2];                                                              \
+        }                                                                                  \
     }
-}
+BLOCK_OF(sgd, 0)
+BLOCK_OF(sgd, 1)
+BLOCK_OF(adam, 2)
+BLOCK_OF(adam, 3)
+BLOCK_OF(rmsprop, 1)
+BLOCK_OF(rmsprop, 2)
+BLOCK_OF(rmsprop, 3)
+BLOCK_OF(adagrad, 1)
+BLOCK_OF(adadelta, 2)
+BLOCK_OF(adamax, 2)
+BLOCK_OF(nadam, 2)
+BLOCK_OF(radam, 2)
+BLOCK_OF(rprop, 2)
+BLOCK_OF(lion, 1)
+#undef BLOCK_OF
 
-/* New parameters of n elements from `at` on, as to[n]; the state in place. */
-static void NAME(adam_block)(const fbi_update *u, int64_t at, int64_t n, T *restrict to)
-{
-    const T *restrict p = (const T *)u->p + at, *restrict g = (const T *)u->g + at;
-    T *restrict m = (T *)u->s[0] + at, *restrict v = (T *)u->s[1] + at;
-    T *restrict top = u->s[2] ? (T *)u->s[2] + at : NULL;
-    T shrink = (T)u->shrink, decay = (T)u->weight_decay, scale = (T)u->scale, eps = (T)u->eps;
-    T c1 = (T)(1 - u->beta1), b2 = (T)u->beta2, c2 = (T)(1 - u->beta2);
-    T step_size = (T)u->step_size, per_root2 = (T)(1 / u->root2);
-    if (!top) {
-        for (int64_t i = 0; i < n; i++) {
-            T w = p[i] * shrink, d = g[i] * scale + decay * w;
-            m[i] += c1 * (d - m[i]);
-            v[i] = b2 * v[i] + c2 * (d * d);
-            to[i] = w - step_size * (m[i] / (SQRT(v[i]) * per_root2 + eps));
-        }
-    } else {
-        for (int64_t i = 0; i < n; i++) {
-            T w = p[i] * shrink, d = g[i] * scale + decay * w;
-            m[i] += c1 * (d - m[i]);
-            v[i] = b2 * v[i] + c2 * (d * d);
-            top[i] = MAX(top[i], v[i]);
-            to[i] = w - step_size * (m[i] / (SQRT(top[i]) * per_root2 + eps));
-        }
-    }
-}
+typedef void (*NAME(block))(const fbi_update *u, const NAME(fbi_numbers) * k, int64_t at, int64_t n,
+                            T *restrict to);
+static const NAME(block) NAME(blocks)[FBI_UPDATE_KINDS][FBI_MAX_STATES + 1] = {
+    [FBI_UPDATE_SGD] = {[0] = NAME(sgd_0), [1] = NAME(sgd_1)},
+    [FBI_UPDATE_ADAM] = {[2] = NAME(adam_2), [3] = NAME(adam_3)},
+    [FBI_UPDATE_RMSPROP] = {[1] = NAME(rmsprop_1), [2] = NAME(rmsprop_2), [3] = NAME(rmsprop_3)},
+    [FBI_UPDATE_ADAGRAD] = {[1] = NAME(adagrad_1)},
+    [FBI_UPDATE_ADADELTA] = {[2] = NAME(adadelta_2)},
+    [FBI_UPDATE_ADAMAX] = {[2] = NAME(adamax_2)},
+    [FBI_UPDATE_NADAM] = {[2] = NAME(nadam_2)},
+    [FBI_UPDATE_RADAM] = {[2] = NAME(radam_2)},
+    [FBI_UPDATE_RPROP] = {[2] = NAME(rprop_2)},
+    [FBI_UPDATE_LION] = {[1] = NAME(lion_1)}};
 
 /* All threads have read all parameters in forward, so the new ones are written past the caches. */
-static void NAME(adam)(const fbi_update *u)
+static void NAME(sweep)(const fbi_update *u)
 {
     bool parallel = u->n > MIN_PARALLEL && u->threads > 1;
+    int states = 0;
+    while (states < FBI_MAX_STATES && u->s[states])
+        states++;
+    NAME(block) block = NAME(blocks)[u->m.kind][states];
+    NAME(fbi_numbers) k;
+    NAME(fbi_numbers_of)(&u->m, &u->f, &k);
 #pragma omp parallel num_threads(u->threads) if (parallel)
     {
         _Alignas(64) T to[BLOCK];
@@ -65,7 +68,7 @@ static void NAME(adam)(const fbi_update *u)
         for (int64_t at = 0; at < u->n; at += BLOCK) {
             int64_t n = u->n - at < BLOCK ? u->n - at : BLOCK;
             size_t bytes = (size_t)n * sizeof(T);
-            NAME(adam_block)(u, at, n, to);
+            block(u, &k, at, n, to);
             if (parallel)
                 fbi_stream((T *)u->p + at, to, bytes);
             else
@@ -75,10 +78,10 @@ static void NAME(adam)(const fbi_update *u)
     }
 }
 
-static void NAME(average)(const fbi_update *u)
+static void NAME(average)(const fbi_average *u)
 {
-    T *restrict a = u->p, d = (T)u->decay;
-    const T *restrict x = u->g;
+    T *restrict a = u->a, d = (T)u->decay;
+    const T *restrict x = u->x;
     bool parallel = u->n > MIN_PARALLEL;
 #pragma omp parallel for simd num_threads(u->threads) if (parallel)
     for (int64_t i = 0; i < u->n; i++)
@@ -87,5 +90,3 @@ static void NAME(average)(const fbi_update *u)
 
 #undef T
 #undef NAME
-#undef SQRT
-#undef MAX

@@ -137,8 +137,12 @@ function(flambeau_cuda_plugin)
   foreach(file ${kernels})
     get_filename_component(stem ${file} NAME_WE)
     set(object ${PROJECT_BINARY_DIR}/cuda/${stem}.o)
+    set(exact "")
+    if(stem STREQUAL "optim") # the arithmetic of core/ops/update_element_priv.h, as on the host
+      set(exact -fmad=false)
+    endif()
     add_custom_command(OUTPUT ${object}
-      COMMAND ${nvcc} ${object}.log ${CMAKE_CUDA_COMPILER_LAUNCHER} ${FLAMBEAU_NVCC} ${flags} -MD -MF ${object}.d -c ${file} -o ${object}
+      COMMAND ${nvcc} ${object}.log ${CMAKE_CUDA_COMPILER_LAUNCHER} ${FLAMBEAU_NVCC} ${flags} ${exact} -MD -MF ${object}.d -c ${file} -o ${object}
       DEPENDS ${file} ${nvcc} DEPFILE ${object}.d COMMENT "nvcc ${stem}.cu" VERBATIM)
     list(APPEND objects ${object})
   endforeach()

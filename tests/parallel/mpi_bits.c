@@ -19,12 +19,38 @@ typedef struct recipe {
     bool norm, sums; /* sums: losses are sums, with a count */
     int64_t micro;
     int totals[STEPS];
+    fb_optimizer *(*optimizer)(fb_context *ctx, fb_module *m);
 } recipe;
 
+static fb_optimizer *adam(fb_context *ctx, fb_module *m)
+{
+    return fb_optim_adam(ctx, m, FB_OPTS(fb_adam_options, .lr = 1e-2));
+}
+
+static fb_optimizer *nadam(fb_context *ctx, fb_module *m)
+{
+    return fb_optim_nadam(ctx, m, FB_OPTS(fb_nadam_options, .lr = 1e-2));
+}
+
+/* Made of operators. */
+static fb_optimizer *adafactor(fb_context *ctx, fb_module *m)
+{
+    return fb_optim_adafactor(ctx, m, NULL);
+}
+
+/* Both. */
+static fb_optimizer *muon(fb_context *ctx, fb_module *m)
+{
+    return fb_optim_muon(ctx, m, FB_OPTS(fb_muon_options, .lr = 1e-2));
+}
+
 static const recipe recipes[] = {
-    {true, false, 64, {40, 40, 13, 29, 12, 40, 17, 31}},
-    {false, false, 3, {40, 40, 11, 29, 3, 40, 1, 17}},
-    {false, true, 3, {40, 40, 11, 29, 3, 40, 1, 17}},
+    {true, false, 64, {40, 40, 13, 29, 12, 40, 17, 31}, adam},
+    {false, false, 3, {40, 40, 11, 29, 3, 40, 1, 17}, adam},
+    {false, true, 3, {40, 40, 11, 29, 3, 40, 1, 17}, adam},
+    {false, false, 64, {40, 40, 11, 29, 3, 40, 1, 17}, nadam},
+    {false, true, 64, {40, 40, 11, 29, 3, 40, 1, 17}, adafactor},
+    {true, false, 64, {40, 40, 13, 29, 12, 40, 17, 31}, muon},
 };
 
 typedef struct digest {
@@ -124,7 +150,7 @@ static digest train(MPI_Comm comm, int ranks, int shards, int64_t bucket, const 
     fb_world *world = fb_world_open_comm(part, FB_OPTS(fb_world_options, .shards = shards));
     fb_context *ctx = fb_world_context(world);
     fb_module *m = build(ctx, how->norm);
-    fb_optimizer *opt = fb_optim_adam(ctx, m, FB_OPTS(fb_adam_options, .lr = 1e-2));
+    fb_optimizer *opt = how->optimizer(ctx, m);
     fb_optim_clip_norm(opt, 0.5);
     fb_ddp_attach(fb_world_group(world), m, FB_OPTS(fb_ddp_options, .bucket_bytes = bucket));
     for (int step = 0; step < STEPS; step++) {
