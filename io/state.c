@@ -189,14 +189,21 @@ static fb_status visit_module(walk *w, fb_module *m)
     return st ? st : fb_nn_each_buffer(m, visit_tensor, w);
 }
 
-/* A meter has two scalars for each leaf. */
-static fb_status visit_meter(walk *w, fb_meter *meter)
+static int scalars_of(const walk *w, fbi_scalar *out, int n)
 {
-    int n = fbi_meter_scalars(meter, NULL, 0);
+    void *object = w->item->object;
+    return w->item->kind == ITEM_METER ? fbi_meter_scalars(object, out, n)
+                                       : fbi_schedule_scalars(object, out, n);
+}
+
+/* A meter has two scalars for each leaf, a schedule those of all that it is made of. */
+static fb_status visit_many(walk *w)
+{
+    int n = scalars_of(w, NULL, 0);
     fbi_scalar *scalars = malloc((size_t)(n + 1) * sizeof *scalars);
     if (!scalars)
         return FB_E_NOMEM;
-    fb_status st = visit_scalars(w, scalars, fbi_meter_scalars(meter, scalars, n));
+    fb_status st = visit_scalars(w, scalars, scalars_of(w, scalars, n));
     free(scalars);
     return st;
 }
@@ -213,8 +220,6 @@ static fb_status visit_item(walk *w)
     case ITEM_OPTIMIZER:
         st = fbi_optim_each_state(object, visit_tensor, w);
         return st ? st : visit_scalars(w, scalars, fbi_optim_scalars(object, scalars, MAX_SCALARS));
-    case ITEM_SCHEDULE:
-        return visit_scalars(w, scalars, fbi_schedule_scalars(object, scalars, MAX_SCALARS));
     case ITEM_LOADER: {
         fb_loader *l = object;
         st = visit(w, "epoch", NULL, &l->epoch, NULL);
@@ -226,8 +231,9 @@ static fb_status visit_item(walk *w)
         return st ? st : visit_scalars(w, scalars, fbi_ema_scalars(object, scalars, MAX_SCALARS));
     case ITEM_SCALER:
         return visit_scalars(w, scalars, fbi_scaler_scalars(object, scalars, MAX_SCALARS));
+    case ITEM_SCHEDULE:
     case ITEM_METER:
-        return visit_meter(w, object);
+        return visit_many(w);
     case ITEM_TENSOR:
         return visit(w, NULL, object, NULL, NULL);
     case ITEM_INT:

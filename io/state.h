@@ -23,7 +23,8 @@ FB_API FB_USE_RESULT fb_state *fb_state_open(fb_context *ctx);
 FB_API fb_status fb_state_add_module(fb_state *s, const char *name, fb_module *m);
 /** State by parameter name, and the count of steps. */
 FB_API fb_status fb_state_add_optimizer(fb_state *s, const char *name, fb_optimizer *opt);
-/** Steps done, and the rate that it began with. */
+/** Steps done, the rates that it began with and set, and what it is made of; its optimizer must be
+ * in the state, too. */
 FB_API fb_status fb_state_add_schedule(fb_state *s, const char *name, fb_schedule *schedule);
 /** Epoch, position and steps. */
 FB_API fb_status fb_state_add_loader(fb_state *s, const char *name, fb_loader *loader);

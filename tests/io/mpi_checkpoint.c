@@ -350,6 +350,101 @@ static void a_scaler_goes_on_where_it_was(void **unused)
     fb_scaler_close(scaler);
 }
 
+static fb_optimizer *made(int k, fb_module *m)
+{
+    switch (k) {
+    case 0:
+        return fb_optim_rmsprop(ctx, m,
+                                FB_OPTS(fb_rmsprop_options, .centered = true, .momentum = 0.9));
+    case 1:
+        return fb_optim_nadam(ctx, m, NULL);
+    case 2:
+        return fb_optim_rprop(ctx, m, NULL);
+    case 3:
+        return fb_optim_adafactor(ctx, m, NULL);
+    default:
+        return fb_optim_muon(ctx, m, NULL);
+    }
+}
+
+/* A warm-up, then a cycle with its momentum where there is one. */
+static fb_schedule *sequence(fb_optimizer *opt, bool momentum)
+{
+    const int64_t at = 4;
+    fb_schedule *parts[] = {
+        fb_schedule_linear(opt, 0.1, 1, 4),
+        fb_schedule_cyclic(opt, FB_OPTS(fb_cyclic_options, .base_lr = 0.001, .max_lr = 0.01,
+                                        .up = 3, .keep_momentum = !momentum))};
+    return fb_schedule_sequence(parts, 2, &at);
+}
+
+/* Five steps, or three and two by another program. */
+static void other_methods_and_schedules_go_on_where_they_were(void **unused)
+{
+    (void)unused;
+    for (int k = 0; k < 5; k++) {
+        int64_t step = 50 + k, other = 0;
+        char straight[17], resumed[17];
+        bool momentum = k == 0 || k == 1 || k == 4;
+        fb_module *m[2] = {net(8), net(8)};
+        fb_optimizer *opt[2] = {made(k, m[0]), made(k, m[1])};
+        fb_schedule *schedule[2] = {sequence(opt[0], momentum), sequence(opt[1], momentum)};
+        fb_state *s[2] = {state_of(m[0], opt[0], &step), state_of(m[1], opt[1], &other)};
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(fb_state_add(s[i], "schedule", schedule[i]), FB_OK);
+        for (int i = 0; i < 7; i++) {
+            train(m[0], opt[0], 1);
+            assert_int_equal(fb_schedule_step(schedule[0]), FB_OK);
+            if (i == 4) {
+                step++; /* so that it is the newest */
+                assert_int_equal(fb_checkpoint_save(world, folder, s[0]), FB_OK);
+            }
+        }
+        assert_int_equal(fb_checkpoint_resume(world, folder, s[1]), FB_OK);
+        for (int i = 0; i < 2; i++) {
+            train(m[1], opt[1], 1);
+            assert_int_equal(fb_schedule_step(schedule[1]), FB_OK);
+        }
+        fb_state_digest(s[0], straight);
+        fb_state_digest(s[1], resumed);
+        assert_string_equal(straight, resumed);
+        fb_state_close(s[0]);
+        fb_state_close(s[1]);
+    }
+}
+
+static fb_tensor *distance(void *m)
+{
+    fb_tensor *y = fb_nn_forward(m, fb_ones(ctx, FB_F32, FB_SHAPE(4, 5)));
+    fb_tensor *loss = fb_mean(fb_square(fb_add_scalar(fb_mul(y, y), -1)), FB_ALL, false);
+    return fb_backward(loss) ? NULL : loss;
+}
+
+static void lbfgs_goes_on_where_it_was(void **unused)
+{
+    (void)unused;
+    int64_t step = 60, other = 0;
+    char straight[17], resumed[17];
+    const fb_lbfgs_options o = {.max_iter = 3, .history_size = 4, .strong_wolfe = true};
+    fb_module *m[2] = {net(8), net(8)};
+    fb_optimizer *opt[2] = {fb_optim_lbfgs(ctx, m[0], &o), fb_optim_lbfgs(ctx, m[1], &o)};
+    fb_state *s[2] = {state_of(m[0], opt[0], &step), state_of(m[1], opt[1], &other)};
+    for (int i = 0; i < 4; i++) {
+        FB_SCOPE(ctx);
+        assert_non_null(fb_optim_step_closure(opt[0], distance, m[0]));
+        if (i == 1)
+            assert_int_equal(fb_checkpoint_save(world, folder, s[0]), FB_OK);
+    }
+    assert_int_equal(fb_checkpoint_resume(world, folder, s[1]), FB_OK);
+    for (int i = 0; i < 2; i++) {
+        FB_SCOPE(ctx);
+        assert_non_null(fb_optim_step_closure(opt[1], distance, m[1]));
+    }
+    fb_state_digest(s[0], straight);
+    fb_state_digest(s[1], resumed);
+    assert_string_equal(straight, resumed);
+}
+
 /* --- objects of the program's own --- */
 
 typedef struct notebook {
@@ -461,6 +556,8 @@ int main(int argc, char **argv)
         CASE(so_many_as_asked_for_are_kept),
         CASE(all_are_kept_if_asked_for),
         CASE(a_scaler_goes_on_where_it_was),
+        CASE(other_methods_and_schedules_go_on_where_they_were),
+        CASE(lbfgs_goes_on_where_it_was),
         CASE(a_state_without_steps_is_numbered_onwards),
         CASE(bytes_of_the_programs_own_come_back_on_every_rank),
         CASE(a_callback_that_fails_on_loading_is_an_error),
