@@ -1,4 +1,7 @@
 /* Initialisers by name, and giving them to parameters. */
+#include <math.h>
+#include <string.h>
+
 #include "core/nn/nn_priv.h"
 
 static fb_init make(fbi_init_kind kind, double a, double b)
@@ -39,16 +42,94 @@ fb_init fb_init_kaiming_uniform(double slope)
     return make(FBI_INIT_KAIMING_UNIFORM, slope, 0);
 }
 
+fb_init fb_init_ones(void)
+{
+    return make(FBI_INIT_CONSTANT, 1, 0);
+}
+fb_init fb_init_xavier_normal(double gain)
+{
+    return make(FBI_INIT_XAVIER_NORMAL, gain, 0);
+}
+fb_init fb_init_kaiming_normal_of(fb_fan fan, double gain)
+{
+    return make(FBI_INIT_FAN_NORMAL, gain, (double)fan);
+}
+fb_init fb_init_kaiming_uniform_of(fb_fan fan, double gain)
+{
+    return make(FBI_INIT_FAN_UNIFORM, gain, (double)fan);
+}
+fb_init fb_init_eye(void)
+{
+    return make(FBI_INIT_EYE, 0, 0);
+}
+fb_init fb_init_dirac(int64_t groups)
+{
+    return make(FBI_INIT_DIRAC, (double)groups, 0);
+}
+fb_init fb_init_orthogonal(double gain)
+{
+    return make(FBI_INIT_ORTHOGONAL, gain, 0);
+}
+fb_init fb_init_sparse(double sparsity, double std)
+{
+    return make(FBI_INIT_SPARSE, sparsity, std);
+}
+fb_init fb_init_trunc_normal_within(double mean, double std, double lo, double hi)
+{
+    return (fb_init){FBI_INIT_TRUNC_WITHIN, mean, std, lo, hi};
+}
+
+double fb_init_gain(fb_nonlinearity of, double param)
+{
+    switch (of) {
+    case FB_GAIN_LINEAR:
+    case FB_GAIN_SIGMOID:
+        return 1;
+    case FB_GAIN_TANH:
+        return 5. / 3;
+    case FB_GAIN_RELU:
+        return sqrt(2);
+    case FB_GAIN_LEAKY_RELU:
+        return sqrt(2 / (1 + param * param));
+    case FB_GAIN_SELU:
+        return 0.75;
+    }
+    return 1;
+}
+
+/* A leaf has room for two doubles; four numbers travel as floats, two to a double. */
+static double packed(double first, double second)
+{
+    float two[2] = {(float)first, (float)second};
+    double d;
+    memcpy(&d, two, sizeof d);
+    return d;
+}
+
+static void unpacked(double d, double *first, double *second)
+{
+    float two[2];
+    memcpy(two, &d, sizeof two);
+    *first = (double)two[0];
+    *second = (double)two[1];
+}
+
 fb_init fbi_nn_draw_of(const fbi_leaf *leaf)
 {
-    return (fb_init){.kind = leaf->draw.kind, .a = leaf->draw.a, .b = leaf->draw.b};
+    fb_init init = make((fbi_init_kind)leaf->draw.kind, leaf->draw.a, leaf->draw.b);
+    if (init.kind == FBI_INIT_TRUNC_WITHIN) {
+        unpacked(leaf->draw.a, &init.a, &init.b);
+        unpacked(leaf->draw.b, &init.c, &init.d);
+    }
+    return init;
 }
 
 void fbi_nn_set_draw(fbi_leaf *leaf, fb_init init)
 {
+    bool four = init.kind == FBI_INIT_TRUNC_WITHIN;
     leaf->draw.kind = init.kind;
-    leaf->draw.a = init.a;
-    leaf->draw.b = init.b;
+    leaf->draw.a = four ? packed(init.a, init.b) : init.a;
+    leaf->draw.b = four ? packed(init.c, init.d) : init.b;
 }
 
 fb_status fb_nn_init(fb_module *root, const char *glob, fb_init init)
@@ -76,7 +157,7 @@ fb_status fb_nn_init(fb_module *root, const char *glob, fb_init init)
             continue;
         st = fb_nn_materialize(root); /* gives the root its number, a part of the key */
         if (!st)
-            st = fbi_nn_draw(t, init, fbi_nn_root(root)->number, leaf->name);
+            st = fbi_nn_draw(t, fbi_nn_draw_of(leaf), fbi_nn_root(root)->number, leaf->name);
     }
     fbi_named_free(&list);
     if (!st && !any)

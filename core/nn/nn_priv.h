@@ -16,9 +16,17 @@ typedef struct fbi_adopted {
 
 struct fbi_reducer;
 
+/* A type that was made for a module and its clones: what it is called depends on its options. */
+typedef struct fbi_own_type {
+    int refs;
+    fb_module_type type;
+    fb_field fields[]; /* and behind them their names */
+} fbi_own_type;
+
 struct fb_module {
     fb_context *ctx;
     const fb_module_type *type;
+    fbi_own_type *own; /* NULL: the type is a constant */
     void *self;
     fb_module *parent;
     int refs;                  /* one for the user or the parent, one for each optimizer or EMA */
@@ -38,8 +46,21 @@ void fbi_nn_unref(fb_module *m);
 fb_module *fbi_nn_root(fb_module *m);
 /* False unless m is a module of a context without error. */
 bool fbi_nn_enter(const fb_module *m);
+/* fb_nn_new with a type of its own: `base`, whose struct has no fields, and behind the struct n
+ * parameters of these names. */
+fb_module *fbi_nn_new_named(fb_context *ctx, const fb_module_type *base, const void *self, int n,
+                            const char *const *names, fb_tensor *const *params);
+/* Parameter i of such a module. */
+static inline fb_tensor *fbi_nn_named_param(const fb_module *m, int64_t i)
+{
+    return *(fb_tensor **)(void *)((char *)m->self + m->type->fields[i].offset);
+}
 /* Make `child` a child of `parent`. */
 fb_status fbi_nn_adopt_child(fb_module *parent, fb_module *child, const char *name);
+
+/* fb_nn_call for several outputs: fn fills them, a NULL one is the failure. */
+fb_status fbi_nn_call_n(fb_module *m, void (*fn)(fb_module *m, void *args, fb_outs out), void *args,
+                        fb_outs out);
 
 /* --- trees (names.c) --- */
 
@@ -47,6 +68,7 @@ fb_status fbi_nn_adopt_child(fb_module *parent, fb_module *child, const char *na
 typedef struct fbi_list {
     fb_module **m;
     int64_t n;
+    char **names; /* NULL: they are called "0", "1", ... */
 } fbi_list;
 extern const fb_field fbi_list_fields[];
 static inline bool fbi_nn_is_list(const fb_module *m)
@@ -125,7 +147,22 @@ typedef enum fbi_init_kind {
     FBI_INIT_TRUNC_NORMAL,
     FBI_INIT_XAVIER_UNIFORM,
     FBI_INIT_KAIMING_NORMAL,
-    FBI_INIT_KAIMING_UNIFORM
+    FBI_INIT_KAIMING_UNIFORM,
+    FBI_INIT_TRUNC_WITHIN,
+    FBI_INIT_XAVIER_NORMAL,
+    FBI_INIT_FAN_NORMAL, /* a: gain, b: fb_fan */
+    FBI_INIT_FAN_UNIFORM,
+    /* of a tensor as a whole */
+    FBI_INIT_EYE,
+    FBI_INIT_DIRAC,
+    FBI_INIT_ORTHOGONAL,
+    FBI_INIT_SPARSE
 } fbi_init_kind;
+
+/* Kinds from FBI_INIT_EYE on: all elements of t, in order, into v. */
+fb_status fbi_nn_draw_whole(const fb_tensor *t, fb_init init, uint64_t key, const char *name,
+                            double *v);
+/* A normal number of element i, by its key. */
+double fbi_nn_draw_normal(uint64_t key, int64_t i);
 
 #endif
