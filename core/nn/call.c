@@ -59,39 +59,44 @@ fb_tensor *fb_nn_call(fb_module *m, fb_tensor *(*fn)(fb_module *m, void *args), 
     return call_end(m, &s, fn(m, args));
 }
 
-static fb_status forward_n(fb_module *m, fb_tensors in, fb_outs out)
+/* fb_nn_forward_n's function: args are the inputs. */
+static void forward_n(fb_module *m, void *args, fb_outs out)
 {
-    if (m->type->forward_n) {
+    fb_tensors in = *(const fb_tensors *)args;
+    if (m->type->forward_n)
         m->type->forward_n(m, in, out);
-    } else if (m->type->forward && in.n == 1 && out.n == 1) {
+    else if (m->type->forward && in.n == 1 && out.n == 1)
         *out.t[0] = m->type->forward(m, in.t[0]);
-    } else {
-        return fbi_fail(m->ctx, FB_E_ARG, "%s: called with %d inputs and %d outputs; it has %s",
-                        m->type->name, in.n, out.n,
-                        m->type->forward ? "one of each" : "no forward function");
-    }
+    else
+        fbi_fail(m->ctx, FB_E_ARG, "%s: called with %d inputs and %d outputs; it has %s",
+                 m->type->name, in.n, out.n,
+                 m->type->forward ? "one of each" : "no forward function");
+}
+
+fb_status fbi_nn_call_n(fb_module *m, void (*fn)(fb_module *m, void *args, fb_outs out), void *args,
+                        fb_outs out)
+{
+    for (int i = 0; i < out.n; i++)
+        *out.t[i] = NULL;
+    call_scope s;
+    if (!call_begin(m, &s))
+        return m ? m->ctx->status : FB_E_ARG;
+    fn(m, args, out);
     for (int i = 0; i < out.n && !m->ctx->status; i++)
         if (!*out.t[i])
-            return fbi_fail(m->ctx, FB_E_USER, "%s: forward left output %d NULL", m->type->name, i);
-    return m->ctx->status;
+            fbi_fail(m->ctx, FB_E_USER, "%s: forward left output %d NULL", m->type->name, i);
+    for (int i = 0; i < out.n; i++) {
+        if (m->ctx->status)
+            *out.t[i] = NULL;
+        call_keep(&s, *out.t[i]);
+    }
+    fb_status st = m->ctx->status;
+    fb_scope_end(&s.scope);
+    return st;
 }
 
 fb_status fb_nn_forward_n(fb_module *m, fb_tensors in, fb_outs out)
 {
-    for (int i = 0; i < out.n; i++)
-        *out.t[i] = NULL;
-    if (!m)
-        return FB_E_ARG;
-    FBI_ENTRY(m->ctx);
-    call_scope s;
-    if (!call_begin(m, &s))
-        return m->ctx->status;
-    fb_status st = forward_n(m, in, out);
-    for (int i = 0; i < out.n; i++) {
-        if (st)
-            *out.t[i] = NULL;
-        call_keep(&s, *out.t[i]);
-    }
-    fb_scope_end(&s.scope);
-    return st;
+    FBI_ENTRY(m ? m->ctx : NULL);
+    return fbi_nn_call_n(m, forward_n, &in, out);
 }

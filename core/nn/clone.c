@@ -53,11 +53,15 @@ static fb_status clone_list(copies *c, fb_module *copy, const fb_module *m)
 {
     const fbi_list *from = m->self;
     fbi_list *to = copy->self;
-    to->m = calloc((size_t)(from->n ? from->n : 1), sizeof(fb_module *));
-    if (!to->m)
+    size_t n = (size_t)(from->n ? from->n : 1);
+    to->m = calloc(n, sizeof(fb_module *));
+    to->names = from->names ? calloc(n, sizeof(char *)) : NULL;
+    if (!to->m || (from->names && !to->names))
         return fbi_fail(m->ctx, FB_E_NOMEM, "fb_nn_clone: no memory");
     to->n = from->n;
     for (int64_t i = 0; i < from->n; i++) {
+        if (from->names && !(to->names[i] = strdup(from->names[i])))
+            return fbi_fail(m->ctx, FB_E_NOMEM, "fb_nn_clone: no memory");
         if (!from->m[i])
             continue;
         to->m[i] = clone(c, from->m[i]);
@@ -116,8 +120,11 @@ static fb_module *clone(copies *c, fb_module *m)
         return NULL;
     }
     memcpy(self, m->self, m->type->size);
+    if (m->own)
+        m->own->refs++;
     *copy = (fb_module){.ctx = m->ctx,
                         .type = m->type,
+                        .own = m->own,
                         .self = self,
                         .refs = 1,
                         .training = m->training,

@@ -97,3 +97,30 @@ fb_status fb_nn_materialize(fb_module *m)
     root->ready = !st;
     return st;
 }
+
+fb_status fb_nn_to(fb_module *root, fb_dtype dtype)
+{
+    if (!root)
+        return FB_E_ARG;
+    if (!fbi_nn_enter(root))
+        return root->ctx->status;
+    FBI_ENTRY(root->ctx);
+    if (!fb_dtype_is_float(dtype))
+        return fbi_fail(root->ctx, FB_E_DTYPE,
+                        "fb_nn_to: %s cannot be trained; F32 F64 F16 BF16 can",
+                        fb_dtype_name(dtype));
+    fbi_named_list list;
+    fb_status st = fbi_nn_collect(root, FB_FIELD_PARAM, true, &list);
+    for (int64_t i = 0; i < list.n && !st; i++) {
+        fb_tensor *t = list.v[i].t;
+        if (!t->storage)
+            t->dtype = (uint8_t)dtype;
+        else if (t->dtype != (uint8_t)dtype)
+            st = fbi_fail(
+                root->ctx, FB_E_STATE,
+                "fb_nn_to: %s of %s has values already; change dtypes before the first use",
+                list.v[i].name, root->type->name);
+    }
+    fbi_named_free(&list);
+    return st;
+}

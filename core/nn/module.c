@@ -143,6 +143,55 @@ fb_module *fb_nn_new(fb_context *ctx, const fb_module_type *type, const void *se
     return NULL;
 }
 
+/* The type of fbi_nn_new_named, without references. */
+static fbi_own_type *make_type(const fb_module_type *base, int n, const char *const *names)
+{
+    size_t count = (size_t)n + 1, text = 0;
+    for (int i = 0; i < n; i++)
+        text += strlen(names[i]) + 1;
+    fbi_own_type *own = calloc(1, sizeof *own + count * sizeof(fb_field) + text);
+    if (!own)
+        return NULL;
+    char *at = (char *)(own->fields + count);
+    for (int i = 0; i < n; i++) {
+        size_t bytes = strlen(names[i]) + 1;
+        memcpy(at, names[i], bytes);
+        own->fields[i] =
+            (fb_field){FB_FIELD_PARAM, at, base->size + (size_t)i * sizeof(fb_tensor *)};
+        at += bytes;
+    }
+    own->type = *base;
+    own->type.fields = own->fields;
+    own->type.size = base->size + (size_t)n * sizeof(fb_tensor *);
+    return own;
+}
+
+fb_module *fbi_nn_new_named(fb_context *ctx, const fb_module_type *base, const void *self, int n,
+                            const char *const *names, fb_tensor *const *params)
+{
+    fbi_own_type *own = make_type(base, n, names);
+    char *whole = own ? malloc(own->type.size) : NULL;
+    if (!whole) {
+        for (int i = 0; i < n; i++)
+            if (params[i] && !params[i]->storage && (params[i]->flags & FBI_T_BORROWED))
+                fbi_tensor_unref(params[i]);
+        free(own);
+        fbi_fail(ctx, FB_E_NOMEM, "%s: no memory for the module", base->name);
+        return NULL;
+    }
+    memcpy(whole, self, base->size);
+    memcpy(whole + base->size, params, (size_t)n * sizeof *params);
+    fb_module *m = fb_nn_new(ctx, &own->type, whole);
+    free(whole);
+    if (!m) {
+        free(own);
+        return NULL;
+    }
+    own->refs = 1;
+    m->own = own;
+    return m;
+}
+
 void *fb_nn_self(fb_module *m)
 {
     return m ? m->self : NULL;
@@ -178,6 +227,8 @@ void fbi_nn_unref(fb_module *m)
     if (m->type->free)
         m->type->free(m->self);
     fbi_nn_flat_drop(m);
+    if (m->own && --m->own->refs == 0)
+        free(m->own);
     free(m->self);
     free(m);
 }

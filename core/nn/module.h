@@ -86,6 +86,11 @@ FB_API void fb_nn_train(fb_module *m);
 FB_API void fb_nn_eval(fb_module *m);
 /** The mode of this module; false for NULL. */
 FB_API bool fb_nn_is_training(const fb_module *m);
+/**
+ * Parameters of another dtype, F64 say: before they are made (afterwards: FB_E_STATE). Buffers stay
+ * as they are.
+ */
+FB_API fb_status fb_nn_to(fb_module *root, fb_dtype dtype);
 /** Draw all parameters now: from (seed, root number, full name, element index). */
 FB_API fb_status fb_nn_materialize(fb_module *root);
 /* Names are paths of field names: "layer1.0.conv.weight"; globs use * and ?. */

@@ -18,7 +18,7 @@ bool fbi_nn_next_child(fbi_children *it)
             if (!list->m[i])
                 continue;
             snprintf(it->digits, sizeof it->digits, "%" PRId64, i);
-            it->name = it->digits;
+            it->name = list->names ? list->names[i] : it->digits;
             it->child = list->m[i];
             return true;
         }
