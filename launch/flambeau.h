@@ -47,9 +47,12 @@
 #include <flambeau/core/ops/strided.h>
 #include <flambeau/core/ops/view.h>
 
+#include <flambeau/core/nn/generate.h>
 #include <flambeau/core/nn/init.h>
 #include <flambeau/core/nn/layers.h>
 #include <flambeau/core/nn/module.h>
+#include <flambeau/core/nn/recurrent.h>
+#include <flambeau/core/nn/transformer.h>
 
 #include <flambeau/core/optim/ema.h>
 #include <flambeau/core/optim/meter.h>
