@@ -15,6 +15,7 @@
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <yaml.h>
 
 /* The packages of launch/debian-packages, split by what needs them. */
 static const char run_packages[] = FBI_PACKAGES_RUN;
@@ -109,6 +110,7 @@ static void check_libraries(int *missing)
     unsigned major, minor, release;
     H5get_libversion(&major, &minor, &release);
     say(missing, GOOD, "HDF5", "%u.%u.%u", major, minor, release);
+    say(missing, GOOD, "libyaml", "%s", yaml_get_version_string());
     char onednn[32];
     fbi_dnn_version(onednn, sizeof onednn);
     if (strcmp(onednn, "none") == 0)

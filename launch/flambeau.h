@@ -72,4 +72,7 @@
 #include <flambeau/io/loader.h>
 #include <flambeau/io/state.h>
 
+#include <flambeau/launch/options.h>
+#include <flambeau/launch/trainer.h>
+
 #endif

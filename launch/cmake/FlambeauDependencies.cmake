@@ -1,4 +1,4 @@
-# Finds MPI, HDF5, OpenMP, jansson, xxHash, zlib, oneDNN and LAPACK.
+# Finds MPI, HDF5, OpenMP, jansson, xxHash, zlib, libyaml, oneDNN and LAPACK.
 # Sets flambeau_libraries (for linking), flambeau_{mpi,hdf5,dnn}_includes, flambeau_openmp_flags,
 # flambeau_dnn_major (v2, v3 or none: the adapter's file) and flambeau_dnn_text (for people),
 # flambeau_lapack (ON or OFF).
@@ -33,16 +33,26 @@ flambeau_need("xxHash" FLAMBEAU_xxhash_LIBRARY libxxhash-dev)
 flambeau_need("xxhash.h" FLAMBEAU_xxhash_INCLUDE libxxhash-dev)
 flambeau_need("zlib" FLAMBEAU_z_LIBRARY zlib1g-dev)
 flambeau_need("zlib.h" FLAMBEAU_z_INCLUDE zlib1g-dev)
+# libyaml: by pkg-config where it is, else by its usual names.
+find_package(PkgConfig QUIET)
+if(PKG_CONFIG_FOUND)
+  pkg_check_modules(flambeau_yaml QUIET yaml-0.1)
+endif()
+find_library(FLAMBEAU_yaml_LIBRARY yaml HINTS ${flambeau_yaml_LIBRARY_DIRS})
+find_path(FLAMBEAU_yaml_INCLUDE yaml.h HINTS ${flambeau_yaml_INCLUDE_DIRS})
+mark_as_advanced(FLAMBEAU_yaml_LIBRARY FLAMBEAU_yaml_INCLUDE)
+flambeau_need("libyaml" FLAMBEAU_yaml_LIBRARY libyaml-dev)
+flambeau_need("yaml.h" FLAMBEAU_yaml_INCLUDE libyaml-dev)
 
 set(flambeau_mpi_includes ${MPI_C_INCLUDE_DIRS})
 set(flambeau_hdf5_includes ${HDF5_C_INCLUDE_DIRS})
 set(flambeau_other_includes ${FLAMBEAU_jansson_INCLUDE} ${FLAMBEAU_xxhash_INCLUDE}
-    ${FLAMBEAU_z_INCLUDE})
+    ${FLAMBEAU_z_INCLUDE} ${FLAMBEAU_yaml_INCLUDE})
 # HDF5's own helpers (libcurl, libcrypto, libsz) are the shared library's business, not ours.
 set(flambeau_hdf5_library ${HDF5_C_LIBRARIES})
 list(FILTER flambeau_hdf5_library INCLUDE REGEX "hdf5")
 set(flambeau_libraries ${MPI_C_LIBRARIES} ${flambeau_hdf5_library} ${FLAMBEAU_jansson_LIBRARY}
-    ${FLAMBEAU_xxhash_LIBRARY} ${FLAMBEAU_z_LIBRARY})
+    ${FLAMBEAU_xxhash_LIBRARY} ${FLAMBEAU_z_LIBRARY} ${FLAMBEAU_yaml_LIBRARY})
 
 set(flambeau_openmp_flags -Wno-unknown-pragmas)
 set(flambeau_openmp_text OFF)

@@ -28,8 +28,13 @@ function(flambeau_pick list)
   set(${list} ${${list}} PARENT_SCOPE)
 endfunction()
 
+# A third argument is the pattern of the files, if not all are meant.
 macro(flambeau_room name folder)
-  file(GLOB_RECURSE room_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.c)
+  set(room_pattern "*.c")
+  if(${ARGC} GREATER 2)
+    set(room_pattern "${ARGV2}")
+  endif()
+  file(GLOB_RECURSE room_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/${room_pattern})
   flambeau_pick(room_sources)
   if(room_sources)
     add_library(fb_${name} OBJECT ${room_sources})
@@ -100,9 +105,10 @@ macro(flambeau_cpu_room folder)
   endif()
 endmacro()
 
-# The `flambeau` command: launch/*.c.
+# The `flambeau` command: launch/*.c but the trainer, which is in the library.
 function(flambeau_command)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/launch/*.c)
+  list(FILTER sources EXCLUDE REGEX "/trainer[a-z_]*\\.c$")
   file(STRINGS ${PROJECT_SOURCE_DIR}/launch/debian-packages rows REGEX "^[a-z]")
   foreach(use run build test)
     set(packages_${use} "")

@@ -32,6 +32,7 @@ FOREIGN = {
     r"(oneapi/dnnl/)?dnnl\w*\.h": ["core/cpu"],
     r"zlib\.h": ["launch", "io"],
     r"jansson\.h": ["io", "launch"],
+    r"yaml\.h": ["launch"],
     r"(cuda|cudnn|nccl|cublas)\w*\.h|nvtx3/\w+\.h": ["core/cuda"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
