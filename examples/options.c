@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_OPTIONS = 32, FIRST = 256, HELP = 255 };
+enum { MAX_OPTIONS = 32, FIRST = 256, HELP = 255, TRAINERS = 254, OWN = 3 };
 
 /* "chargpt" of "build/bin/chargpt". */
 static const char *name_of(const char *program)
@@ -50,6 +50,8 @@ static void print_help(const char *program, const char *about, const option_row 
         print_default(row);
         printf("\n");
     }
+    printf("  --config FILE        options of the trainer from a YAML file\n"
+           "  --set trainer.X=Y    one option of the trainer; --set help lists them\n");
 }
 
 static bool in_range(const option_row *row, double value)
@@ -96,9 +98,11 @@ static bool all_there(const option_row *rows, const char *program, int *exit_cod
 
 bool options_parse(const char *about, const option_row *rows, int argc, char **argv, int *exit_code)
 {
-    struct option options[MAX_OPTIONS + 2] = {{"help", no_argument, NULL, HELP}};
+    struct option options[MAX_OPTIONS + OWN + 1] = {{"help", no_argument, NULL, HELP},
+                                                    {"set", required_argument, NULL, TRAINERS},
+                                                    {"config", required_argument, NULL, TRAINERS}};
     for (int i = 0; i < MAX_OPTIONS && rows[i].name; i++)
-        options[i + 1] = (struct option){
+        options[i + OWN] = (struct option){
             rows[i].name, rows[i].kind == OPTION_FLAG ? no_argument : required_argument, NULL,
             FIRST + i};
     opterr = 0; /* we say it ourselves */
@@ -108,6 +112,8 @@ bool options_parse(const char *about, const option_row *rows, int argc, char **a
             *exit_code = 0;
             return false;
         }
+        if (c == TRAINERS)
+            continue; /* fb_trainer_open reads it */
         if (c < FIRST)
             return options_refuse(argv[0], exit_code,
                                   "%s: there is no such option, or its value is missing",

@@ -1,4 +1,5 @@
-/* The command lines of the examples: a table of options gives parsing, checks and --help. */
+/* The command lines of the examples: a table of options gives parsing, checks and --help. Options
+ * of the trainer (--set, --config) are left to it. */
 #ifndef EXAMPLES_OPTIONS_H
 #define EXAMPLES_OPTIONS_H
 

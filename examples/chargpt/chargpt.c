@@ -75,24 +75,10 @@ static fb_loader *open_windows(fb_world *world, windows *w, int64_t batch, bool 
                                   .shuffle = shuffle));
 }
 
-static fb_tensor *loss_of(fb_module *model, const fb_batch *b)
+static fb_tensor *loss_of(fb_trainer *t, const fb_batch *b)
 {
-    fb_tensor *logits = fb_flatten(fb_nn_forward(model, b->input), 0, 1);
+    fb_tensor *logits = fb_flatten(fb_nn_forward(fb_trainer_model(t), b->input), 0, 1);
     return fb_cross_entropy(logits, fb_flatten(b->target, 0, 1), NULL);
-}
-
-static double evaluate(fb_module *model, fb_loader *loader, fb_meter *meter)
-{
-    fb_context *ctx = fb_nn_context(model);
-    fb_batch b;
-    fb_nn_eval(model);
-    for (fb_loader_rewind(loader); fb_loader_next(loader, &b);) {
-        FB_SCOPE(ctx);
-        fb_no_grad(ctx);
-        fb_meter_add(meter, loss_of(model, &b), (double)b.n);
-    }
-    fb_nn_train(model);
-    return fb_meter_mean(meter);
 }
 
 /* One character from the distribution of the last position. */
@@ -126,114 +112,97 @@ static void write_sample(fb_module *model, const text *t, const options *o)
     free(ids);
 }
 
+/* --- what the trainer calls --- */
+
 typedef struct run {
-    const options *o;
-    fb_world *world;
-    fb_context *ctx;
-    fb_module *model;
-    fb_optimizer *opt;
-    fb_schedule *schedule;
-    fb_loader *loader;
-    fb_meter *mean;
-    fb_state *state;
-    int64_t step; /* done */
+    options o;
+    text text;
+    windows first, last; /* to learn from, and to be judged by; the loaders' threads read them */
 } run;
 
-static void open_run(run *r, windows *learn)
+static void say_loss(fb_trainer *t)
 {
-    const options *o = r->o;
-    r->ctx = fb_world_context(r->world);
-    r->model = gpt_open(r->ctx, &o->model);
-    r->opt = fb_optim_adamw(
-        r->ctx, r->model,
-        FB_OPTS(fb_adamw_options, .lr = o->lr, .beta2 = 0.99, .weight_decay = o->decay));
-    fb_optim_rule(r->opt, "*", FB_OPTS(fb_group_options, .no_decay = true, .only_1d = true));
-    fb_optim_clip_norm(r->opt, 1);
-    r->schedule = fb_schedule_cosine(
-        r->opt, o->steps, FB_OPTS(fb_cosine_options, .warmup = o->warmup, .min_lr = o->min_lr));
-    fb_ddp_attach(fb_world_group(r->world), r->model, NULL);
-    r->loader = open_windows(r->world, learn, o->batch, true);
-    r->mean = fb_meter_open(r->ctx, "loss");
-    r->state = fb_state_open(r->ctx);
-    fb_state_add(r->state, "model", r->model);
-    fb_state_add(r->state, "optimizer", r->opt);
-    fb_state_add(r->state, "schedule", r->schedule);
-    fb_state_add(r->state, "data", r->loader);
-    fb_state_add(r->state, "step", &r->step);
-    if (o->checkpoint)
-        fb_checkpoint_resume(r->world, o->checkpoint, r->state);
+    if (fb_world_root(fb_trainer_world(t)))
+        printf("loss over the last 10 %%: %.4f\n", fb_trainer_metric(t, "val_loss"));
 }
 
-static void train_epoch(run *r)
+static void say_sample(fb_trainer *t)
 {
-    fb_batch b;
-    while (r->step < r->o->steps && fb_world_running(r->world) && fb_loader_next(r->loader, &b)) {
-        FB_SCOPE(r->ctx);
-        fb_tensor *loss = loss_of(r->model, &b);
-        fb_backward(loss);
-        fb_meter_add(r->mean, loss, (double)b.n);
-        fb_optim_step(r->opt);
-        fb_schedule_step(r->schedule);
-        if (!b.at.last || ++r->step % 100)
-            continue;
-        double value = fb_meter_mean(r->mean);
-        if (fb_world_root(r->world) && fb_ok(r->ctx))
-            printf("step %lld/%lld loss %.4f\n", (long long)r->step, (long long)r->o->steps, value);
-    }
+    const run *r = fb_trainer_user(t);
+    if (fb_world_root(fb_trainer_world(t)) && fb_ok(fb_trainer_context(t)))
+        write_sample(fb_trainer_model(t), &r->text, &r->o);
+}
+
+static fb_optimizer *open_optimizer(fb_module *model, const options *o)
+{
+    fb_optimizer *opt = fb_optim_adamw(
+        fb_nn_context(model), model,
+        FB_OPTS(fb_adamw_options, .lr = o->lr, .beta2 = 0.99, .weight_decay = o->decay));
+    fb_optim_rule(opt, "*", FB_OPTS(fb_group_options, .no_decay = true, .only_1d = true));
+    return opt;
 }
 
 /* Learns from the first nine tenths of the text, is judged by the last. */
-static void learn(run *r, const text *t)
+static fb_status learn(run *r, fb_trainer *t)
 {
-    int64_t split = t->n / 10 * 9, context = r->o->model.context;
-    windows first = {.text = t, .end = split, .stride = 1, .context = context};
-    windows last = {.text = t, .begin = split, .end = t->n, .stride = context, .context = context};
-    open_run(r, &first);
-    fb_loader *held_out = open_windows(r->world, &last, 64, false);
-    while (r->step < r->o->steps && fb_loader_epoch(r->loader, INT64_MAX)) {
-        train_epoch(r);
-        if (!fb_world_running(r->world))
-            break;
+    const options *o = &r->o;
+    fb_world *world = fb_trainer_world(t);
+    fb_trainer_task task = {.model = gpt_open(fb_trainer_context(t), &o->model),
+                            .step = loss_of,
+                            .on_validation = say_loss,
+                            .on_end = say_sample,
+                            .user = r};
+    task.train = open_windows(world, &r->first, o->batch, true);
+    task.valid = open_windows(world, &r->last, 64, false);
+    task.optimizer = open_optimizer(task.model, o);
+    task.schedule =
+        fb_schedule_cosine(task.optimizer, fb_trainer_total_steps(t, task.train),
+                           FB_OPTS(fb_cosine_options, .warmup = o->warmup, .min_lr = o->min_lr));
+    return fb_trainer_fit(t, &task);
+}
+
+/* False after a message. */
+static bool read_text(run *r)
+{
+    text *t = &r->text;
+    int64_t context = r->o.model.context;
+    if (!text_read(r->o.path, t))
+        return false;
+    if (t->n < 20 * context) {
+        fprintf(stderr, "chargpt: %s: %lld characters are too few for a context of %lld\n",
+                r->o.path, (long long)t->n, (long long)context);
+        text_free(t);
+        return false;
     }
-    if (r->o->checkpoint)
-        fb_checkpoint_save(r->world, r->o->checkpoint, r->state);
-    double value = evaluate(r->model, held_out, r->mean);
-    if (fb_world_root(r->world) && fb_ok(r->ctx)) {
-        printf("loss over the last 10 %%: %.4f\n", value);
-        write_sample(r->model, t, r->o);
-    }
-    /* The loaders' threads read the windows above. */
-    fb_state_close(r->state);
-    fb_loader_close(r->loader);
-    fb_loader_close(held_out);
+    int64_t split = t->n / 10 * 9;
+    r->o.model.vocab = t->vocab;
+    r->first = (windows){.text = t, .end = split, .stride = 1, .context = context};
+    r->last =
+        (windows){.text = t, .begin = split, .end = t->n, .stride = context, .context = context};
+    return true;
 }
 
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0); /* lines reach a log as they are written */
-    options o;
-    text t;
+    run r = {0};
     int exit_code;
-    if (!parse(argc, argv, &o, &exit_code))
+    if (!parse(argc, argv, &r.o, &exit_code))
         return exit_code;
-    if (!text_read(o.path, &t))
+    if (!read_text(&r))
         return 1;
-    if (t.n < 20 * o.model.context) {
-        fprintf(stderr, "chargpt: %s: %lld characters are too few for a context of %lld\n", o.path,
-                (long long)t.n, (long long)o.model.context);
-        text_free(&t);
-        return 1;
-    }
-    fb_world *world =
-        fb_world_open_with(&argc, &argv,
-                           FB_OPTS(fb_world_options, .shards = (int)o.shards,
-                                   .threads = (int)o.threads, .seed = (uint64_t)o.seed));
-    if (!world)
-        return 1;
-    o.model.vocab = t.vocab;
-    run r = {.o = &o, .world = world};
-    learn(&r, &t);
-    fb_status status = fb_world_close(world);
-    text_free(&t);
+    fb_trainer_options o = {.max_steps = r.o.steps,
+                            .clip_norm = 1,
+                            .validate_every = -1,
+                            .checkpoint = r.o.checkpoint,
+                            .save_every = -1,
+                            .shards = r.o.shards,
+                            .threads = r.o.threads,
+                            .seed = r.o.seed,
+                            .keep_arguments = true};
+    fb_trainer *t = fb_trainer_open(&argc, &argv, &o);
+    learn(&r, t);
+    fb_status status = fb_trainer_close(t);
+    text_free(&r.text);
     return status;
 }

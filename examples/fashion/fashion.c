@@ -1,9 +1,6 @@
 /* A convolutional network on Fashion-MNIST: any number of ranks, checkpoints, resume. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <flambeau/flambeau.h>
 
@@ -15,22 +12,6 @@ typedef struct options {
     double lr;
     bool print_bits, trace;
 } options;
-
-typedef struct run {
-    options o;
-    fb_world *world;
-    fb_context *ctx;
-    fb_module *model;
-    fb_optimizer *opt;
-    fb_schedule *schedule;
-    fb_loader *train, *test;
-    fb_state *state;
-    fb_meter *loss, *accuracy;
-    int64_t steps;           /* done, since the first start */
-    int64_t samples;         /* of this process's training, */
-    double seconds, resumed; /* the time that they took, and since when it runs again */
-    double shown;            /* when the progress line was last written */
-} run;
 
 static bool parse(int argc, char **argv, options *o, int *exit_code)
 {
@@ -77,197 +58,88 @@ static fb_module *network(fb_context *ctx)
 /* --- data --- */
 
 /* Rank 0 looks at the files and tells the others. */
-static fb_dataset *open_data(run *r, const char *name)
+static fb_dataset *open_data(fb_trainer *t, const char *folder, const char *name)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s", r->o.data, name);
-    return fb_dataset_open_shared(fb_world_group(r->world), path);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return fb_dataset_open_shared(fb_trainer_group(t), path);
 }
 
-static void open_loaders(run *r)
+static fb_loader *open_train(fb_trainer *t, const options *o)
 {
-    fb_group *all = fb_world_group(r->world);
-    fb_loader_options o = {.global_batch = r->o.batch,
-                           .shuffle = true,
-                           .seed = (uint64_t)r->o.seed,
-                           .limit = r->o.limit};
-    r->train = fb_loader_open(all, open_data(r, "train.h5"), &o);
-    fb_dataset *test = open_data(r, "test.h5");
-    int64_t most = fb_dataset_size(test);
-    r->test = fb_loader_open(all, test,
-                             FB_OPTS(fb_loader_options, .global_batch = most < 500 ? most : 500));
+    return fb_loader_open(fb_trainer_group(t), open_data(t, o->data, "train.h5"),
+                          FB_OPTS(fb_loader_options, .global_batch = o->batch, .shuffle = true,
+                                  .limit = o->limit, .seed = (uint64_t)o->seed));
 }
 
-static void trace(run *r, const fb_batch *b)
+static fb_loader *open_test(fb_trainer *t, const options *o)
+{
+    fb_dataset *test = open_data(t, o->data, "test.h5");
+    int64_t most = fb_dataset_size(test);
+    return fb_loader_open(fb_trainer_group(t), test,
+                          FB_OPTS(fb_loader_options, .global_batch = most < 500 ? most : 500));
+}
+
+/* --- what the trainer calls --- */
+
+typedef struct run {
+    options o;
+    fb_loader *train;
+} run;
+
+static void trace(const fb_trainer *t, const fb_loader *train, const fb_batch *b)
 {
     int64_t n;
-    const int64_t *index = fb_loader_indices(r->train, &n);
+    const int64_t *index = fb_loader_indices(train, &n);
     for (int64_t i = 0; i < n; i++)
         printf("trace step %" PRId64 " rank %d sample %" PRId64 "\n", b->at.step,
-               fb_world_rank(r->world), index[i]);
+               fb_world_rank(fb_trainer_world(t)), index[i]);
 }
 
-/* --- progress --- */
-
-static double now(void)
+static fb_tensor *learn(fb_trainer *t, const fb_batch *b)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    const run *r = fb_trainer_user(t);
+    if (r->o.trace)
+        trace(t, r->train, b);
+    return fb_cross_entropy(fb_nn_forward(fb_trainer_model(t), b->input), b->target, NULL);
 }
 
-/* mpirun gives each rank a terminal of its own, so "flambeau run" says whether a person looks on.
- */
-static bool on_terminal(void)
+static fb_tensor *judge(fb_trainer *t, const fb_batch *b)
 {
-    const char *known = getenv("FLAMBEAU_TERMINAL");
-    return known ? *known == '1' : isatty(STDOUT_FILENO);
+    fb_tensor *guess = fb_argmax(fb_nn_forward(fb_trainer_model(t), b->input), 1, false);
+    fb_tensor *hit = fb_eq(guess, fb_to(b->target, FB_I64));
+    fb_trainer_log(t, "accuracy", fb_mean(fb_to(hit, FB_F32), FB_ALL, false));
+    return NULL; /* no loss: the accuracy is all that is asked for */
 }
 
-static int64_t total_steps(const run *r)
+static void say_loss(fb_trainer *t)
 {
-    return r->o.steps ? r->o.steps : fb_loader_steps(r->train) * r->o.epochs;
+    if (fb_world_root(fb_trainer_world(t)))
+        printf("step %" PRId64 " loss %a\n", fb_trainer_steps(t), fb_trainer_metric(t, "loss"));
 }
 
-/* Whether a line is due: every hundredth step in a log, ten times a second for a person. */
-static bool line_due(run *r, int64_t total, bool terminal)
-{
-    double time = now();
-    if (r->steps == total)
-        return true;
-    if (!terminal)
-        return r->steps % 100 == 0;
-    if (time - r->shown < 0.1)
-        return false;
-    r->shown = time;
-    return true;
-}
-
-static void report(run *r, double loss)
-{
-    if (!fb_world_root(r->world) || !fb_ok(r->ctx))
-        return;
-    if (r->o.print_bits) {
-        printf("step %" PRId64 " loss %a\n", r->steps, loss);
-        return;
-    }
-    int64_t total = total_steps(r);
-    bool terminal = on_terminal();
-    if (!line_due(r, total, terminal))
-        return;
-    double rate = (double)r->samples / (r->seconds + now() - r->resumed);
-    int64_t left = (int64_t)((double)(total - r->steps) * (double)r->o.batch / rate);
-    printf("%sstep %" PRId64 "/%" PRId64 " loss %.4f, %.0f samples/s, %" PRId64 ":%02" PRId64
-           " left%s",
-           terminal ? "\r\033[K" : "", r->steps, total, loss, rate, left / 60, left % 60,
-           terminal ? "" : "\n");
-    fflush(stdout);
-}
-
-static void say_accuracy(run *r, double accuracy)
-{
-    if (fb_world_root(r->world) && fb_ok(r->ctx))
-        printf("%sepoch %" PRId64 ": test accuracy %.4f\n", on_terminal() ? "\r\033[K" : "",
-               fb_loader_epoch_number(r->train), accuracy);
-}
-
-static void say_digest(run *r)
+static void say_digest(fb_trainer *t)
 {
     char digest[17];
-    fb_state_digest(r->state, digest);
-    if (fb_world_root(r->world) && fb_ok(r->ctx))
+    fb_state_digest(fb_trainer_state(t), digest);
+    if (fb_world_root(fb_trainer_world(t)) && fb_ok(fb_trainer_context(t)))
         printf("digest %s\n", digest);
 }
 
-/* --- training --- */
-
-static void save(run *r)
+static fb_trainer_options trainer_options(const options *o)
 {
-    if (r->o.checkpoint)
-        fb_checkpoint_save(r->world, r->o.checkpoint, r->state);
-}
-
-static bool finished(const run *r)
-{
-    return (r->o.steps && r->steps >= r->o.steps) ||
-           (r->o.stop_after && r->steps >= r->o.stop_after);
-}
-
-static void train_epoch(run *r)
-{
-    fb_batch b;
-    fb_nn_train(r->model);
-    r->resumed = now();
-    while (!finished(r) && fb_world_running(r->world) && fb_loader_next(r->train, &b)) {
-        FB_SCOPE(r->ctx);
-        if (r->o.trace)
-            trace(r, &b);
-        fb_tensor *loss = fb_cross_entropy(fb_nn_forward(r->model, b.input), b.target, NULL);
-        fb_backward(loss);
-        fb_meter_add(r->loss, loss, (double)b.n);
-        fb_optim_step(r->opt);
-        fb_schedule_step(r->schedule);
-        if (!b.at.last || !fb_ok(r->ctx))
-            continue;
-        r->steps++;
-        r->samples += r->o.batch;
-        report(r, fb_meter_mean(r->loss));
-        if (r->o.save_every && r->steps % r->o.save_every == 0)
-            save(r);
-    }
-    r->seconds += now() - r->resumed;
-}
-
-static double evaluate(run *r)
-{
-    fb_batch b;
-    fb_nn_eval(r->model);
-    for (fb_loader_rewind(r->test); fb_loader_next(r->test, &b);) {
-        FB_SCOPE(r->ctx);
-        fb_no_grad(r->ctx);
-        fb_tensor *guess = fb_argmax(fb_nn_forward(r->model, b.input), 1, false);
-        fb_tensor *hit = fb_eq(guess, fb_to(b.target, FB_I64));
-        fb_meter_add(r->accuracy, fb_mean(fb_to(hit, FB_F32), FB_ALL, false), (double)b.n);
-    }
-    return fb_meter_mean(r->accuracy);
-}
-
-static void train(run *r)
-{
-    int64_t epochs = r->o.steps ? INT64_MAX : r->o.epochs;
-    while (!finished(r) && fb_loader_epoch(r->train, epochs)) {
-        train_epoch(r);
-        save(r);
-        if (finished(r) || !fb_world_running(r->world))
-            break;
-        if (!r->o.print_bits && fb_loader_epoch_number(r->train) < epochs)
-            say_accuracy(r, evaluate(r));
-    }
-    if (r->o.print_bits)
-        say_digest(r);
-    else if (finished(r) || fb_world_running(r->world)) /* else: asked to stop, time is short */
-        say_accuracy(r, evaluate(r));
-}
-
-static void open_run(run *r)
-{
-    r->ctx = fb_world_context(r->world);
-    r->model = network(r->ctx);
-    r->opt = fb_optim_adam(r->ctx, r->model, FB_OPTS(fb_adam_options, .lr = r->o.lr));
-    fb_ddp_attach(fb_world_group(r->world), r->model, NULL);
-    open_loaders(r);
-    r->schedule = fb_schedule_cosine(r->opt, total_steps(r),
-                                     FB_OPTS(fb_cosine_options, .min_lr = r->o.lr / 20));
-    r->loss = fb_meter_open(r->ctx, "loss");
-    r->accuracy = fb_meter_open(r->ctx, "accuracy");
-    r->state = fb_state_open(r->ctx);
-    fb_state_add(r->state, "model", r->model);
-    fb_state_add(r->state, "optimizer", r->opt);
-    fb_state_add(r->state, "schedule", r->schedule);
-    fb_state_add(r->state, "data", r->train);
-    fb_state_add(r->state, "steps", &r->steps);
-    if (r->o.checkpoint)
-        fb_checkpoint_resume(r->world, r->o.checkpoint, r->state);
+    bool early = o->stop_after && (!o->steps || o->stop_after < o->steps);
+    fb_trainer_options t = {.max_epochs = o->steps ? 0 : o->epochs,
+                            .max_steps = early ? o->stop_after : o->steps,
+                            .checkpoint = o->checkpoint,
+                            .save_steps = o->save_every,
+                            .log_every = o->print_bits,
+                            .quiet = o->print_bits,
+                            .shards = o->shards,
+                            .threads = o->threads,
+                            .seed = o->seed,
+                            .keep_arguments = true};
+    return t;
 }
 
 int main(int argc, char **argv)
@@ -277,13 +149,25 @@ int main(int argc, char **argv)
     int exit_code;
     if (!parse(argc, argv, &r.o, &exit_code))
         return exit_code;
-    r.world = fb_world_open_with(&argc, &argv,
-                                 FB_OPTS(fb_world_options, .shards = (int)r.o.shards,
-                                         .threads = (int)r.o.threads, .seed = (uint64_t)r.o.seed));
-    if (!r.world)
-        return 1;
-    open_run(&r);
-    if (fb_ok(r.ctx))
-        train(&r);
-    return fb_world_close(r.world); /* prints the first error, if any; frees everything */
+    fb_trainer_options o = trainer_options(&r.o);
+    fb_trainer *t = fb_trainer_open(&argc, &argv, &o);
+    fb_context *ctx = fb_trainer_context(t);
+    bool bits = r.o.print_bits;
+
+    fb_trainer_task task = {.model = network(ctx),
+                            .step = learn,
+                            .valid_step = judge,
+                            .valid_name = "test",
+                            .on_log = bits ? say_loss : NULL,
+                            .on_end = bits ? say_digest : NULL,
+                            .user = &r};
+    task.train = r.train = open_train(t, &r.o);
+    task.valid = bits ? NULL : open_test(t, &r.o);
+    task.optimizer = fb_optim_adam(ctx, task.model, FB_OPTS(fb_adam_options, .lr = r.o.lr));
+    int64_t whole = r.o.steps ? r.o.steps : fb_loader_steps(r.train) * r.o.epochs;
+    int64_t total = r.o.stop_after ? whole : fb_trainer_total_steps(t, r.train);
+    task.schedule = fb_schedule_cosine(task.optimizer, total,
+                                       FB_OPTS(fb_cosine_options, .min_lr = r.o.lr / 20));
+    fb_trainer_fit(t, &task);
+    return fb_trainer_close(t); /* prints the first error, if any; frees everything */
 }
