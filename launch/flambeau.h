@@ -16,6 +16,7 @@
 
 #include <flambeau/core/ops/arrange.h>
 #include <flambeau/core/ops/attention.h>
+#include <flambeau/core/ops/autocast.h>
 #include <flambeau/core/ops/blend.h>
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/conv.h>

@@ -230,8 +230,10 @@ fb_status fbi_pass_run(fbi_pass *p, fb_tensors out, fb_tensor *const *seed, fbi_
 {
     fb_context *ctx = p->ctx;
     bool was = ctx->in_backward;
+    uint8_t autocast = ctx->autocast; /* a backward has the dtypes of its forward */
     const char *before = fbi_doing_begin(ctx, "backward");
     ctx->in_backward = true;
+    ctx->autocast = 0;
     fb_status st = fbi_walk_collect(p, out);
     if (p->capture)
         fbi_walk_needed(p, caps, n_caps);
@@ -251,6 +253,9 @@ fb_status fbi_pass_run(fbi_pass *p, fb_tensors out, fb_tensor *const *seed, fbi_
         if (h->finished)
             st = h->finished(h->self);
     ctx->in_backward = was;
+    ctx->autocast = autocast;
+    if (ctx->casts.n && !was)
+        ctx->casts.forget(ctx); /* their nodes may be spent */
     fbi_doing_end(ctx, before);
     return st ? st : ctx->status;
 }

@@ -11,6 +11,7 @@ typedef struct fbi_segment {
     fb_checkpoint_fn fn;
     void *user;
     fbi_rng_state rng;
+    uint8_t autocast;
     int n_in, n_out;
     fb_tensor **in; /* [n_in], counted */
 } fbi_segment;
@@ -59,7 +60,9 @@ static fb_status fbi_segment_backward(void *self, fbi_pass *outer, fbi_node *n,
         fbi_rng_state now = fbi_rng_save(ctx);
         fbi_rng_restore(ctx, s->rng);
         fb_enable_grad(ctx);
+        ctx->autocast = s->autocast;
         st = fbi_segment_run(ctx, s, inner, out);
+        ctx->autocast = 0;
         fb_no_grad(ctx);
         fbi_rng_restore(ctx, now);
         for (int i = 0; i < n->n_in; i++) {
@@ -174,6 +177,7 @@ fb_status fb_checkpoint_call(fb_checkpoint_fn fn, void *user, fb_tensors in, int
         s->n_in = in.n;
         s->n_out = n_out;
         s->rng = fbi_rng_save(ctx);
+        s->autocast = ctx->autocast;
         for (int i = 0; i < in.n; i++) {
             s->in[i] = in.t[i];
             if (in.t[i])

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/ops/autocast_priv.h"
 #include "core/ops/pointwise_priv.h"
 
 enum { FBI_MAX_OUT = 16, FBI_VIEW_ATTRS = 384, FBI_MAX_WIDE = 4 };
@@ -210,6 +211,25 @@ static fb_status fbi_run_composed(fb_context *ctx, const fbi_opdef *d, const voi
     return st;
 }
 
+fb_status fbi_run_as_is(fb_context *ctx, const fbi_opdef *d, const void *attrs,
+                        fb_tensor *const *in, int n_in, fb_tensor **out)
+{
+    if (d->compose)
+        return fbi_run_composed(ctx, d, attrs, in, n_in, out);
+    if (d->infer == fbi_infer_binary || d->infer == fbi_infer_compare ||
+        d->infer == fbi_infer_bits) {
+        fb_tensor *two[2] = {in[0], in[1]};
+        fb_status st = fbi_unify(ctx, d->op, &two[0], &two[1]);
+        if (!st)
+            st = fbi_run_unified(ctx, d, attrs, two, 2, out);
+        for (int i = 0; i < 2; i++)
+            if (two[i] && two[i] != in[i])
+                fb_drop(two[i]); /* the graph keeps what it needs */
+        return st;
+    }
+    return fbi_run_unified(ctx, d, attrs, (fb_tensor **)(uintptr_t)in, n_in, out);
+}
+
 fb_status fbi_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *const *in, int n_in,
                   fb_tensor **out)
 {
@@ -221,20 +241,8 @@ fb_status fbi_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tensor *cons
     fb_status st = fbi_check_inputs(ctx, d, in, n_in);
     if (st)
         return st;
-    if (d->compose)
-        return fbi_run_composed(ctx, d, attrs, in, n_in, out);
-    if (d->infer == fbi_infer_binary || d->infer == fbi_infer_compare ||
-        d->infer == fbi_infer_bits) {
-        fb_tensor *two[2] = {in[0], in[1]};
-        st = fbi_unify(ctx, op, &two[0], &two[1]);
-        if (!st)
-            st = fbi_run_unified(ctx, d, attrs, two, 2, out);
-        for (int i = 0; i < 2; i++)
-            if (two[i] && two[i] != in[i])
-                fb_drop(two[i]); /* the graph keeps what it needs */
-        return st;
-    }
-    return fbi_run_unified(ctx, d, attrs, (fb_tensor **)(uintptr_t)in, n_in, out);
+    return __builtin_expect(ctx->autocast != 0, 0) ? fbi_run_autocast(ctx, d, attrs, in, n_in, out)
+                                                   : fbi_run_as_is(ctx, d, attrs, in, n_in, out);
 }
 
 fb_tensor *fbi_run1(const void *site, fbi_op op, const void *attrs, int n_in, fb_tensor *const *in)

@@ -5,6 +5,9 @@
 #include "core/ops/op_priv.h"
 
 fb_status fbi_check_inputs(fb_context *ctx, const fbi_opdef *d, fb_tensor *const *in, int n_in);
+/* fbi_run, its inputs checked, whatever autocast says. */
+fb_status fbi_run_as_is(fb_context *ctx, const fbi_opdef *d, const void *attrs,
+                        fb_tensor *const *in, int n_in, fb_tensor **out);
 /* The kernel of the call on the context's device. */
 fb_status fbi_launch(fbi_call *c);
 /* A node for the call; outputs point at it. */

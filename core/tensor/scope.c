@@ -75,8 +75,10 @@ static void pop(fb_context *ctx)
     ctx->arena_n = to;
     ctx->grad_on = mark.grad_on;
     ctx->autocast = mark.autocast;
-    if (ctx->casts.scope == ctx->scopes_n)
+    if (ctx->casts.scope == ctx->scopes_n) {
         ctx->casts.forget(ctx);
+        ctx->casts.scope = 0;
+    }
     ctx->scopes_n--;
 }
 
