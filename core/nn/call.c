@@ -26,12 +26,20 @@ static void call_keep(const call_scope *s, fb_tensor *y)
         (void)fb_keep(y);
 }
 
-static fb_tensor *call_end(fb_module *m, call_scope *s, fb_tensor *y)
+static void tell(fb_module *m, const fb_tensor *x, const fb_tensor *y)
+{
+    const fbi_call_note *note = fbi_nn_root(m)->note;
+    if (note && y)
+        note->called(note->self, m, x, y);
+}
+
+static fb_tensor *call_end(fb_module *m, call_scope *s, const fb_tensor *x, fb_tensor *y)
 {
     if (m->ctx->status)
         y = NULL;
     else if (!y)
         fbi_fail(m->ctx, FB_E_USER, "%s: forward returned NULL", m->type->name);
+    tell(m, x, y);
     call_keep(s, y);
     fb_scope_end(&s->scope);
     return y;
@@ -47,7 +55,7 @@ fb_tensor *fb_nn_forward(fb_module *m, fb_tensor *x)
     call_scope s;
     if (!call_begin(m, &s))
         return NULL;
-    return call_end(m, &s, m->type->forward(m, x));
+    return call_end(m, &s, x, m->type->forward(m, x));
 }
 
 fb_tensor *fb_nn_call(fb_module *m, fb_tensor *(*fn)(fb_module *m, void *args), void *args)
@@ -56,7 +64,7 @@ fb_tensor *fb_nn_call(fb_module *m, fb_tensor *(*fn)(fb_module *m, void *args), 
     call_scope s;
     if (!call_begin(m, &s))
         return NULL;
-    return call_end(m, &s, fn(m, args));
+    return call_end(m, &s, NULL, fn(m, args));
 }
 
 /* fb_nn_forward_n's function: args are the inputs. */
@@ -85,6 +93,8 @@ fb_status fbi_nn_call_n(fb_module *m, void (*fn)(fb_module *m, void *args, fb_ou
     for (int i = 0; i < out.n && !m->ctx->status; i++)
         if (!*out.t[i])
             fbi_fail(m->ctx, FB_E_USER, "%s: forward left output %d NULL", m->type->name, i);
+    if (!m->ctx->status && out.n > 0)
+        tell(m, NULL, *out.t[0]);
     for (int i = 0; i < out.n; i++) {
         if (m->ctx->status)
             *out.t[i] = NULL;

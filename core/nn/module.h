@@ -120,5 +120,26 @@ FB_API fb_status fb_nn_zero_grad(fb_module *root);
 /** Print the tree of modules on stdout, with shapes and the number of parameters. */
 FB_API fb_status fb_nn_print(fb_module *root);
 
+/** What a model holds and costs. */
+typedef struct fb_summary {
+    int64_t parameters, trainable; /**< elements; tied ones once */
+    int64_t
+        macs; /**< multiplications with weights, each with an addition: FLOPs are twice as many */
+} fb_summary;
+
+/**
+ * Print a table on stdout: each module's name, type, output, parameters, trainable ones and MACs of
+ * one call with zeros of an example's shape, in evaluation mode and without gradients; the modes
+ * are put back.
+ *
+ * Counted are products with weights of linear, convolutional and recurrent layers; norms,
+ * activations and products of activations (attention) are not, as in torchinfo.
+ *
+ * @param dtype  of the example; 0: F32. I64 for embeddings
+ * @param totals may be NULL
+ * @return       FB_E_ARG for NULL, and errors of the model's forward
+ */
+FB_API fb_status fb_nn_summary(fb_module *root, fb_dtype dtype, fb_shape shape, fb_summary *totals);
+
 FB_END
 #endif

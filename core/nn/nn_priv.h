@@ -23,6 +23,13 @@ typedef struct fbi_own_type {
     fb_field fields[]; /* and behind them their names */
 } fbi_own_type;
 
+/* Told of each call below a root: its input (NULL if it is not the only one) and its
+ * first output. */
+typedef struct fbi_call_note {
+    void *self;
+    void (*called)(void *self, fb_module *m, const fb_tensor *x, const fb_tensor *y);
+} fbi_call_note;
+
 struct fb_module {
     fb_context *ctx;
     const fb_module_type *type;
@@ -39,6 +46,7 @@ struct fb_module {
     fbi_flat *flat;
     fbi_adopted *adopted;
     struct fbi_reducer *reducer; /* core/optim's, set by DDP */
+    const fbi_call_note *note;   /* summary.c's, while it looks on; NULL: nobody does */
 };
 
 void fbi_nn_ref(fb_module *m);
