@@ -46,6 +46,7 @@ typedef struct fb_trainer_options {
     int64_t accumulate; /**< batches of the loader in one step; 0: 1. With more than one leaf on a
                              rank a larger global_batch with a micro_batch does it */
     double clip_norm;   /**< as fb_optim_clip_norm; 0: the optimizer's own */
+    double clip_value;  /**< as fb_optim_clip_value; 0: the optimizer's own */
     int precision;      /**< fb_precision; F32 */
     double ema_decay;   /**< average parameters, and validate with the average; 0: no average */
     int on_nan;         /**< fb_nan_policy; SKIP */
@@ -88,9 +89,10 @@ typedef void (*fb_trainer_hook)(fb_trainer *t);
 /** What is trained, and the program's functions. Only `model` is always needed. */
 typedef struct fb_trainer_task {
     fb_module *model;
-    fb_optimizer *optimizer;    /**< NULL: nothing to fit */
-    fb_schedule *schedule;      /**< NULL: the rate stays */
-    bool schedule_epochs;       /**< the schedule steps at the end of epochs, not of steps */
+    fb_optimizer *optimizer; /**< NULL: nothing to fit */
+    fb_schedule *schedule;   /**< NULL: the rate stays */
+    bool schedule_epochs;    /**< the schedule steps at the end of epochs, not of steps */
+    bool schedule_metric; /**< it steps with the monitored value of each validation (a plateau) */
     fb_loader *train, *valid;   /**< valid NULL: no validation */
     const char *valid_name;     /**< prefix of its metrics; NULL: "val" */
     fb_trainer_step step;       /**< loss of a micro-batch in training */

@@ -83,7 +83,7 @@ static int64_t period(int64_t option)
 static fb_status after_epoch(fb_trainer *t)
 {
     fb_status st = FB_OK;
-    if (t->task.schedule && t->task.schedule_epochs)
+    if (t->task.schedule && t->task.schedule_epochs && !t->task.schedule_metric)
         st = fb_schedule_step(t->task.schedule);
     if (!st && every(t->epochs, period(t->o.validate_every)))
         st = validate_once(t);

@@ -96,7 +96,7 @@ static fb_status learn(fb_trainer *t, fb_batch *b)
         st = fb_trainer_log(t, "loss", loss);
     if (!st && !t->task.manual)
         st = fb_optim_step(t->task.optimizer);
-    if (!st && t->task.schedule && !t->task.schedule_epochs)
+    if (!st && t->task.schedule && !t->task.schedule_epochs && !t->task.schedule_metric)
         st = fb_schedule_step(t->task.schedule);
     if (!st && t->ema)
         st = fb_ema_update(t->ema);

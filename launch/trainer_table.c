@@ -15,6 +15,7 @@ const fb_option fbi_trainer_rows[] = {
      .about = "learn the first N batches only; nothing is saved"},
     {"accumulate", FB_OPTION_COUNT, AT(accumulate), .about = "batches of a step (1)"},
     {"clip_norm", FB_OPTION_NUMBER, AT(clip_norm), .about = "the gradients' norm is at most this"},
+    {"clip_value", FB_OPTION_NUMBER, AT(clip_value), .about = "no element of a gradient is larger"},
     {"precision", FB_OPTION_CHOICE, AT(precision), .words = "f32 bf16 f16 bf16-mixed f16-mixed",
      .about = "of parameters, or of operators (f32)"},
     {"ema_decay", FB_OPTION_NUMBER, AT(ema_decay), .most = 1,

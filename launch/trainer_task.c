@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/nn/nn_priv.h"
 #include "core/optim/optim_priv.h"
 #include <flambeau/parallel/ddp.h>
 
@@ -22,13 +21,15 @@ static fb_status check_fit(fb_trainer *t, const fb_trainer_task *k)
         return refuse(t, "the task has no `train`: a loader");
     if (!k->optimizer)
         return refuse(t, "the task has no `optimizer`");
-    if (!k->valid && (t->o.monitor || t->o.patience))
+    if (!k->valid && fbi_trainer_monitor(t))
         return refuse(t, "a monitored value comes from validation, and the task has no `valid`: "
                          "give a loader, or no monitor and patience");
     if (k->valid == k->train)
         return refuse(t, "`train` and `valid` are one loader: open another for the validation");
     if (t->o.accumulate > 1 && k->manual)
         return refuse(t, "accumulate is for steps that are not `manual`");
+    if (k->schedule_metric && !fbi_trainer_monitor(t))
+        return refuse(t, "schedule_metric: options.monitor names no metric that the rate follows");
     const fb_group *all = fb_world_group(t->world);
     if (t->o.accumulate > 1 && fb_group_shards(all) > fb_group_size(all))
         return refuse(t, "accumulate needs one shard on each rank: give the loader a larger "
@@ -49,29 +50,10 @@ static fb_status check_task(fb_trainer *t, const fb_trainer_task *k, bool fit)
 
 /* --- precision --- */
 
-static bool is_float(const fb_tensor *t)
-{
-    return t->dtype == FB_F32 || t->dtype == FB_F64;
-}
-
-/* Parameters that are declared get another dtype before they are made. */
 static fb_status store_in(fb_trainer *t, fb_dtype dtype)
 {
-    fb_module *root = t->task.model;
-    if (root->ready)
-        return fbi_fail(t->ctx, FB_E_STATE,
-                        "trainer: precision %s: the parameters are made already: fit before the "
-                        "model is used",
-                        fb_dtype_name(dtype));
-    fbi_named_list params;
-    fb_status st = fbi_nn_collect(root, FB_FIELD_PARAM, true, &params);
-    for (int64_t i = 0; i < params.n && !st; i++)
-        if (is_float(params.v[i].t))
-            fbi_set_shape(params.v[i].t, dtype, fb_shape_of(params.v[i].t));
-    if (!st)
-        t->half = dtype;
-    fbi_named_free(&params);
-    return st;
+    t->half = dtype;
+    return fb_nn_to(t->task.model, dtype);
 }
 
 static fb_status set_precision(fb_trainer *t)
@@ -107,6 +89,8 @@ static fb_status prepare(fb_trainer *t)
         st = fb_ddp_attach(fb_world_group(t->world), model, NULL);
     if (!st && t->o.clip_norm > 0)
         st = fb_optim_clip_norm(t->task.optimizer, t->o.clip_norm);
+    if (!st && t->o.clip_value > 0)
+        st = fb_optim_clip_value(t->task.optimizer, t->o.clip_value);
     if (!st && wants_scaler(t) && !t->ctx->scaling.scaler &&
         !(t->scaler = fb_optim_scaler(t->task.optimizer, NULL)))
         st = fb_status_of(t->ctx);

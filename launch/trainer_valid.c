@@ -133,6 +133,9 @@ fb_status fbi_trainer_judge(fb_trainer *t)
     if (!known)
         return no_such_metric(t, name);
     double value = fb_trainer_metric(t, name);
+    if (t->task.schedule && t->task.schedule_metric &&
+        fb_schedule_step_metric(t->task.schedule, value))
+        return fb_status_of(t->ctx);
     if (!is_better(t, value))
         return be_patient(t, name);
     t->best = value;

@@ -242,8 +242,7 @@ static void halves_learn_with_a_scaler_where_it_is_needed(void **unused)
         assert_null(ctx->scaling.scaler);
     }
     fb_trainer_task task = task_of(net(0));
-    refused((fb_trainer_options){.precision = FB_PRECISION_BF16}, &task, FB_E_STATE,
-            "trainer: precision BF16: the parameters are made already");
+    refused((fb_trainer_options){.precision = FB_PRECISION_BF16}, &task, FB_E_STATE, "fb_nn_to");
 }
 
 static fb_tensor *step_by_hand(fb_trainer *t, const fb_batch *b)
@@ -301,6 +300,9 @@ static void tasks_that_lack_something_are_refused(void **unused)
     k = full;
     k.step = no_loss;
     refused(none, &k, FB_E_USER, "trainer: step 0: `step` returned no loss");
+    k = full;
+    k.schedule_metric = true;
+    refused(none, &k, FB_E_ARG, "trainer: schedule_metric: options.monitor names no metric");
     k = full;
     k.manual = true;
     refused((fb_trainer_options){.accumulate = 2}, &k, FB_E_ARG, "accumulate is for steps");

@@ -132,6 +132,20 @@ static void patience_ends_and_the_best_is_kept(void **unused)
     fb_trainer_close(t);
 }
 
+static void a_rate_follows_the_monitored_value(void **unused)
+{
+    (void)unused;
+    static const double values[] = {5, 4, 4, 4, 4};
+    fb_trainer_task task = scripted(net(0), values, 5);
+    task.schedule = fb_schedule_plateau(task.optimizer,
+                                        FB_OPTS(fb_plateau_options, .factor = 0.5, .patience = 1));
+    task.schedule_metric = true;
+    fb_trainer *t = OPEN(.max_epochs = 5, .monitor = "val_score");
+    fit(t, &task);
+    assert_true(fabs(fb_optim_lr(task.optimizer) - 0.025) < 1e-12); /* after the fourth */
+    fb_trainer_close(t);
+}
+
 static void more_is_better_if_the_mode_says_so(void **unused)
 {
     (void)unused;
@@ -334,6 +348,7 @@ int main(int argc, char **argv)
         CASE(calls_come_in_order),
         CASE(schedules_step_with_steps_or_epochs),
         CASE(patience_ends_and_the_best_is_kept),
+        CASE(a_rate_follows_the_monitored_value),
         CASE(more_is_better_if_the_mode_says_so),
         CASE(a_monitor_that_nobody_logs_is_refused),
         CASE(a_run_that_goes_on_has_the_bits_of_an_undisturbed_one),
