@@ -48,6 +48,7 @@
 #include <flambeau/core/ops/strided.h>
 #include <flambeau/core/ops/view.h>
 
+#include <flambeau/core/nn/activations.h>
 #include <flambeau/core/nn/generate.h>
 #include <flambeau/core/nn/init.h>
 #include <flambeau/core/nn/layers.h>

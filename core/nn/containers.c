@@ -3,12 +3,17 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/nn/nn_priv.h"
 
 static void list_free(void *self)
 {
-    free(((fbi_list *)self)->m);
+    fbi_list *list = self;
+    for (int64_t i = 0; list->names && i < list->n; i++)
+        free(list->names[i]);
+    free(list->names);
+    free(list->m);
 }
 
 static fb_tensor *sequential_forward(fb_module *m, fb_tensor *x)
@@ -117,4 +122,150 @@ fb_module *fb_nn_list_at(fb_module *list, int64_t i)
 int64_t fb_nn_list_size(const fb_module *list)
 {
     return list && fbi_nn_is_list(list) ? ((const fbi_list *)list->self)->n : 0;
+}
+
+/* --- modules with names --- */
+
+static const fb_module_type dict_type = {
+    .name = "Dict", .size = sizeof(fbi_list), .fields = fbi_list_fields, .free = list_free};
+
+static bool is_name(const char *name)
+{
+    return name && *name && !strchr(name, '.');
+}
+
+static int64_t place_of(const fbi_list *list, const char *name)
+{
+    for (int64_t i = 0; i < list->n; i++)
+        if (!strcmp(list->names[i], name))
+            return i;
+    return -1;
+}
+
+fb_module *fb_nn_dict(fb_context *ctx)
+{
+    FBI_ENTRY(ctx);
+    return fb_nn_new(ctx, &dict_type, &(fbi_list){.n = 0});
+}
+
+/* One place more, for `name`. False: no memory. */
+static bool grow(fbi_list *list, const char *name)
+{
+    size_t n = (size_t)list->n + 1;
+    char *copy = strdup(name);
+    fb_module **m = realloc(list->m, n * sizeof *m);
+    list->m = m ? m : list->m;
+    char **names = realloc(list->names, n * sizeof *names);
+    list->names = names ? names : list->names;
+    if (!copy || !m || !names) {
+        free(copy);
+        return false;
+    }
+    list->m[list->n] = NULL;
+    list->names[list->n++] = copy;
+    return true;
+}
+
+fb_status fb_nn_dict_set(fb_module *dict, const char *name, fb_module *m)
+{
+    if (!dict)
+        return FB_E_ARG;
+    fb_context *ctx = dict->ctx;
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx))
+        return ctx->status;
+    if (dict->type != &dict_type)
+        return fbi_fail(ctx, FB_E_ARG, "fb_nn_dict_set: a %s is no Dict", dict->type->name);
+    fbi_list *self = dict->self;
+    if (!is_name(name))
+        return fbi_fail(ctx, FB_E_ARG, "fb_nn_dict_set: \"%s\" is no name: not empty, without dots",
+                        name ? name : "");
+    if (!m || place_of(self, name) >= 0)
+        return fbi_fail(ctx, FB_E_ARG, "fb_nn_dict_set: %s%s %s", m ? "" : "the module ", name,
+                        m ? "is there already" : "is NULL");
+    if (fbi_nn_root(dict)->ready)
+        return fbi_fail(ctx, FB_E_STATE,
+                        "fb_nn_dict_set: the parameters are made; fill dicts before the first use");
+    if (!grow(self, name))
+        return fbi_fail(ctx, FB_E_NOMEM, "fb_nn_dict_set: no memory");
+    fb_status st = fbi_nn_adopt_child(dict, m, name);
+    if (st)
+        free(self->names[--self->n]);
+    else
+        self->m[self->n - 1] = m;
+    return st;
+}
+
+fb_module *fb_nn_dict_at(fb_module *dict, const char *name)
+{
+    if (!fbi_nn_enter(dict))
+        return NULL;
+    const fbi_list *self = dict->self;
+    int64_t i = dict->type == &dict_type && name ? place_of(self, name) : -1;
+    if (i >= 0)
+        return self->m[i];
+    fbi_fail(dict->ctx, FB_E_NOT_FOUND, "fb_nn_dict_at: a %s has no module \"%s\"",
+             dict->type->name, name ? name : "");
+    return NULL;
+}
+
+/* --- parameters by themselves --- */
+
+typedef struct parameters {
+    int64_t n;
+} parameters;
+
+static const fb_module_type parameters_type = {.name = "Parameters", .size = sizeof(parameters)};
+
+/* False: the error is set. */
+static bool parameters_fit(fb_context *ctx, const char *const *names, fb_tensors params)
+{
+    for (int i = 0; i < params.n; i++) {
+        if (!params.t[i]) {
+            fbi_fail(ctx, FB_E_ARG, "fb_nn_parameter: parameter %d is NULL", i);
+            return false;
+        }
+        bool twice = false;
+        for (int j = 0; j < i && is_name(names[i]); j++)
+            twice |= !strcmp(names[i], names[j]);
+        if (is_name(names[i]) && !twice)
+            continue;
+        fbi_fail(ctx, FB_E_ARG, "fb_nn_parameter: \"%s\" %s", names[i] ? names[i] : "",
+                 twice ? "is there already" : "is no name: not empty, without dots");
+        return false;
+    }
+    return true;
+}
+
+fb_module *fb_nn_parameter_dict(fb_context *ctx, const char *const *names, fb_tensors params)
+{
+    FBI_ENTRY(ctx);
+    if (!fbi_enter(ctx) || !parameters_fit(ctx, names, params)) {
+        fbi_nn_drop_declared(params.t, params.n);
+        return NULL;
+    }
+    return fbi_nn_new_named(ctx, &parameters_type, &(parameters){params.n}, params.n, names,
+                            params.t);
+}
+
+fb_module *fb_nn_parameter_list(fb_context *ctx, fb_tensors params)
+{
+    FBI_ENTRY(ctx);
+    size_t n = params.n > 0 ? (size_t)params.n : 1;
+    const char **names = calloc(n, sizeof *names);
+    char(*text)[24] = calloc(n, sizeof *text);
+    fb_module *m = NULL;
+    if (names && text) {
+        for (int i = 0; i < params.n; i++) {
+            snprintf(text[i], sizeof text[i], "%d", i);
+            names[i] = text[i];
+        }
+        m = fb_nn_parameter_dict(ctx, names, params);
+    } else {
+        fbi_nn_drop_declared(params.t, params.n);
+        fbi_fail(ctx, FB_E_NOMEM, "fb_nn_parameter_list: no memory");
+    }
+    free(names);
+    free(text);
+    return m;
 }

@@ -54,7 +54,8 @@ static law law_of(const fb_tensor *t, fb_init init)
     case FBI_INIT_EYE:
     case FBI_INIT_DIRAC:
     case FBI_INIT_ORTHOGONAL:
-    case FBI_INIT_SPARSE: /* fbi_nn_draw_whole */
+    case FBI_INIT_SPARSE:
+    case FBI_INIT_NORMAL_PADDED: /* fbi_nn_draw_whole */
         break;
     case FBI_INIT_XAVIER_UNIFORM:
         bound = init.a * sqrt(6 / (in + out));

@@ -144,6 +144,16 @@ static fb_status sparse(const drawing *d, double sparsity, double std)
     return FB_OK;
 }
 
+/* The other rows have the bits that fb_init_normal(0, 1) gives them. */
+static fb_status normal_padded(const drawing *d, int64_t row)
+{
+    int threads = d->t->ctx->threads;
+#pragma omp parallel for num_threads(threads) if (d->t->numel > 16384)
+    for (int64_t i = 0; i < d->t->numel; i++)
+        d->v[i] = i / d->cols == row ? 0 : fbi_nn_draw_normal(d->key, i);
+    return FB_OK;
+}
+
 fb_status fbi_nn_draw_whole(const fb_tensor *t, fb_init init, uint64_t key, const char *name,
                             double *v)
 {
@@ -152,6 +162,8 @@ fb_status fbi_nn_draw_whole(const fb_tensor *t, fb_init init, uint64_t key, cons
     memset(v, 0, (size_t)t->numel * sizeof *v);
     if (init.kind == FBI_INIT_EYE)
         return eye(&d);
+    if (init.kind == FBI_INIT_NORMAL_PADDED)
+        return normal_padded(&d, (int64_t)init.a);
     if (init.kind == FBI_INIT_DIRAC)
         return dirac(&d, init.a);
     return init.kind == FBI_INIT_SPARSE ? sparse(&d, init.a, init.b) : orthogonal(&d, init.a);

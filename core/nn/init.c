@@ -74,6 +74,10 @@ fb_init fb_init_sparse(double sparsity, double std)
 {
     return make(FBI_INIT_SPARSE, sparsity, std);
 }
+fb_init fbi_init_normal_padded(int64_t row)
+{
+    return make(FBI_INIT_NORMAL_PADDED, (double)row, 0);
+}
 fb_init fb_init_trunc_normal_within(double mean, double std, double lo, double hi)
 {
     return (fb_init){FBI_INIT_TRUNC_WITHIN, mean, std, lo, hi};

@@ -2,8 +2,10 @@
 #ifndef FLAMBEAU_CORE_NN_LAYERS_H
 #define FLAMBEAU_CORE_NN_LAYERS_H
 
+#include <flambeau/core/nn/activations.h>
 #include <flambeau/core/nn/module.h>
 #include <flambeau/core/ops/conv.h>
+#include <flambeau/core/ops/embedding.h>
 #include <flambeau/core/ops/interpolate.h>
 #include <flambeau/core/ops/norm.h>
 
@@ -24,6 +26,21 @@ FB_API fb_status fb_nn_list_set(fb_module *list, int64_t i, fb_module *m);
 FB_API fb_module *fb_nn_list_at(fb_module *list, int64_t i);
 /** Places of a list or sequential; 0 for other modules. */
 FB_API int64_t fb_nn_list_size(const fb_module *list);
+
+/** No places yet, for modules with names; has no forward of its own. */
+FB_API FB_USE_RESULT fb_module *fb_nn_dict(fb_context *ctx);
+/** Add a module under a new name, without dots, before the first use; the dict owns it. */
+FB_API fb_status fb_nn_dict_set(fb_module *dict, const char *name, fb_module *m);
+/** The module of this name; NULL: FB_E_NOT_FOUND. */
+FB_API fb_module *fb_nn_dict_at(fb_module *dict, const char *name);
+/**
+ * Parameters by themselves, named "0", "1", ...: tensors of the user's, whose values stay, or of
+ * fb_nn_declare_param. fb_nn_param finds them. Has no forward of its own.
+ */
+FB_API FB_USE_RESULT fb_module *fb_nn_parameter_list(fb_context *ctx, fb_tensors params);
+/** The same with names, without dots. */
+FB_API FB_USE_RESULT fb_module *fb_nn_parameter_dict(fb_context *ctx, const char *const *names,
+                                                     fb_tensors params);
 
 /* --- with parameters --- */
 
@@ -76,17 +93,38 @@ FB_API FB_USE_RESULT fb_module *fb_nn_layer_norm(fb_context *ctx, fb_shape shape
                                                  const fb_norm_options *opts);
 
 typedef struct fb_embedding_options {
-    fb_module *tie; /**< use this layer's "weight", of shape [n, dim] */
+    fb_module *tie;        /**< use this layer's "weight", of shape [n, dim] */
+    bool pads;             /**< row padding_index begins as zeros and gets no gradient */
+    int64_t padding_index; /**< read if `pads`; negative ones count from the end */
 } fb_embedding_options;
 
 /** Rows of a table: I32 or I64 [...] -> [..., dim]. weight [n, dim]. */
 FB_API FB_USE_RESULT fb_module *fb_nn_embedding(fb_context *ctx, int64_t n, int64_t dim,
                                                 const fb_embedding_options *opts);
 
+/** fb_embedding_bag: (index), (index, offsets) or (index, offsets, weights) give [bags, dim].
+ * weight [n, dim]. The options' own `weights` are not read. */
+FB_API FB_USE_RESULT fb_module *fb_nn_embedding_bag(fb_context *ctx, int64_t n, int64_t dim,
+                                                    const fb_bag_options *opts);
+/** y_k = a^T W_k b + bias_k: (a [..., in1], b [..., in2]) -> [..., out]. weight [out, in1, in2],
+ * bias [out]; `tie` of the options is not read. */
+FB_API FB_USE_RESULT fb_module *fb_nn_bilinear(fb_context *ctx, int64_t in1, int64_t in2,
+                                               int64_t out, const fb_linear_options *opts);
+
 /* --- without --- */
 
 /** In training: zero elements with probability p, scale the others by 1 / (1 - p). */
 FB_API FB_USE_RESULT fb_module *fb_nn_dropout(fb_context *ctx, double p);
+/** fb_dropout1d: whole channels of [N, C, L] or [C, L]. */
+FB_API FB_USE_RESULT fb_module *fb_nn_dropout1d(fb_context *ctx, double p);
+/** The same of images. */
+FB_API FB_USE_RESULT fb_module *fb_nn_dropout2d(fb_context *ctx, double p);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_dropout3d(fb_context *ctx, double p);
+/** fb_alpha_dropout, for what SELU makes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_alpha_dropout(fb_context *ctx, double p);
+/** fb_feature_alpha_dropout: the same of whole channels. */
+FB_API FB_USE_RESULT fb_module *fb_nn_feature_alpha_dropout(fb_context *ctx, double p);
 /* Pools: a window of k in every dimension, stride 0 in the options is k. See ops/pool.h. */
 /** The largest of each window of [n, c, l]. */
 FB_API FB_USE_RESULT fb_module *fb_nn_max_pool1d(fb_context *ctx, int64_t k,
@@ -112,6 +150,24 @@ FB_API FB_USE_RESULT fb_module *fb_nn_lp_pool1d(fb_context *ctx, double norm, in
 /** The same of images. */
 FB_API FB_USE_RESULT fb_module *fb_nn_lp_pool2d(fb_context *ctx, double norm, int64_t k,
                                                 const fb_conv_options *opts);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_lp_pool3d(fb_context *ctx, double norm, int64_t k,
+                                                const fb_conv_options *opts);
+/* fb_nn_forward_n of fb_nn_max_pool1d .. 3d gives (values, indices) of (x); it takes (values,
+ * indices) for these: */
+/** The inverse of a max pool of the same k, stride and padding: zeros but for the values. */
+FB_API FB_USE_RESULT fb_module *fb_nn_max_unpool1d(fb_context *ctx, int64_t k,
+                                                   const fb_conv_options *opts);
+/** The same of images. */
+FB_API FB_USE_RESULT fb_module *fb_nn_max_unpool2d(fb_context *ctx, int64_t k,
+                                                   const fb_conv_options *opts);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_max_unpool3d(fb_context *ctx, int64_t k,
+                                                   const fb_conv_options *opts);
+/** fb_fractional_max_pool: windows of k, a result of `output` (output.n = 2 or 3 sizes), or of
+ * `ratio` times the size in each dimension (output = FB_ALL, 0 < ratio < 1). */
+FB_API FB_USE_RESULT fb_module *fb_nn_fractional_max_pool(fb_context *ctx, fb_shape kernel,
+                                                          fb_shape output, double ratio);
 /** Means over w cells of lines. */
 FB_API FB_USE_RESULT fb_module *fb_nn_adaptive_avg_pool1d(fb_context *ctx, int64_t w);
 /** Means over a grid of h x w cells. */
@@ -135,22 +191,24 @@ FB_API FB_USE_RESULT fb_module *fb_nn_upsample(fb_context *ctx, fb_shape size,
                                                const fb_interpolate_options *opts);
 /** [n, ...] -> [n, product]. */
 FB_API FB_USE_RESULT fb_module *fb_nn_flatten(fb_context *ctx);
-/** max(x, 0). */
-FB_API FB_USE_RESULT fb_module *fb_nn_relu(fb_context *ctx);
-/** The exact one, by erf. */
-FB_API FB_USE_RESULT fb_module *fb_nn_gelu(fb_context *ctx);
-/** fb_gelu_tanh. */
-FB_API FB_USE_RESULT fb_module *fb_nn_gelu_tanh(fb_context *ctx);
-/** x * sigmoid(x). */
-FB_API FB_USE_RESULT fb_module *fb_nn_silu(fb_context *ctx);
-/** Hyperbolic tangent. */
-FB_API FB_USE_RESULT fb_module *fb_nn_tanh(fb_context *ctx);
-/** 1 / (1 + exp(-x)). */
-FB_API FB_USE_RESULT fb_module *fb_nn_sigmoid(fb_context *ctx);
-/** exp(x) / sum of exp(x) along `dim`, which may be negative. */
-FB_API FB_USE_RESULT fb_module *fb_nn_softmax(fb_context *ctx, int dim);
-/** x above 0, slope * x below. */
-FB_API FB_USE_RESULT fb_module *fb_nn_leaky_relu(fb_context *ctx, double slope);
+/** Dimensions from .. to (inclusive) become one. */
+FB_API FB_USE_RESULT fb_module *fb_nn_flatten_dims(fb_context *ctx, int from, int to);
+/** A dimension becomes several of these sizes; one may be -1. */
+FB_API FB_USE_RESULT fb_module *fb_nn_unflatten(fb_context *ctx, int dim, fb_shape sizes);
+/** x itself. */
+FB_API FB_USE_RESULT fb_module *fb_nn_identity(fb_context *ctx);
+/** fb_pad: torch's ZeroPad, ConstantPad, ReflectionPad, ReplicationPad and CircularPad of one, two
+ * or three dimensions, by the number of pads. */
+FB_API FB_USE_RESULT fb_module *fb_nn_pad(fb_context *ctx, fb_shape pads, fb_pad_mode mode,
+                                          double value);
+/** fb_channel_shuffle. */
+FB_API FB_USE_RESULT fb_module *fb_nn_channel_shuffle(fb_context *ctx, int64_t groups);
+/** fb_im2col: columns of blocks of kh x kw. */
+FB_API FB_USE_RESULT fb_module *fb_nn_unfold(fb_context *ctx, int64_t kh, int64_t kw,
+                                             const fb_conv_options *opts);
+/** fb_fold: images of oh x ow of such columns. */
+FB_API FB_USE_RESULT fb_module *fb_nn_fold(fb_context *ctx, int64_t oh, int64_t ow, int64_t kh,
+                                           int64_t kw, const fb_conv_options *opts);
 
 FB_END
 #endif

@@ -1,7 +1,7 @@
-/* Linear layers and embeddings: matrices, possibly shared. */
+/* Linear and bilinear layers; weights that are shared. */
 #include <flambeau/core/nn/layers.h>
-#include <flambeau/core/ops/embedding.h>
 #include <flambeau/core/ops/linalg.h>
+#include <flambeau/core/ops/pointwise.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -45,8 +45,7 @@ fb_tensor *fbi_nn_linear_act(fb_module *m, fb_tensor *x, fb_activation act)
     return fb_nn_call(m, forward_with_act, &(act_args){x, act});
 }
 
-/* The "weight" of another layer, as the field of a new one takes it. NULL: error is set. */
-static fb_tensor *tied_weight(fb_context *ctx, const char *what, fb_module *of, fb_shape shape)
+fb_tensor *fbi_nn_tied_weight(fb_context *ctx, const char *what, fb_module *of, fb_shape shape)
 {
     for (const fb_field *f = of->type->fields; f && f->kind; f++) {
         fb_tensor *t = f->kind == FB_FIELD_PARAM ? *fbi_nn_slot(of, f) : NULL;
@@ -78,7 +77,7 @@ fb_module *fb_nn_linear(fb_context *ctx, int64_t in, int64_t out, const fb_linea
     double bound = 1 / sqrt((double)in);
     linear l = {0};
     if (opts && opts->tie)
-        l.weight = tied_weight(ctx, "fb_nn_linear", opts->tie, shape);
+        l.weight = fbi_nn_tied_weight(ctx, "fb_nn_linear", opts->tie, shape);
     else
         l.weight = fb_nn_declare_param(ctx, FB_F32, shape, fb_init_kaiming_uniform(sqrt(5)));
     if (l.weight && !(opts && opts->no_bias))
@@ -86,37 +85,59 @@ fb_module *fb_nn_linear(fb_context *ctx, int64_t in, int64_t out, const fb_linea
     return fb_nn_new(ctx, &linear_type, &l);
 }
 
-typedef struct embedding {
-    fb_tensor *weight;
-} embedding;
+/* --- of two inputs --- */
 
-static const fb_field embedding_fields[] = {FB_PARAM(embedding, weight), {0}};
+typedef struct bilinear {
+    fb_tensor *weight, *bias;
+} bilinear;
 
-static fb_tensor *embedding_forward(fb_module *m, fb_tensor *x)
+static const fb_field bilinear_fields[] = {
+    FB_PARAM(bilinear, weight), FB_PARAM(bilinear, bias), {0}};
+
+static void bilinear_forward_n(fb_module *m, fb_tensors in, fb_outs out)
 {
-    return fb_embedding(((const embedding *)m->self)->weight, x);
+    const bilinear *b = m->self;
+    if (in.n != 2 || out.n != 1) {
+        fbi_fail(m->ctx, FB_E_ARG,
+                 "Bilinear: called with %d inputs and %d outputs: it makes y of (a, b)", in.n,
+                 out.n);
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        fb_tensor *x = in.t[i];
+        if (!fbi_tensor_check(m->ctx, x, "Bilinear", i ? "b" : "a"))
+            return;
+        if (x->ndim >= 1 && x->size[x->ndim - 1] == b->weight->size[1 + i])
+            continue;
+        fbi_fail(m->ctx, FB_E_SHAPE, "Bilinear: %s is %s, weight is %s", i ? "b" : "a", fbi_text(x),
+                 fbi_text(b->weight));
+        return;
+    }
+    fb_tensor *y = fb_einsum("...i,kij,...j->...k", FB_TENSORS(in.t[0], b->weight, in.t[1]));
+    *out.t[0] = y && b->bias ? fb_add(y, b->bias) : y;
 }
 
-static const fb_module_type embedding_type = {.name = "Embedding",
-                                              .size = sizeof(embedding),
-                                              .fields = embedding_fields,
-                                              .forward = embedding_forward};
+static const fb_module_type bilinear_type = {.name = "Bilinear",
+                                             .size = sizeof(bilinear),
+                                             .fields = bilinear_fields,
+                                             .forward_n = bilinear_forward_n};
 
-fb_module *fb_nn_embedding(fb_context *ctx, int64_t n, int64_t dim,
-                           const fb_embedding_options *opts)
+fb_module *fb_nn_bilinear(fb_context *ctx, int64_t in1, int64_t in2, int64_t out,
+                          const fb_linear_options *opts)
 {
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
         return NULL;
-    if (n < 1 || dim < 1) {
-        fbi_fail(ctx, FB_E_ARG, "fb_nn_embedding: %" PRId64 " rows of %" PRId64, n, dim);
+    if (in1 < 1 || in2 < 1 || out < 1) {
+        fbi_fail(ctx, FB_E_ARG,
+                 "fb_nn_bilinear: %" PRId64 " and %" PRId64 " to %" PRId64 " features", in1, in2,
+                 out);
         return NULL;
     }
-    fb_shape shape = FB_SHAPE(n, dim);
-    embedding e = {0};
-    if (opts && opts->tie)
-        e.weight = tied_weight(ctx, "fb_nn_embedding", opts->tie, shape);
-    else
-        e.weight = fb_nn_declare_param(ctx, FB_F32, shape, fb_init_normal(0, 1));
-    return fb_nn_new(ctx, &embedding_type, &e);
+    double bound = 1 / sqrt((double)in1);
+    fb_init init = fb_init_uniform(-bound, bound);
+    bilinear b = {.weight = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(out, in1, in2), init)};
+    if (!(opts && opts->no_bias))
+        b.bias = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(out), init);
+    return fb_nn_new(ctx, &bilinear_type, &b);
 }

@@ -143,6 +143,13 @@ fb_module *fb_nn_new(fb_context *ctx, const fb_module_type *type, const void *se
     return NULL;
 }
 
+void fbi_nn_drop_declared(fb_tensor *const *t, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (t[i] && !t[i]->storage && (t[i]->flags & FBI_T_BORROWED))
+            fbi_tensor_unref(t[i]);
+}
+
 /* The type of fbi_nn_new_named, without references. */
 static fbi_own_type *make_type(const fb_module_type *base, int n, const char *const *names)
 {
@@ -172,9 +179,7 @@ fb_module *fbi_nn_new_named(fb_context *ctx, const fb_module_type *base, const v
     fbi_own_type *own = make_type(base, n, names);
     char *whole = own ? malloc(own->type.size) : NULL;
     if (!whole) {
-        for (int i = 0; i < n; i++)
-            if (params[i] && !params[i]->storage && (params[i]->flags & FBI_T_BORROWED))
-                fbi_tensor_unref(params[i]);
+        fbi_nn_drop_declared(params, n);
         free(own);
         fbi_fail(ctx, FB_E_NOMEM, "%s: no memory for the module", base->name);
         return NULL;

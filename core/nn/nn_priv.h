@@ -58,6 +58,8 @@ bool fbi_nn_enter(const fb_module *m);
  * parameters of these names. */
 fb_module *fbi_nn_new_named(fb_context *ctx, const fb_module_type *base, const void *self, int n,
                             const char *const *names, fb_tensor *const *params);
+/* Release tensors that were declared for a module that there will not be. */
+void fbi_nn_drop_declared(fb_tensor *const *t, int n);
 /* Parameter i of such a module. */
 static inline fb_tensor *fbi_nn_named_param(const fb_module *m, int64_t i)
 {
@@ -144,6 +146,9 @@ fb_activation fbi_nn_activation_of(const fb_module *m);
 fb_tensor *fbi_nn_linear_act(fb_module *m, fb_tensor *x, fb_activation act);
 fb_tensor *fbi_nn_conv2d_relu(fb_module *m, fb_tensor *x);
 
+/* The "weight" of another layer, as the field of a new one takes it. NULL: error is set. */
+fb_tensor *fbi_nn_tied_weight(fb_context *ctx, const char *what, fb_module *of, fb_shape shape);
+
 /* --- norm layers (norm.c) --- */
 bool fbi_nn_is_norm(const fb_module *m);
 
@@ -164,8 +169,12 @@ typedef enum fbi_init_kind {
     FBI_INIT_EYE,
     FBI_INIT_DIRAC,
     FBI_INIT_ORTHOGONAL,
-    FBI_INIT_SPARSE
+    FBI_INIT_SPARSE,
+    FBI_INIT_NORMAL_PADDED /* a: the row of zeros */
 } fbi_init_kind;
+
+/* The standard normal distribution, but for a row of zeros. */
+fb_init fbi_init_normal_padded(int64_t row);
 
 /* Kinds from FBI_INIT_EYE on: all elements of t, in order, into v. */
 fb_status fbi_nn_draw_whole(const fb_tensor *t, fb_init init, uint64_t key, const char *name,
