@@ -204,9 +204,12 @@ static fb_status fbi_run_cast(fb_context *ctx, const fbi_opdef *d, const void *a
     }
     if (!st)
         st = fbi_run_as_is(ctx, d, attrs, cast, n, out);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < d->n_out; k++) /* what does nothing gives its input */
+            made[i] = made[i] && out[k] != cast[i];
         if (made[i])
             fb_drop(cast[i]); /* the graph keeps what it needs */
+    }
     if (cast != few)
         free(cast);
     return st;

@@ -36,7 +36,8 @@ typedef struct walk {
     fbi_lbfgs_state *l;
     fb_closure closure;
     void *user;
-    fb_tensor *x; /* where the line search began */
+    uint8_t autocast; /* what the closure finds */
+    fb_tensor *x;     /* where the line search began */
 } walk;
 
 const fbi_method fbi_lbfgs = {.name = "lbfgs", .safe = true};
@@ -228,6 +229,7 @@ static fb_status evaluate(walk *w, fb_tensor **handle, double *loss, fb_tensor *
     fb_tensor *value = NULL;
     FB_SCOPE(ctx);
     fb_enable_grad(ctx);
+    ctx->autocast = w->autocast;
     value = w->closure(w->user);
     if (!value)
         return ctx->status
@@ -425,7 +427,8 @@ static fb_status iterate_all(walk *w, place *at)
 fb_tensor *fbi_lbfgs_step(fb_optimizer *opt, fb_closure closure, void *user)
 {
     fb_context *ctx = opt->ctx;
-    walk w = {.opt = opt, .l = opt->lbfgs, .closure = closure, .user = user};
+    walk w = {
+        .opt = opt, .l = opt->lbfgs, .closure = closure, .user = user, .autocast = ctx->autocast};
     place at = {0};
     fb_tensor *loss = NULL;
     fb_status st = check(opt);
@@ -433,6 +436,7 @@ fb_tensor *fbi_lbfgs_step(fb_optimizer *opt, fb_closure closure, void *user)
         return NULL;
     FB_SCOPE(ctx);
     fb_no_grad(ctx);
+    ctx->autocast = 0;
     const char *before = fbi_doing_begin(ctx, "optim_step");
     st = evaluate(&w, &loss, &at.loss, &at.g);
     if (!st)

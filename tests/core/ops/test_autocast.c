@@ -4,6 +4,7 @@
 
 #include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/nn/layers.h>
+#include <flambeau/core/ops/arrange.h>
 #include <flambeau/core/ops/autocast.h>
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/create.h>
@@ -177,6 +178,21 @@ static void other_dtypes_are_refused(void **state)
     fb_autocast(ctx, FB_BF16); /* F64 is not cast, and does not fit */
     assert_null(fb_matmul(square_of(ctx, FB_F64), square_of(ctx, FB_I64)));
     check_error(ctx, FB_E_DTYPE, "matmul");
+    check_close(ctx);
+}
+
+/* A pad of nothing may give its input, which is a cast here. */
+static void an_operator_that_does_nothing_gives_the_cast(void **state)
+{
+    (void)state;
+    fb_context *ctx = check_open_device(1);
+    fb_tensor *x = square_of(ctx, FB_BF16);
+    fb_autocast(ctx, FB_BF16);
+    fb_tensor *y = fb_pad(x, FB_SHAPE(0, 0), FB_PAD_REPLICATE, 0);
+    check_ok(ctx);
+    assert_int_equal(fb_size(y, 0), N);
+    assert_int_equal(fb_dtype_of(y), ctx->backend->host_memory ? FB_F32 : FB_BF16);
+    assert_true(fb_item(fb_sum(fb_to(y, FB_F64), FB_ALL, false)) > 0);
     check_close(ctx);
 }
 
@@ -412,6 +428,7 @@ int main(void)
         cmocka_unit_test(results_have_the_dtypes_of_pytorch),
         cmocka_unit_test(a_mode_ends_with_its_scope),
         cmocka_unit_test(other_dtypes_are_refused),
+        cmocka_unit_test(an_operator_that_does_nothing_gives_the_cast),
         cmocka_unit_test(a_leaf_is_cast_once_in_a_region),
         cmocka_unit_test(a_leaf_that_changes_is_cast_again),
         cmocka_unit_test(backward_has_the_dtypes_of_forward_wherever_it_is_called),

@@ -2,6 +2,7 @@
 #include "tests/check.h"
 
 #include <flambeau/core/autograd/autograd.h>
+#include <flambeau/core/ops/autocast.h>
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/pointwise.h>
@@ -141,6 +142,31 @@ static void lbfgs_refuses_what_a_line_search_cannot_have(void **state)
     check_close(v.ctx);
 }
 
+/* The closure of a step in a region finds it; the step itself is F32's. */
+static fb_tensor *noting(void *user)
+{
+    valley *v = user;
+    v->silent = fb_autocast_dtype(v->ctx) != FB_BF16;
+    return rosenbrock(user);
+}
+
+static void a_region_is_the_closures(void **state)
+{
+    (void)state;
+    double x[2][3];
+    for (int k = 0; k < 2; k++) {
+        valley v = valley_of(FB_F32, &(fb_lbfgs_options){.strong_wolfe = true});
+        if (k)
+            fb_autocast(v.ctx, FB_BF16);
+        assert_non_null(fb_optim_step_closure(v.opt, k ? noting : rosenbrock, &v));
+        assert_int_equal(fb_autocast_dtype(v.ctx), k ? FB_BF16 : FB_F32);
+        read3(&v, x[k]);
+        check_close(v.ctx);
+    }
+    for (int i = 0; i < 3; i++) /* there are no products in the valley */
+        assert_true(x[0][i] == x[1][i]);
+}
+
 static void a_closure_serves_every_optimizer(void **state)
 {
     (void)state;
@@ -175,6 +201,7 @@ int main(void)
         cmocka_unit_test(lbfgs_finds_the_bottom),
         cmocka_unit_test(lbfgs_stays_where_a_loss_is_not_finite),
         cmocka_unit_test(lbfgs_refuses_what_a_line_search_cannot_have),
+        cmocka_unit_test(a_region_is_the_closures),
         cmocka_unit_test(a_closure_serves_every_optimizer),
         cmocka_unit_test(wrong_options_are_named),
     };
