@@ -165,7 +165,7 @@ static int run(const char *dropped, const char *const *command)
         if (dropped) {
             setenv("FLAMBEAU_CUDA_DROP_WAIT", dropped, 1);
             setenv("FLAMBEAU_LINK_SECONDS", "20", 1); /* cards may wait for each other for ever */
-            if (!freopen("/dev/null", "w", stderr)) /* findings are wanted here */
+            if (!freopen("/dev/null", "w", stderr))   /* findings are wanted here */
                 _exit(126);
         }
         execvp(argv[0], argv);
