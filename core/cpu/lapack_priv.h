@@ -15,5 +15,6 @@ fb_status fbi_lapack_qr(const fbi_call *c);
 fb_status fbi_lapack_eigh(const fbi_call *c);
 fb_status fbi_lapack_svd(const fbi_call *c);
 fb_status fbi_lapack_pinv(const fbi_call *c);
+fb_status fbi_lapack_lu_factor(const fbi_call *c);
 
 #endif

@@ -340,3 +340,18 @@ static fb_status FN(pinv)(const fbi_call *c)
     free(r.iwork);
     return st;
 }
+
+/* Singular matrices have a factorisation, too; pivots are LAPACK's, from 1. */
+static fb_status FN(lu_factor)(const fbi_call *c)
+{
+    const fb_tensor *x = c->in[0];
+    int m = rows_of(x), n = cols_of(x), ld = most(m, 1), info = 0;
+    T *a = FN(array)(c, (int64_t)m * n);
+    for (int64_t b = 0; b < batch_of(x) && a && m && n; b++) {
+        FN(load)(x, b, a);
+        LP(getrf)(&m, &n, a, &ld, (int32_t *)fbi_ptr(c->out[1]) + b * least(m, n), &info);
+        FN(store)(c->out[0], b, a, m);
+    }
+    free(a);
+    return c->ctx->status;
+}

@@ -173,7 +173,7 @@ static fb_status run_integers(const fbi_call *c, int n_in, fbi_inner fn)
 {
     const fbi_attrs_scalars *s = c->op->attrs_bytes ? c->attrs : NULL;
     const char *dtype = fb_dtype_name((fb_dtype)c->out[0]->dtype);
-    if (n_in == 1 && c->out[0]->dtype == FB_BOOL)
+    if (n_in == 1 && c->out[0]->dtype == FB_BOOL && c->op->op != FBI_OP_sign)
         return fbi_op_fail(c, FB_E_DTYPE, "in place, the I64 result does not fit into BOOL");
     for (int i = 0; i < 2 && s; i++) {
         double v = i ? s->b : s->a;

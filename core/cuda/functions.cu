@@ -317,7 +317,8 @@ static fb_status run_integers(const fbi_call *c, int n_in)
     const fbi_core_api *core = fbi_cuda_of(c->ctx)->core;
     const fbi_attrs_scalars *s = c->op->attrs_bytes ? (const fbi_attrs_scalars *)c->attrs : NULL;
     const char *dtype = fbi_cuda_dtype_name(c->out[0]->dtype);
-    if (!has_integer_form(c->op->op) || (n_in == 1 && c->out[0]->dtype == FB_BOOL))
+    bool wider = n_in == 1 && c->out[0]->dtype == FB_BOOL && c->op->op != FBI_OP_sign;
+    if (!has_integer_form(c->op->op) || wider)
         return core->fail(c->ctx, FB_E_DTYPE, "%s: in place, the result does not fit into %s",
                           c->op->name, dtype);
     for (int i = 0; i < 2 && s; i++) {

@@ -49,11 +49,11 @@ fb_status fbi_bwd_batch_norm(fbi_bw *bw)
     return fbi_norm_bwd(bw, FBI_OP_batch_norm_bwd, &p);
 }
 
-static fb_tensor *per_channel(fb_tensor *t, int ndim)
+fb_tensor *fbi_per_channel(fb_tensor *t, int ndim)
 {
     fb_shape s = {ndim, {0}};
     for (int i = 0; i < ndim; i++)
-        s.d[i] = i == 1 ? fb_numel(t) : 1;
+        s.d[i] = t && i == 1 ? fb_numel(t) : 1;
     return t ? fb_reshape(t, s) : NULL;
 }
 
@@ -72,13 +72,13 @@ fb_status fbi_bwd_ops_batch_norm(fbi_bw *bw)
         return bw->ctx->status;
     fb_status st = FB_OK;
     if (g && fbi_bw_needs(bw, 0))
-        dx = fbi_norm_dx(&p, w ? fb_mul(g, per_channel(w, x->ndim)) : g, dims);
+        dx = fbi_norm_dx(&p, w ? fb_mul(g, fbi_per_channel(w, x->ndim)) : g, dims);
     if (bw->grad[1] && fbi_bw_needs(bw, 0)) {
-        fb_tensor *gm = fb_mul_scalar(per_channel(bw->grad[1], x->ndim), 1 / per);
+        fb_tensor *gm = fb_mul_scalar(fbi_per_channel(bw->grad[1], x->ndim), 1 / per);
         dx = fbi_sum_or(dx, fb_expand(gm, fb_shape_of(x)));
     }
     if (bw->grad[2] && fbi_bw_needs(bw, 0)) {
-        fb_tensor *gv = fb_mul_scalar(per_channel(bw->grad[2], x->ndim), 2 / per);
+        fb_tensor *gv = fb_mul_scalar(fbi_per_channel(bw->grad[2], x->ndim), 2 / per);
         dx = fbi_sum_or(dx, fb_mul(p.centred, gv));
     }
     if (fbi_bw_needs(bw, 0) && (g || bw->grad[1] || bw->grad[2]))
@@ -119,8 +119,11 @@ fb_tensor *fb_batch_norm(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, doubl
     if (!fbi_tensor_check(ctx, x, "batch_norm", "x"))
         return NULL;
     fb_shape shape = fb_shape_of(x);
+    bool image = shape.n == 2 || shape.n == 4;
     if (shape.n == 3)
         x = fb_unsqueeze(x, 3);
+    else if (shape.n == 5) /* a volume is an image of more rows */
+        x = fb_reshape(x, FB_SHAPE(shape.d[0], shape.d[1], shape.d[2] * shape.d[3], shape.d[4]));
     fb_tensor *in[3] = {x, weight, bias}, *out[3];
     if (fbi_run(ctx, FBI_OP_batch_norm, &(fbi_attrs_batch_norm){.eps = eps}, in, 3, out))
         return NULL;
@@ -132,7 +135,7 @@ fb_tensor *fb_batch_norm(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, doubl
         *var = out[2];
     else
         fb_drop(out[2]);
-    return shape.n == 3 ? fb_reshape(out[0], shape) : out[0];
+    return image ? out[0] : fb_reshape(out[0], shape);
 }
 
 fb_tensor *fb_batch_norm_eval(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, fb_tensor *mean,
@@ -158,6 +161,6 @@ fb_tensor *fb_batch_norm_eval(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, 
     if (bias)
         shift = fb_add(shift, bias);
     int n = x->ndim;
-    fb_tensor *y = fb_add(fb_mul(x, per_channel(scale, n)), per_channel(shift, n));
+    fb_tensor *y = fb_add(fb_mul(x, fbi_per_channel(scale, n)), fbi_per_channel(shift, n));
     return fb_to(y, (fb_dtype)x->dtype);
 }

@@ -6,6 +6,7 @@
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/functions.h>
 #include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/softmax.h>
 #include <flambeau/core/ops/view.h>
 
@@ -86,6 +87,50 @@ fb_status fbi_compose_masked_fill(fbi_call *c)
         return fbi_op_fail(c, FB_E_DTYPE, "%g is no integer and the tensor is %s: convert it",
                            value, fb_dtype_name(d));
     return fbi_composed(c, fb_where(c->in[1], scalar(c->in[0], value), c->in[0]));
+}
+
+fb_status fbi_compose_masked_fill_tensor(fbi_call *c)
+{
+    fb_tensor *x = c->in[0], *v = c->in[2];
+    fb_status st = fbi_need_dtype(c, 1, FB_BOOL);
+    if (st)
+        return st;
+    if (v->ndim)
+        return fbi_op_fail(c, FB_E_SHAPE, "the value has sizes %s; needs none", fbi_text(v));
+    if (!fb_dtype_is_float((fb_dtype)x->dtype) && fb_dtype_is_float((fb_dtype)v->dtype))
+        return fbi_op_fail(c, FB_E_DTYPE, "the value is %s and the tensor is %s: convert it",
+                           fb_dtype_name((fb_dtype)v->dtype), fb_dtype_name((fb_dtype)x->dtype));
+    return fbi_composed(c, fb_where(c->in[1], fb_to(v, (fb_dtype)x->dtype), x));
+}
+
+fb_status fbi_compose_where_scalar(fbi_call *c)
+{
+    double value = ((const fbi_attrs_where_scalar *)c->attrs)->value;
+    fb_tensor *x = c->in[1];
+    fb_dtype d = (fb_dtype)x->dtype;
+    fb_status st = fbi_need_dtype(c, 0, FB_BOOL);
+    if (st)
+        return st;
+    if (!fb_dtype_is_float(d) && floor(value) != value)
+        x = fb_to(x, FB_F32);
+    else if (d == FB_BOOL && value != 0 && value != 1)
+        x = fb_to(x, FB_I64);
+    return fbi_composed(c, x ? fb_where(c->in[0], x, scalar(x, value)) : NULL);
+}
+
+fb_status fbi_compose_mvlgamma(fbi_call *c)
+{
+    int64_t p = ((const fbi_attrs_mvlgamma *)c->attrs)->p;
+    fb_status st = fbi_need_float(c, 0);
+    if (st)
+        return st;
+    if (p < 1)
+        return fbi_op_fail(c, FB_E_ARG, "%lld dimensions", (long long)p);
+    fb_tensor *sum = fb_lgamma(c->in[0]);
+    for (int64_t j = 2; j <= p && sum; j++)
+        sum = fb_add(sum, fb_lgamma(fb_add_scalar(c->in[0], -(double)(j - 1) / 2)));
+    double shift = (double)p * (double)(p - 1) / 4 * log(acos(-1));
+    return fbi_composed(c, fb_add_scalar(sum, shift));
 }
 
 /* The largest number of a floating dtype. */
@@ -205,6 +250,46 @@ fb_tensor *fb_masked_fill(fb_tensor *x, fb_tensor *mask, double value)
     return FBI_RUN(masked_fill, (&(fbi_attrs_masked_fill){.value = value}), x, mask);
 }
 
+fb_tensor *fb_masked_fill_tensor(fb_tensor *x, fb_tensor *mask, fb_tensor *value)
+{
+    return FBI_RUN(masked_fill_tensor, NULL, x, mask, value);
+}
+
+fb_tensor *fb_where_scalar(fb_tensor *cond, fb_tensor *x, double value)
+{
+    return FBI_RUN(where_scalar, (&(fbi_attrs_where_scalar){.value = value}), cond, x);
+}
+
+fb_tensor *fb_mvlgamma(fb_tensor *x, int p)
+{
+    return FBI_RUN(mvlgamma, (&(fbi_attrs_mvlgamma){.p = p}), x);
+}
+
+/* Whether every element of a BOOL tensor is true. */
+static bool all_true(fb_tensor *t)
+{
+    fb_tensor *all = t ? fb_all(t, FB_ALL, false) : NULL;
+    return all && fb_item_int(all) != 0;
+}
+
+bool fb_allclose(fb_tensor *a, fb_tensor *b, double rtol, double atol, bool equal_nan)
+{
+    FBI_ENTRY(fb_context_of(a));
+    if (!a || !b)
+        return false;
+    FB_SCOPE(a->ctx);
+    return all_true(fb_isclose(a, b, rtol, atol, equal_nan));
+}
+
+bool fb_equal(fb_tensor *a, fb_tensor *b)
+{
+    FBI_ENTRY(fb_context_of(a));
+    if (!a || !b)
+        return false;
+    FB_SCOPE(a->ctx);
+    return fb_shape_equal(fb_shape_of(a), fb_shape_of(b)) && all_true(fb_eq(a, b));
+}
+
 fb_tensor *fb_nan_to_num(fb_tensor *x, double nan, double posinf, double neginf)
 {
     fbi_attrs_nan_to_num a = {.nan = nan, .posinf = posinf, .neginf = neginf};
@@ -310,6 +395,38 @@ void fbi_sample_masked_fill(fbi_samples *s)
     fbi_sample_bad(s, &a, 2, in, FB_E_DTYPE, "-1.5 is no integer");
     in[1].dtype = FB_I64;
     fbi_sample_bad(s, &a, 2, in, FB_E_DTYPE, "needs BOOL");
+}
+
+void fbi_sample_masked_fill_tensor(fbi_samples *s)
+{
+    fbi_sample_in in[3] = {IN(-2, 2, 3, 4), IN(0, 2, 3, 1), {.shape = FB_SCALAR, .lo = 3, .hi = 4}};
+    in[1].dtype = FB_BOOL;
+    fbi_sample_add(s, NULL, 3, in);
+    in[0].dtype = FB_I64;
+    fbi_sample_bad(s, NULL, 3, in, FB_E_DTYPE, "the value is F32 and the tensor is I64");
+    in[2].shape = FB_SHAPE(1);
+    fbi_sample_bad(s, NULL, 3, in, FB_E_SHAPE, "the value has sizes [1]; needs none");
+    in[1].dtype = FB_I64;
+    fbi_sample_bad(s, NULL, 3, in, FB_E_DTYPE, "needs BOOL");
+}
+
+void fbi_sample_where_scalar(fbi_samples *s)
+{
+    fbi_sample_in in[2] = {IN(0, 2, 3, 1), IN(-2, 2, 3, 4)};
+    fbi_attrs_where_scalar a = {.value = -1.5};
+    in[0].dtype = FB_BOOL;
+    fbi_sample_add(s, &a, 2, in);
+    in[0].dtype = FB_I64;
+    fbi_sample_bad(s, &a, 2, in, FB_E_DTYPE, "needs BOOL");
+}
+
+void fbi_sample_mvlgamma(fbi_samples *s)
+{
+    fbi_sample_in in[1] = {IN(2.5, 6, 3, 4)};
+    fbi_attrs_mvlgamma a = {.p = 3};
+    fbi_sample_add(s, &a, 1, in);
+    a.p = 0;
+    fbi_sample_bad(s, &a, 1, in, FB_E_ARG, "mvlgamma: 0 dimensions");
 }
 
 void fbi_sample_nan_to_num(fbi_samples *s)

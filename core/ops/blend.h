@@ -39,5 +39,19 @@ FB_API FB_USE_RESULT fb_tensor *fb_bitwise_not(fb_tensor *x);
 FB_API FB_USE_RESULT fb_tensor *fb_isclose(fb_tensor *a, fb_tensor *b, double rtol, double atol,
                                            bool equal_nan);
 
+/** fb_masked_fill with the element of a tensor without dimensions, which gets a gradient. */
+FB_API FB_USE_RESULT fb_tensor *fb_masked_fill_tensor(fb_tensor *x, fb_tensor *mask,
+                                                      fb_tensor *value);
+/** x where cond (BOOL), a number elsewhere; integers stay if the number is one. */
+FB_API FB_USE_RESULT fb_tensor *fb_where_scalar(fb_tensor *cond, fb_tensor *x, double value);
+/** Logarithm of the gamma function of p dimensions: p (p - 1) / 4 log(pi) + the sum of
+ * lgamma(x - (j - 1) / 2) for j = 1 .. p. */
+FB_API FB_USE_RESULT fb_tensor *fb_mvlgamma(fb_tensor *x, int p);
+/** Whether all elements are close (fb_isclose); waits for the device. False on error. */
+FB_API bool fb_allclose(fb_tensor *a, fb_tensor *b, double rtol, double atol, bool equal_nan);
+/** Whether two tensors have the same shape and equal elements; waits for the device. False on
+ * error. */
+FB_API bool fb_equal(fb_tensor *a, fb_tensor *b);
+
 FB_END
 #endif

@@ -14,5 +14,8 @@ FB_API fb_tensor *fb_contiguous(fb_tensor *t);
 /** A copy of its own, row-major. */
 FB_API FB_USE_RESULT fb_tensor *fb_clone(fb_tensor *t);
 
+/** t in the dtype of another tensor; t itself if it has it. */
+FB_API fb_tensor *fb_type_as(fb_tensor *t, fb_tensor *other);
+
 FB_END
 #endif

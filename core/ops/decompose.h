@@ -88,5 +88,30 @@ FB_API FB_USE_RESULT fb_tensor *fb_matrix_rank(fb_tensor *a, double rtol);
  * full rank, b is [..., m, k]; batches broadcast. The solution of torch.linalg.lstsq. */
 FB_API FB_USE_RESULT fb_tensor *fb_lstsq(fb_tensor *a, fb_tensor *b);
 
+/** p a = l u by Gaussian elimination with the largest pivots, both factors in one matrix [..., m,
+ * n] (the ones of l are not there) and I32 pivots [..., min(m, n)]: row i was swapped with row
+ * pivots[i], from 1. A singular matrix has factors, too. Either may be NULL. */
+FB_API fb_status fb_lu_factor(fb_tensor *a, fb_tensor **lu, fb_tensor **pivots);
+/** a = P L U apart: P [..., m, m], L [..., m, k], U [..., k, n], k = min(m, n). Any may be NULL. */
+FB_API fb_status fb_lu(fb_tensor *a, fb_tensor **p, fb_tensor **l, fb_tensor **u);
+/** x of a x = b (right: x a = b; adjoint: with a^T) from fb_lu_factor of a [..., n, n]; batches are
+ * equal. */
+FB_API FB_USE_RESULT fb_tensor *fb_lu_solve(fb_tensor *lu, fb_tensor *pivots, fb_tensor *b,
+                                            bool right, bool adjoint);
+
+/** Norms of matrices: of an order, or with a name. */
+typedef enum fb_norm_kind { FB_NORM_ORDER = 0, FB_NORM_FROBENIUS, FB_NORM_NUCLEAR } fb_norm_kind;
+/** Norms of [..., m, n]. Orders: 1 and infinity: the largest sum of a column, of a row; 2: the
+ * largest singular value; negative ones: the smallest. */
+FB_API FB_USE_RESULT fb_tensor *fb_matrix_norm(fb_tensor *a, fb_norm_kind kind, double order,
+                                               bool keepdim);
+/** How much errors grow in a x = b: for orders 2 and -2 by singular values, else the norm times
+ * that of the inverse (singular: FB_E_ARG). PyTorch's default is order 2. */
+FB_API FB_USE_RESULT fb_tensor *fb_cond(fb_tensor *a, fb_norm_kind kind, double order);
+/** The inverse of a as a matrix whose rows are its first `ind` dimensions. */
+FB_API FB_USE_RESULT fb_tensor *fb_tensorinv(fb_tensor *a, int ind);
+/** x with tensordot(a, x, the dimensions of x) = b, for a of sizes [b..., x...]. */
+FB_API FB_USE_RESULT fb_tensor *fb_tensorsolve(fb_tensor *a, fb_tensor *b);
+
 FB_END
 #endif

@@ -425,7 +425,7 @@ static fb_tensor *evaluate(sum *s)
         if (!s->term[i].t || sum_alone(s, i))
             return NULL;
     while (s->n > 1) {
-        int i, j;
+        int i = 0, j = 1;
         best_pair(s, &i, &j);
         if (contract(s, i, j))
             return NULL;

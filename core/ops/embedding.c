@@ -1,5 +1,10 @@
 /* embedding: shapes, backward, samples. */
 #include <flambeau/core/ops/embedding.h>
+#include <flambeau/core/ops/index.h>
+#include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/scatter.h>
+#include <flambeau/core/ops/view.h>
 
 #include "core/ops/index_priv.h"
 
@@ -77,4 +82,24 @@ void fbi_sample_embedding(fbi_samples *s)
     in[1].lo = 7;
     in[1].hi = 8;
     fbi_sample_bad(s, &a, 2, in, FB_E_ARG, "index 7 at position 0 is out of range: the size is 5");
+}
+
+fb_status fb_embedding_renorm_(fb_tensor *weight, fb_tensor *index, double max_norm, double p)
+{
+    fb_context *ctx = fb_context_of(weight);
+    FBI_ENTRY(ctx);
+    if (!ctx || !fbi_enter(ctx))
+        return ctx && ctx->status ? ctx->status : FB_E_ARG;
+    if (!fbi_tensor_check(ctx, weight, "embedding_renorm_", "weight") ||
+        !fbi_tensor_check(ctx, index, "embedding_renorm_", "index"))
+        return ctx->status;
+    if (weight->ndim != 2)
+        return fbi_fail(ctx, FB_E_SHAPE, "embedding_renorm_: weight must be [rows, dim], got %s",
+                        fbi_text(weight));
+    FB_SCOPE(ctx);
+    fb_no_grad(ctx);
+    fb_tensor *at = fb_reshape(index, FB_SHAPE(index->numel));
+    fb_tensor *rows = fb_renorm(at ? fb_index_select(weight, 0, at) : NULL, p, 0, max_norm);
+    fb_tensor *all = rows ? fb_index_copy(weight, 0, at, rows) : NULL;
+    return all ? fb_copy_(weight, all) : ctx->status;
 }

@@ -35,5 +35,12 @@ FB_API FB_USE_RESULT fb_tensor *fb_embedding_padded(fb_tensor *weight, fb_tensor
 FB_API FB_USE_RESULT fb_tensor *fb_embedding_bag(fb_tensor *weight, fb_tensor *index,
                                                  fb_tensor *offsets, const fb_bag_options *opts);
 
+/**
+ * Scale down, in place, the rows of weight [rows, dim] at `index` whose norm of order p is above
+ * max_norm: what torch.nn.functional.embedding does first if it gets max_norm. Not recorded.
+ */
+FB_API fb_status fb_embedding_renorm_(fb_tensor *weight, fb_tensor *index, double max_norm,
+                                      double p);
+
 FB_END
 #endif

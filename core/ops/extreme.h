@@ -19,5 +19,10 @@ FB_API FB_USE_RESULT fb_tensor *fb_argmax(fb_tensor *x, int dim, bool keepdim);
 /** I64 index of the smallest value. NULL on error. */
 FB_API FB_USE_RESULT fb_tensor *fb_argmin(fb_tensor *x, int dim, bool keepdim);
 
+/** I64 []: the place of the largest element of all, counted row by row; of equal ones the first. */
+FB_API FB_USE_RESULT fb_tensor *fb_argmax_all(fb_tensor *x);
+/** Of the smallest. */
+FB_API FB_USE_RESULT fb_tensor *fb_argmin_all(fb_tensor *x);
+
 FB_END
 #endif

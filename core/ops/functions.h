@@ -137,6 +137,11 @@ FB_API FB_USE_RESULT fb_tensor *fb_clamp_min(fb_tensor *a, fb_tensor *b);
 FB_API FB_USE_RESULT fb_tensor *fb_clamp_max(fb_tensor *a, fb_tensor *b);
 /** a above 0, b * a elsewhere; b is the slope, broadcast to a. */
 FB_API FB_USE_RESULT fb_tensor *fb_prelu(fb_tensor *a, fb_tensor *b);
+/** -(b log a + (1 - b) log(1 - a)) of probabilities a and b; logarithms are at least -100. The
+ * elements of fb_binary_cross_entropy. */
+FB_API FB_USE_RESULT fb_tensor *fb_bce(fb_tensor *a, fb_tensor *b);
+/** The same of sigmoid(a), exact for large a. */
+FB_API FB_USE_RESULT fb_tensor *fb_bce_with_logits(fb_tensor *a, fb_tensor *b);
 /** a and b; of BOOL too. Bitwise operators refuse floats. */
 FB_API FB_USE_RESULT fb_tensor *fb_bitwise_and(fb_tensor *a, fb_tensor *b);
 /** a or b. */

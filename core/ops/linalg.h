@@ -115,5 +115,18 @@ FB_API FB_USE_RESULT fb_tensor *fb_vecdot(fb_tensor *a, fb_tensor *b, int dim);
  * at least 0, INFINITY too. Uses memory for N M D elements. */
 FB_API FB_USE_RESULT fb_tensor *fb_cdist(fb_tensor *a, fb_tensor *b, double p);
 
+/** Distances of order p between all pairs of the rows of [n, d], in the order of fb_triu_indices:
+ * [n (n - 1) / 2]. Floats. */
+FB_API FB_USE_RESULT fb_tensor *fb_pdist(fb_tensor *x, double p);
+/** x^T W[o] y + bias[o] of rows: x [..., a], y [..., b], weight [out, a, b], bias [out] or NULL. */
+FB_API FB_USE_RESULT fb_tensor *fb_bilinear(fb_tensor *x, fb_tensor *y, fb_tensor *weight,
+                                            fb_tensor *bias);
+/** Powers of x [..., m] in n columns (0: m) [..., m, n], falling or (increasing) rising. */
+FB_API FB_USE_RESULT fb_tensor *fb_vander(fb_tensor *x, int64_t n, bool increasing);
+/** exp of matrices [..., n, n] by Taylor's series of a / 2^k, squared k times. The host reads the
+ * norm of a, so the device is waited for. Moler, Van Loan: Nineteen Dubious Ways to Compute the
+ * Exponential of a Matrix, 2003. */
+FB_API FB_USE_RESULT fb_tensor *fb_matrix_exp(fb_tensor *a);
+
 FB_END
 #endif

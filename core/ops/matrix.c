@@ -7,6 +7,8 @@
 
 #include "core/ops/half_priv.h"
 
+#include <flambeau/core/ops/create.h>
+#include <flambeau/core/ops/index.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
@@ -429,6 +431,43 @@ void fbi_sample_cdist(fbi_samples *s)
     in[1].shape = FB_SHAPE(5, 3);
     fbi_sample_bad(s, &(fbi_attrs_cdist){2}, 2, in, FB_E_SHAPE,
                    "cdist: points [..., n, d] and [..., m, d] wanted: [2, 3, 4] and [5, 3]");
+}
+
+/* --- pdist --- */
+
+fb_status fbi_compose_pdist(fbi_call *c)
+{
+    fb_tensor *x = c->in[0];
+    double p = ((const fbi_attrs_pdist *)c->attrs)->p;
+    fb_status st = fbi_need_float(c, 0);
+    if (st)
+        return st;
+    if (!(p >= 0))
+        return fbi_op_fail(c, FB_E_ARG, "p is %g; needs at least 0", p);
+    if (x->ndim != 2)
+        return fbi_op_fail(c, FB_E_SHAPE, "points [n, d] wanted: %s", fbi_text(x));
+    int64_t n = x->size[0];
+    fb_tensor *pairs = fb_triu_indices(c->ctx, n, n, 1), *wide = fbi_exact(x);
+    fb_tensor *a = pairs && wide ? fb_index_select(wide, 0, fb_select(pairs, 0, 0)) : NULL;
+    fb_tensor *b = a ? fb_index_select(wide, 0, fb_select(pairs, 0, 1)) : NULL;
+    return fbi_composed(c, rounded(b ? distances(fb_sub(a, b), p) : NULL, x));
+}
+
+void fbi_sample_pdist(fbi_samples *s)
+{
+    fbi_sample_in in = IN(5, 3);
+    const double ps[] = {2, 1, 3};
+    for (size_t i = 0; i < sizeof ps / sizeof ps[0]; i++)
+        fbi_sample_add(s, &(fbi_attrs_pdist){ps[i]}, 1, &in);
+    fbi_sample_bad(s, &(fbi_attrs_pdist){-1}, 1, &in, FB_E_ARG, "pdist: p is -1");
+    in.shape = FB_SHAPE(5);
+    fbi_sample_bad(s, &(fbi_attrs_pdist){2}, 1, &in, FB_E_SHAPE,
+                   "pdist: points [n, d] wanted: [5]");
+}
+
+fb_tensor *fb_pdist(fb_tensor *x, double p)
+{
+    return FBI_RUN(pdist, (&(fbi_attrs_pdist){p}), x);
 }
 
 fb_tensor *fb_cdist(fb_tensor *a, fb_tensor *b, double p)

@@ -13,8 +13,8 @@ FB_BEGIN
  *
  * y = (x - mean) / sqrt(var + eps) * weight + bias. The result depends on the whole batch.
  *
- * @param x      [N, C] or [N, C, L] or [N, C, H, W], F32 F64 F16 BF16, at least one element per
- * channel
+ * @param x      [N, C], [N, C, L], [N, C, H, W] or [N, C, D, H, W], F32 F64 F16 BF16, at least one
+ * element per channel
  * @param weight [C] or NULL for ones
  * @param bias   [C] or NULL for zeros
  * @param mean   receives [C], the mean, for running statistics; NULL: not wanted
@@ -55,6 +55,57 @@ FB_API FB_USE_RESULT fb_tensor *fb_layer_norm(fb_tensor *x, fb_shape shape, fb_t
 FB_API FB_USE_RESULT fb_tensor *fb_add_layer_norm(fb_tensor *x, fb_tensor *residual, fb_shape shape,
                                                   fb_tensor *weight, fb_tensor *bias, double eps,
                                                   fb_tensor **sum);
+
+/**
+ * Normalise groups of channels of each sample to zero mean and unit variance, then scale and shift
+ * each channel.
+ *
+ * @param x      [N, C, ...] F32 F64 F16 BF16; sums in F32 or wider
+ * @param groups divides C; group g has channels g C / groups ..
+ * @param weight [C] or NULL for ones
+ * @param bias   [C] or NULL for zeros
+ * @return       like x, or NULL: FB_E_SHAPE, FB_E_ARG, FB_E_DTYPE, FB_E_NOMEM
+ *
+ * Wu, He: Group Normalization, arXiv:1803.08494.
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_group_norm(fb_tensor *x, int64_t groups, fb_tensor *weight,
+                                              fb_tensor *bias, double eps);
+/**
+ * Normalise each channel of each sample over its places: x [N, C, ...] with more than one place.
+ * With given statistics it is fb_batch_norm_eval. Weight, bias and errors as in fb_group_norm.
+ *
+ * Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022.
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_instance_norm(fb_tensor *x, fb_tensor *weight, fb_tensor *bias,
+                                                 double eps);
+/**
+ * Divide by the root of the mean square over the last `shape.n` dimensions:
+ * y = x / sqrt(mean(x^2) + eps) * weight.
+ *
+ * @param x      [..., shape] F32 F64 F16 BF16; sums in F32 or wider
+ * @param weight [shape] or NULL for ones
+ * @param eps    0: the epsilon of F32, of F64 that of F64, as in PyTorch; FB_ZERO for none
+ * @return       like x, or NULL: FB_E_SHAPE if x does not end in `shape`, FB_E_DTYPE, FB_E_NOMEM
+ *
+ * Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467.
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_rms_norm(fb_tensor *x, fb_shape shape, fb_tensor *weight,
+                                            double eps);
+/**
+ * Divide by what channels around each channel have: y = x / (k + alpha m)^beta, with the mean m of
+ * the squares of `size` channels, size / 2 of them before (those outside count as 0).
+ *
+ * @param x    [N, C, ...] of at least 3 dimensions, F32 F64 F16 BF16
+ * @param size above 0
+ * @return     like x, or NULL: FB_E_SHAPE, FB_E_ARG, FB_E_DTYPE, FB_E_NOMEM
+ *
+ * Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks,
+ * 2012; torch.nn.functional.local_response_norm.
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_local_response_norm(fb_tensor *x, int64_t size, double alpha,
+                                                       double beta, double k);
+/** x divided by its norm of order p along `dim`, or by eps where that is larger. Floats only. */
+FB_API FB_USE_RESULT fb_tensor *fb_normalize(fb_tensor *x, double p, int dim, double eps);
 
 FB_END
 #endif

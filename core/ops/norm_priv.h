@@ -15,6 +15,8 @@ bool fbi_norm_parts_of(fb_tensor *x, fb_shape dims, double eps, fbi_norm_parts *
 fb_status fbi_norm_params(const fbi_call *c, fb_shape want, const char *what);
 /* Both gradients, by the kernel `op` of g, x, weight and the outputs 1 and 2. */
 fb_status fbi_norm_bwd(fbi_bw *bw, fbi_op op, const void *attrs);
+/* t [C] beside dimension 1 of ndim. */
+fb_tensor *fbi_per_channel(fb_tensor *t, int ndim);
 /* a + b; b where a is NULL. */
 fb_tensor *fbi_sum_or(fb_tensor *a, fb_tensor *b);
 /* Gradient of x from the gradient of hat. */

@@ -102,12 +102,23 @@ static fb_status fbi_pack_attrs(fb_context *ctx, const fbi_opdef *d, const fb_at
 
 /* PyTorch's other names. */
 static const char *const aliases[][2] = {
-    {"absolute", "abs"},  {"arccos", "acos"},   {"arccosh", "acosh"},   {"arcsin", "asin"},
-    {"arcsinh", "asinh"}, {"arctan", "atan"},   {"arctan2", "atan2"},   {"arctanh", "atanh"},
-    {"clip", "clamp"},    {"concat", "cat"},    {"concatenate", "cat"}, {"divide", "div"},
-    {"expit", "sigmoid"}, {"fix", "trunc"},     {"greater", "gt"},      {"greater_equal", "ge"},
-    {"less", "lt"},       {"less_equal", "le"}, {"multiply", "mul"},    {"negative", "neg"},
-    {"not_equal", "ne"},  {"psi", "digamma"},   {"subtract", "sub"},    {"true_divide", "div"},
+    {"absolute", "abs"},     {"arccos", "acos"},
+    {"arccosh", "acosh"},    {"arcsin", "asin"},
+    {"arcsinh", "asinh"},    {"arctan", "atan"},
+    {"arctan2", "atan2"},    {"arctanh", "atanh"},
+    {"clip", "clamp"},       {"concat", "cat"},
+    {"concatenate", "cat"},  {"divide", "div"},
+    {"expit", "sigmoid"},    {"fix", "trunc"},
+    {"greater", "gt"},       {"greater_equal", "ge"},
+    {"less", "lt"},          {"less_equal", "le"},
+    {"multiply", "mul"},     {"negative", "neg"},
+    {"not_equal", "ne"},     {"psi", "digamma"},
+    {"subtract", "sub"},     {"true_divide", "div"},
+    {"gammaln", "lgamma"},   {"ger", "outer"},
+    {"inverse", "inv"},      {"multigammaln", "mvlgamma"},
+    {"pinverse", "pinv"},    {"row_stack", "vstack"},
+    {"sgn", "sign"},         {"trapz", "trapezoid"},
+    {"vector_norm", "norm"},
 };
 
 static const char *fbi_own_name(const char *name)

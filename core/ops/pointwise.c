@@ -98,6 +98,11 @@ fb_tensor *fb_to(fb_tensor *t, fb_dtype dtype)
     return FBI_RUN(cast, (&(fbi_attrs_cast){.dtype = dtype}), t);
 }
 
+fb_tensor *fb_type_as(fb_tensor *t, fb_tensor *other)
+{
+    return other ? fb_to(t, (fb_dtype)other->dtype) : NULL;
+}
+
 fb_tensor *fbi_cast_to(fb_tensor *t, fb_dtype dtype)
 {
     return fb_to(t, dtype);

@@ -65,7 +65,8 @@ fb_status fbi_infer_unary(fbi_call *c)
     if (s && fbi_refused(c))
         return fbi_op_fail(c, FB_E_ARG, "scalars %g and %g: %s", s->a, s->b, fbi_refused(c));
     if (!fb_dtype_is_float(d)) {
-        d = !fbi_keeps_integers(c->op) ? FB_F32 : d == FB_BOOL ? FB_I64 : d;
+        bool keeps = d != FB_BOOL || c->op->op == FBI_OP_sign;
+        d = !fbi_keeps_integers(c->op) ? FB_F32 : keeps ? d : FB_I64;
     }
     return fbi_out_like(c, 0, d, c->in[0]);
 }

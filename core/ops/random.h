@@ -43,5 +43,24 @@ FB_API FB_USE_RESULT fb_tensor *fb_randn_like(fb_tensor *t);
 /** I64 of t's shape, uniform in lo .. hi - 1. */
 FB_API FB_USE_RESULT fb_tensor *fb_randint_like(fb_tensor *t, int64_t lo, int64_t hi);
 
+/** exp of normal numbers. */
+FB_API FB_USE_RESULT fb_tensor *fb_log_normal(fb_context *ctx, fb_dtype dtype, fb_shape shape,
+                                              double mean, double deviation);
+/** Cauchy's distribution around the median. */
+FB_API FB_USE_RESULT fb_tensor *fb_cauchy(fb_context *ctx, fb_dtype dtype, fb_shape shape,
+                                          double median, double sigma);
+/** Tries until the first success, which has probability p in each: 1, 2, ... */
+FB_API FB_USE_RESULT fb_tensor *fb_geometric(fb_context *ctx, fb_dtype dtype, fb_shape shape,
+                                             double p);
+/** mean + deviation z with normal z, of tensors that broadcast; gradients are those of that sum
+ * (PyTorch's are 0). */
+FB_API FB_USE_RESULT fb_tensor *fb_normal_of(fb_tensor *mean, fb_tensor *deviation);
+/** x above 0, x times a slope that is uniform in lower .. upper elsewhere: torch's rrelu in
+ * training (in evaluation it is fb_leaky_relu with the mean slope). Xu et al., arXiv:1505.00853. */
+FB_API FB_USE_RESULT fb_tensor *fb_rrelu(fb_tensor *x, double lower, double upper);
+/** softmax((x + g) / tau) along dim, g of Gumbel's distribution; hard: 1 at the largest and 0
+ * elsewhere, with the gradient of the soft one. Jang, Gu, Poole: arXiv:1611.01144. */
+FB_API FB_USE_RESULT fb_tensor *fb_gumbel_softmax(fb_tensor *x, double tau, bool hard, int dim);
+
 FB_END
 #endif

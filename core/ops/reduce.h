@@ -55,5 +55,19 @@ FB_API FB_USE_RESULT fb_tensor *fb_min(fb_tensor *x);
 FB_API fb_status fb_aminmax(fb_tensor *x, fb_shape dims, bool keepdim, fb_tensor **min,
                             fb_tensor **max);
 
+/**
+ * Covariances [n, n] of variables x [n, observations], or the variance [] of one.
+ *
+ * @param frequencies how often each observation counts, integers [observations], or NULL
+ * @param weights     of the observations, [observations], or NULL
+ * @param correction  subtracted from the number of observations: 1 in PyTorch
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_cov(fb_tensor *x, fb_tensor *frequencies, fb_tensor *weights,
+                                       int64_t correction);
+/** Pearson's correlations [n, n] of variables [n, observations]. */
+FB_API FB_USE_RESULT fb_tensor *fb_corrcoef(fb_tensor *x);
+/** x with each slice along `dim` whose norm of order p is larger scaled down to maxnorm. */
+FB_API FB_USE_RESULT fb_tensor *fb_renorm(fb_tensor *x, double p, int dim, double maxnorm);
+
 FB_END
 #endif

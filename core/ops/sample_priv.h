@@ -20,4 +20,9 @@ struct fbi_samples {
     fbi_sample s[FBI_SAMPLES_MAX];
 };
 
+/* The next number in 0 .. 1 of a seed. */
+double fbi_sample_random(uint32_t *seed);
+/* Values of an input, in double, from a seed that goes on; whole ones if it is not of floats. */
+void fbi_sample_values(const fbi_sample_in *in, bool floats, double *v, uint32_t *seed);
+
 #endif

@@ -25,5 +25,12 @@ FB_API fb_status fb_cummin(fb_tensor *x, int dim, fb_tensor **values, fb_tensor 
  * differ. */
 FB_API FB_USE_RESULT fb_tensor *fb_diff(fb_tensor *x, int n, int dim);
 
+/** Integral of samples y along `dim` by the trapezoidal rule, at places x (of y's shape, or one
+ * dimension) or (NULL) dx apart. */
+FB_API FB_USE_RESULT fb_tensor *fb_trapezoid(fb_tensor *y, fb_tensor *x, double dx, int dim);
+/** The same up to each sample but the first. */
+FB_API FB_USE_RESULT fb_tensor *fb_cumulative_trapezoid(fb_tensor *y, fb_tensor *x, double dx,
+                                                        int dim);
+
 FB_END
 #endif

@@ -60,5 +60,23 @@ FB_API FB_USE_RESULT fb_tensor *fb_bincount(fb_tensor *x, fb_tensor *weights, in
  * lo equal to hi: the smallest and largest element. */
 FB_API FB_USE_RESULT fb_tensor *fb_histc(fb_tensor *x, int64_t bins, double lo, double hi);
 
+/** []: the median of all elements, the lower one of two; NaN if there is one. The gradient goes to
+ * one element. */
+FB_API FB_USE_RESULT fb_tensor *fb_median_all(fb_tensor *x);
+/** The same without NaN. */
+FB_API FB_USE_RESULT fb_tensor *fb_nanmedian_all(fb_tensor *x);
+/** fb_quantile without NaN; a line of nothing else gives NaN. */
+FB_API FB_USE_RESULT fb_tensor *fb_nanquantile(fb_tensor *x, double q, int dim, bool keepdim);
+/**
+ * The different slices along `dim`, in rising order of their elements from the first on.
+ *
+ * @param values  like x, with as many slices as there are different ones
+ * @param inverse I64 [size of dim]: which one each slice of x is
+ * @param counts  I64: how often each occurs. Any may be NULL
+ * One stable sort for each element of a slice, the last one first.
+ */
+FB_API fb_status fb_unique_dim(fb_tensor *x, int dim, fb_tensor **values, fb_tensor **inverse,
+                               fb_tensor **counts);
+
 FB_END
 #endif

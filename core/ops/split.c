@@ -84,6 +84,39 @@ fb_status fb_split(fb_tensor *t, int64_t len, int dim, int n, fb_tensor **out)
     return pieces(t, d, n, out, equal_piece, &(equal_pieces){len, size}, n);
 }
 
+/* Pieces of equal size. */
+static fb_status even_split(const void *site, const char *op, fb_tensor *t, int dim, int least,
+                            int n, fb_tensor **out)
+{
+    fbi_site_guard guard __attribute__((cleanup(fbi_site_end), unused)) =
+        fbi_site_begin(fb_context_of(t), site);
+    int d = t && t->ndim < least ? -2 : begin(t, op, dim, n, out);
+    if (d == -1)
+        return failed(t);
+    if (d == -2 || n < 1 || t->size[d] % n)
+        return nothing(out, n,
+                       fbi_fail(t->ctx, FB_E_SHAPE,
+                                "%s: %d pieces of equal size of dimension %d of %s, which needs "
+                                "%d dimensions",
+                                op, n, dim, fbi_text(t), least));
+    return pieces(t, d, n, out, equal_piece, &(equal_pieces){t->size[d] / n, t->size[d]}, n);
+}
+
+fb_status fb_hsplit(fb_tensor *t, int n, fb_tensor **out)
+{
+    return even_split(FBI_SITE, "hsplit", t, t && t->ndim == 1 ? 0 : 1, 1, n, out);
+}
+
+fb_status fb_vsplit(fb_tensor *t, int n, fb_tensor **out)
+{
+    return even_split(FBI_SITE, "vsplit", t, 0, 2, n, out);
+}
+
+fb_status fb_dsplit(fb_tensor *t, int n, fb_tensor **out)
+{
+    return even_split(FBI_SITE, "dsplit", t, 2, 3, n, out);
+}
+
 /* how: n + 1 places */
 static void listed_piece(const void *how, int i, int64_t *start, int64_t *len)
 {

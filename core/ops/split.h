@@ -33,5 +33,12 @@ FB_API fb_status fb_broadcast_tensors(fb_tensors t, fb_tensor **out);
  */
 FB_API fb_status fb_meshgrid(fb_tensors t, bool xy, fb_tensor **out);
 
+/** fb_tensor_split along dimension 1, of a line along 0. */
+FB_API fb_status fb_hsplit(fb_tensor *t, int n, fb_tensor **out);
+/** fb_tensor_split along dimension 0, of at least two. */
+FB_API fb_status fb_vsplit(fb_tensor *t, int n, fb_tensor **out);
+/** fb_tensor_split along dimension 2. These three want pieces of equal size: FB_E_SHAPE. */
+FB_API fb_status fb_dsplit(fb_tensor *t, int n, fb_tensor **out);
+
 FB_END
 #endif

@@ -228,6 +228,13 @@ fb_status fbi_compose_diag(fbi_call *c)
     return fbi_composed(c, d ? fb_clone(d) : NULL);
 }
 
+fb_status fbi_compose_diagflat(fbi_call *c)
+{
+    int64_t offset = ((const fbi_attrs_diagflat *)c->attrs)->offset;
+    fb_tensor *line = fb_reshape(c->in[0], FB_SHAPE(c->in[0]->numel));
+    return fbi_composed(c, line ? fb_diag_embed(line, offset, 0, 1) : NULL);
+}
+
 /* --- public --- */
 
 fb_tensor *fb_as_strided(fb_tensor *t, fb_shape sizes, fb_shape strides, int64_t offset)
@@ -251,6 +258,11 @@ fb_tensor *fb_diag_embed(fb_tensor *t, int64_t offset, int dim1, int dim2)
 {
     fbi_attrs_diag_embed a = {.offset = offset, .dim1 = dim1, .dim2 = dim2};
     return FBI_RUN(diag_embed, &a, t);
+}
+
+fb_tensor *fb_diagflat(fb_tensor *t, int64_t offset)
+{
+    return FBI_RUN(diagflat, (&(fbi_attrs_diagflat){.offset = offset}), t);
 }
 
 fb_tensor *fb_diag(fb_tensor *t, int64_t diagonal)
@@ -312,6 +324,12 @@ void fbi_sample_diag_embed(fbi_samples *s)
     fbi_sample_add(s, &a, 1, IN(2, 3));
     a.dim2 = 3;
     fbi_sample_bad(s, &a, 1, IN(2, 3), FB_E_ARG, "dimensions 0 and 3 of a result with 3");
+}
+
+void fbi_sample_diagflat(fbi_samples *s)
+{
+    fbi_sample_add(s, &(fbi_attrs_diagflat){.offset = 1}, 1, IN(2, 2));
+    fbi_sample_add(s, &(fbi_attrs_diagflat){.offset = -1}, 1, IN(3));
 }
 
 void fbi_sample_diag(fbi_samples *s)

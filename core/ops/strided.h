@@ -26,5 +26,8 @@ FB_API FB_USE_RESULT fb_tensor *fb_diag_embed(fb_tensor *t, int64_t offset, int 
 /** Of a vector the matrix with that diagonal, of a matrix a copy of its diagonal. */
 FB_API FB_USE_RESULT fb_tensor *fb_diag(fb_tensor *t, int64_t diagonal);
 
+/** The elements of t, row by row, on a diagonal of a matrix of zeros. */
+FB_API FB_USE_RESULT fb_tensor *fb_diagflat(fb_tensor *t, int64_t offset);
+
 FB_END
 #endif

@@ -17,12 +17,15 @@ static fb_tensor *integers_below(fb_context *ctx, int64_t n)
     return fb_arange(ctx, FB_I64, 0, (double)n, 1);
 }
 
-/* Runs of equal neighbours of v [n], n > 0. ids: the number of the run of each element. */
+/* Runs of equal neighbours of v [n] or [n, m], n > 0. ids: the number of the run of each element.
+ */
 static fb_tensor *runs_of(fb_tensor *v, fb_tensor **ids, fb_tensor **counts)
 {
     fb_context *ctx = v->ctx;
-    int64_t n = v->numel;
+    int64_t n = v->size[0];
     fb_tensor *differs = fb_ne(fb_narrow(v, 0, 1, n - 1), fb_narrow(v, 0, 0, n - 1));
+    if (differs && v->ndim > 1)
+        differs = fb_any(differs, FB_SHAPE(1), false);
     fb_tensor *flags[2] = {fb_zeros(ctx, FB_I64, FB_SHAPE(1)), fb_to(differs, FB_I64)};
     *ids = fb_cumsum(fb_cat((fb_tensors){flags, 2}, 0), 0);
     if (!*ids)
@@ -63,6 +66,40 @@ fb_status fbi_compose_unique(fbi_call *c)
 fb_status fbi_compose_unique_consecutive(fbi_call *c)
 {
     return unique(c, false);
+}
+
+/* The rows of v [n, m] in rising order: the last column is sorted first, and stable. */
+static fb_tensor *sorted_rows(fb_tensor *v, fb_tensor **order)
+{
+    *order = integers_below(v->ctx, v->size[0]);
+    for (int64_t j = v->size[1] - 1; j >= 0 && *order; j--) {
+        fb_tensor *column = fb_index_select(fb_select(v, 1, j), 0, *order);
+        *order = fb_index_select(*order, 0, fb_argsort(column, 0, false));
+    }
+    return *order ? fb_index_select(v, 0, *order) : NULL;
+}
+
+fb_status fbi_compose_unique_dim(fbi_call *c)
+{
+    fb_tensor *x = c->in[0], *ids = NULL, *order = NULL;
+    int d = fbi_dim_of(c, ((const fbi_attrs_unique_dim *)c->attrs)->dim);
+    if (d < 0)
+        return FB_E_ARG;
+    if (x->numel == 0)
+        return fbi_op_fail(c, FB_E_SHAPE, "input %s has no elements", fbi_text(x));
+    fb_no_grad(c->ctx);
+    fb_tensor *front = fb_movedim(x, FB_SHAPE(d), FB_SHAPE(0));
+    int64_t n = x->size[d];
+    fb_tensor *v = front ? fb_reshape(front, FB_SHAPE(n, x->numel / n)) : NULL;
+    v = v ? sorted_rows(v, &order) : NULL;
+    v = v ? runs_of(v, &ids, &c->out[2]) : NULL;
+    if (!v || !ids)
+        return c->ctx->status;
+    fb_shape s = fb_shape_of(front);
+    s.d[0] = v->size[0];
+    c->out[0] = fb_contiguous(fb_movedim(fb_reshape(v, s), FB_SHAPE(0), FB_SHAPE(d)));
+    c->out[1] = fb_gather(ids, 0, fb_argsort(order, 0, false));
+    return c->ctx->status;
 }
 
 /* How often 0 .. n - 1 occur among integers. */
@@ -176,12 +213,13 @@ fb_status fbi_compose_histc(fbi_call *c)
 
 /* --- public --- */
 
-static fb_status run_three(const void *site, fbi_op op, fb_tensor *x, fb_tensor **places[3])
+static fb_status run_three(const void *site, fbi_op op, const void *attrs, fb_tensor *x,
+                           fb_tensor **places[3])
 {
     fb_context *ctx = fb_context_of(x);
     fb_tensor *out[3] = {NULL, NULL, NULL};
     fbi_site_guard guard __attribute__((cleanup(fbi_site_end), unused)) = fbi_site_begin(ctx, site);
-    fb_status st = ctx ? fbi_run(ctx, op, NULL, &x, 1, out) : FB_E_ARG;
+    fb_status st = ctx ? fbi_run(ctx, op, attrs, &x, 1, out) : FB_E_ARG;
     for (int i = 0; i < 3; i++)
         if (places[i])
             *places[i] = out[i];
@@ -190,13 +228,20 @@ static fb_status run_three(const void *site, fbi_op op, fb_tensor *x, fb_tensor 
 
 fb_status fb_unique(fb_tensor *x, fb_tensor **values, fb_tensor **inverse, fb_tensor **counts)
 {
-    return run_three(FBI_SITE, FBI_OP_unique, x, (fb_tensor * *[3]){values, inverse, counts});
+    return run_three(FBI_SITE, FBI_OP_unique, NULL, x, (fb_tensor * *[3]){values, inverse, counts});
 }
 
 fb_status fb_unique_consecutive(fb_tensor *x, fb_tensor **values, fb_tensor **inverse,
                                 fb_tensor **counts)
 {
-    return run_three(FBI_SITE, FBI_OP_unique_consecutive, x,
+    return run_three(FBI_SITE, FBI_OP_unique_consecutive, NULL, x,
+                     (fb_tensor * *[3]){values, inverse, counts});
+}
+
+fb_status fb_unique_dim(fb_tensor *x, int dim, fb_tensor **values, fb_tensor **inverse,
+                        fb_tensor **counts)
+{
+    return run_three(FBI_SITE, FBI_OP_unique_dim, &(fbi_attrs_unique_dim){dim}, x,
                      (fb_tensor * *[3]){values, inverse, counts});
 }
 
@@ -232,6 +277,21 @@ void fbi_sample_unique(fbi_samples *s)
 void fbi_sample_unique_consecutive(fbi_samples *s)
 {
     sample_unique(s);
+}
+
+void fbi_sample_unique_dim(fbi_samples *s)
+{
+    fbi_sample_in in[1] = {{.shape = FB_SHAPE(9, 2), .lo = 0, .hi = 2, .dtype = FB_I64}};
+    fbi_attrs_unique_dim a = {.dim = 0};
+    fbi_sample_add(s, &a, 1, in);
+    a.dim = -2;
+    in[0].shape = FB_SHAPE(2, 7, 1);
+    fbi_sample_add(s, &a, 1, in);
+    a.dim = 3;
+    fbi_sample_bad(s, &a, 1, in, FB_E_ARG, "unique_dim: no dimension 3 in input [2, 7, 1]");
+    a.dim = 0;
+    in[0].shape = FB_SHAPE(2, 0);
+    fbi_sample_bad(s, &a, 1, in, FB_E_SHAPE, "unique_dim: input [2, 0] has no elements");
 }
 
 void fbi_sample_bincount(fbi_samples *s)

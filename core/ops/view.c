@@ -301,3 +301,18 @@ void fbi_sample_narrow(fbi_samples *s)
     fbi_sample_bad(s, &(fbi_attrs_narrow){.dim = 1, .start = 3, .len = 3}, 1, in, FB_E_ARG,
                    "elements 3 .. 5");
 }
+
+fb_tensor *fb_reshape_as(fb_tensor *t, fb_tensor *other)
+{
+    return other ? fb_reshape(t, fb_shape_of(other)) : NULL;
+}
+
+fb_tensor *fb_view_as(fb_tensor *t, fb_tensor *other)
+{
+    return other ? fb_view(t, fb_shape_of(other)) : NULL;
+}
+
+fb_tensor *fb_expand_as(fb_tensor *t, fb_tensor *other)
+{
+    return other ? fb_expand(t, fb_shape_of(other)) : NULL;
+}

@@ -57,5 +57,12 @@ FB_API FB_USE_RESULT fb_tensor *fb_select(fb_tensor *t, int dim, int64_t i);
 /** Sum over the dimensions in which t was broadcast from `shape`: the backward of fb_expand. */
 FB_API FB_USE_RESULT fb_tensor *fb_sum_to(fb_tensor *t, fb_shape shape);
 
+/** fb_reshape to the sizes of another tensor. */
+FB_API FB_USE_RESULT fb_tensor *fb_reshape_as(fb_tensor *t, fb_tensor *other);
+/** fb_view to the sizes of another tensor. */
+FB_API FB_USE_RESULT fb_tensor *fb_view_as(fb_tensor *t, fb_tensor *other);
+/** fb_expand to the sizes of another tensor. */
+FB_API FB_USE_RESULT fb_tensor *fb_expand_as(fb_tensor *t, fb_tensor *other);
+
 FB_END
 #endif

@@ -18,27 +18,6 @@ typedef struct row_call {
     fb_context *ctx;
 } row_call;
 
-static inline double harness_random(uint32_t *seed)
-{
-    *seed = *seed * 1664525u + 1013904223u;
-    return (double)(*seed >> 8) / 16777216.0;
-}
-
-/* Values as matrices of the kind that the sample wants. */
-static inline void harness_matrices(const fbi_sample_in *in, double *v)
-{
-    int64_t rows = in->shape.d[in->shape.n - 2], cols = in->shape.d[in->shape.n - 1];
-    int64_t n = fb_shape_numel(in->shape);
-    for (int64_t b = 0; b + rows * cols <= n && n; b += rows * cols)
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < cols; j++) {
-                if (in->matrix != 'r' && i > j)
-                    v[b + i * cols + j] = v[b + j * cols + i];
-                if (in->matrix != 's' && i == j)
-                    v[b + i * cols + j] += (double)rows;
-            }
-}
-
 /* A tensor of the sample's values in its dtype, or in `floats` where it has none. */
 static inline fb_tensor *harness_input(fb_context *ctx, const fbi_sample_in *in, fb_dtype floats,
                                        uint32_t *seed)
@@ -47,15 +26,7 @@ static inline fb_tensor *harness_input(fb_context *ctx, const fbi_sample_in *in,
     int64_t n = fb_shape_numel(in->shape);
     double *v = calloc((size_t)n + 1, sizeof *v);
     assert_non_null(v);
-    for (int64_t i = 0; i < n; i++) {
-        v[i] = in->lo + (in->hi - in->lo) * harness_random(seed);
-        if (in->distinct) /* a permutation of equally spaced values */
-            v[i] = in->lo + (in->hi - in->lo) * (double)((i * 7919 + 13) % n) / (double)n;
-        if (!fb_dtype_is_float(d))
-            v[i] = floor(v[i]);
-    }
-    if (in->matrix)
-        harness_matrices(in, v);
+    fbi_sample_values(in, fb_dtype_is_float(d), v, seed);
     fb_tensor *t = fb_from(ctx, FB_F64, in->shape, v);
     free(v);
     FB_SCOPE(ctx);
@@ -88,6 +59,17 @@ static inline fb_status harness_call(void *user, fb_tensors in, fb_tensor **out)
     return fbi_run(r->ctx, r->op->op, r->sample->attrs, arg, in.n, out);
 }
 
+/* Whether FLAMBEAU_TEST_OPS, a list of names with commas, is not set or has this one. */
+static inline bool harness_wanted(const char *name)
+{
+    const char *list = getenv("FLAMBEAU_TEST_OPS");
+    size_t n = strlen(name);
+    for (const char *at = list; at && *at; at += strcspn(at, ","), at += *at == ',')
+        if (strcspn(at, ",") == n && !strncmp(at, name, n))
+            return true;
+    return !list || !*list;
+}
+
 /* Run `each` for every good (or bad) sample of every row, in a scope of its own. */
 typedef void (*harness_each)(fb_context *ctx, const row_call *r);
 
@@ -100,7 +82,8 @@ static inline void harness_for_each(fb_context *ctx, bool good, harness_each eac
         bool runs = (d->flags & FBI_VIEW) || d->compose || fbi_has_kernel(ctx, d->op);
         if (d->flags & FBI_LAPACK)
             runs = fbi_cpu_has_lapack() && fbi_has_kernel(ctx, FBI_OP_svd);
-        if (!d->sample || !runs) /* what this device has no kernel for is composed */
+        if (!d->sample || !runs ||
+            !harness_wanted(d->name)) /* what this device has no kernel for is composed */
             continue;
         memset(s, 0, sizeof *s);
         s->op = d;

@@ -19,8 +19,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.float16: 2**-11, t
 # What PyTorch has and we have not, or otherwise: any and all are BOOL, average pooling and columns are
 # of floats.
 DELIBERATE = {("any", torch.uint8), ("all", torch.uint8), ("avg_pool2d", torch.int64),
-              ("matmul", torch.bool), ("im2col", torch.bool), ("fold", torch.bool),
-              ("sign", torch.bool)}
+              ("matmul", torch.bool), ("im2col", torch.bool), ("fold", torch.bool)}
 # Its gradient negates the unsigned integer.
 DELIBERATE.add(("atan2", torch.uint8))
 # Their constants are F32 in PyTorch's backward of F64.

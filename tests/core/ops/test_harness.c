@@ -95,6 +95,19 @@ static void bad_sample(fb_context *ctx, const row_call *r)
                  r->sample->status, msg, r->sample->text);
 }
 
+/* What `flambeau ops` says of devices. */
+static void a_device_has_every_kernel_but_lapacks(void **state)
+{
+    fb_context *ctx = *state;
+    bool host = ctx->backend->host_memory;
+    for (int k = 1; k < FBI_OP_COUNT; k++) {
+        const fbi_opdef *d = &fbi_opdefs[k];
+        bool expected = !d->compose && !(d->flags & FBI_VIEW) && (host || !(d->flags & FBI_LAPACK));
+        if (fbi_has_kernel(ctx, d->op) != expected)
+            fail_msg("%s: the device has %s kernel of it", d->name, expected ? "no" : "a");
+    }
+}
+
 static void the_gradient_of_every_row_is_that_of_differences(void **state)
 {
     harness_for_each(*state, true, gradient_of);
@@ -147,6 +160,7 @@ static void every_bad_sample_is_refused_with_its_message(void **state)
     {                                \
         return name(x);              \
     }
+SAME(exp)
 SAME(exp2)
 SAME(expm1)
 SAME(log)
@@ -297,7 +311,7 @@ static void pointwise_rows_are_libms_within_their_bound(void **state)
         float x[POINTS], y[POINTS], got[POINTS];
         fill(x, POINTS, (float)d->lo, (float)d->hi);
         for (int i = 0; i < POINTS; i++)
-            y[i] = (float)(d->lo2 + (d->hi2 - d->lo2) * harness_random(&seed));
+            y[i] = (float)(d->lo2 + (d->hi2 - d->lo2) * fbi_sample_random(&seed));
         fbi_attrs_scalars attrs = {references[k].a, references[k].b};
         fb_tensor *in[2] = {fb_from(ctx, FB_F32, FB_SHAPE(POINTS), x),
                             fb_from(ctx, FB_F32, FB_SHAPE(POINTS), y)};
@@ -329,6 +343,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_second_gradient_of_every_row_is_that_of_differences,
                                         open_context, close_context),
         cmocka_unit_test_setup_teardown(fast_backward_agrees_with_operators, open_context,
+                                        close_context),
+        cmocka_unit_test_setup_teardown(a_device_has_every_kernel_but_lapacks, open_context,
                                         close_context),
         cmocka_unit_test_setup_teardown(every_row_is_the_same_by_name, open_context, close_context),
         cmocka_unit_test_setup_teardown(every_bad_sample_is_refused_with_its_message, open_context,
