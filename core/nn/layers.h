@@ -86,6 +86,42 @@ FB_API FB_USE_RESULT fb_module *fb_nn_batch_norm2d(fb_context *ctx, int64_t chan
 /** The same for [n, channels] or [n, channels, length]. */
 FB_API FB_USE_RESULT fb_module *fb_nn_batch_norm1d(fb_context *ctx, int64_t channels,
                                                    const fb_norm_options *opts);
+/** The same of volumes: [n, channels, d, h, w]. */
+FB_API FB_USE_RESULT fb_module *fb_nn_batch_norm3d(fb_context *ctx, int64_t channels,
+                                                   const fb_norm_options *opts);
+
+typedef struct fb_instance_norm_options {
+    double eps;      /**< 1e-5 */
+    double momentum; /**< 0.1, of running statistics */
+    bool affine;     /**< a weight and a bias [channels] */
+    bool stats;      /**< running statistics (means over the batch), which eval uses */
+} fb_instance_norm_options;
+/** Normalise each channel of each sample: [n, channels, l], or of one sample [channels, l].
+ * Ulyanov, Vedaldi, Lempitsky: arXiv:1607.08022. */
+FB_API FB_USE_RESULT fb_module *fb_nn_instance_norm1d(fb_context *ctx, int64_t channels,
+                                                      const fb_instance_norm_options *opts);
+/** The same of images. */
+FB_API FB_USE_RESULT fb_module *fb_nn_instance_norm2d(fb_context *ctx, int64_t channels,
+                                                      const fb_instance_norm_options *opts);
+/** The same of volumes. */
+FB_API FB_USE_RESULT fb_module *fb_nn_instance_norm3d(fb_context *ctx, int64_t channels,
+                                                      const fb_instance_norm_options *opts);
+/** Normalise `groups` groups of channels of each sample: [n, channels, ...]. Wu, He:
+ * arXiv:1803.08494. */
+FB_API FB_USE_RESULT fb_module *fb_nn_group_norm(fb_context *ctx, int64_t groups, int64_t channels,
+                                                 const fb_norm_options *opts);
+/** Divide by the root mean square of the last `shape.n` dimensions; eps 0: fb_rms_norm's. Zhang,
+ * Sennrich: arXiv:1910.07467. */
+FB_API FB_USE_RESULT fb_module *fb_nn_rms_norm(fb_context *ctx, fb_shape shape,
+                                               const fb_norm_options *opts);
+typedef struct fb_response_norm_options {
+    double alpha; /**< 1e-4 */
+    double beta;  /**< 0.75 */
+    double k;     /**< 1 */
+} fb_response_norm_options;
+/** fb_local_response_norm over `size` channels. */
+FB_API FB_USE_RESULT fb_module *fb_nn_local_response_norm(fb_context *ctx, int64_t size,
+                                                          const fb_response_norm_options *opts);
 /** Normalise the last `shape.n` dimensions. With two inputs and two outputs (fb_nn_forward_n) it is
  * fb_add_layer_norm: x and residual give y and x + residual. Ba, Kiros, Hinton: arXiv:1607.06450.
  */
@@ -209,6 +245,42 @@ FB_API FB_USE_RESULT fb_module *fb_nn_unfold(fb_context *ctx, int64_t kh, int64_
 /** fb_fold: images of oh x ow of such columns. */
 FB_API FB_USE_RESULT fb_module *fb_nn_fold(fb_context *ctx, int64_t oh, int64_t ow, int64_t kh,
                                            int64_t kw, const fb_conv_options *opts);
+
+/* --- parameters that are computed --- */
+
+/**
+ * A module that calls m with the parameter `path` ("weight", "0.bias") computed anew in each call:
+ * by `how`, a module of one input and one output, from the parameter as it was.
+ *
+ * The result owns both. Its names: "original" (what is trained in place of the parameter),
+ * "layer.*" (the rest of m) and "parametrization.*" (the parameters and buffers of `how`). Made of
+ * a result, a second one can compute "original", or another parameter of m ("layer.bias"). m is
+ * made (fb_nn_materialize) and must be no child yet; a part of m must not be called by itself.
+ *
+ * @return NULL: FB_E_NOT_FOUND, FB_E_STATE if m is a child, FB_E_ARG if the parameter is tied
+ * Source: torch.nn.utils.parametrize.register_parametrization.
+ */
+FB_API FB_USE_RESULT fb_module *fb_nn_parametrize(fb_module *m, const char *path, fb_module *how);
+/**
+ * The parameter is g v / |v|, of norms over all dimensions but dim (-1: over all): "original" is v,
+ * "parametrization.g" its first norms, so nothing changes at first. PyTorch's dim is 0.
+ * Salimans, Kingma: Weight Normalization, arXiv:1602.07868.
+ */
+FB_API FB_USE_RESULT fb_module *fb_nn_weight_norm(fb_module *m, const char *path, int dim);
+
+typedef struct fb_spectral_norm_options {
+    int dim;        /**< 0: of the rows; PyTorch takes 1 for transposed convolutions */
+    int iterations; /**< of the power method in each call in training: 1 */
+    double eps;     /**< least norm: 1e-12 */
+} fb_spectral_norm_options;
+/**
+ * The parameter is divided by its largest singular value, as the power method estimates it with
+ * the buffers "parametrization.u" and "parametrization.v"; a line by its norm. In eval the buffers
+ * stay. opts may be NULL.
+ * Miyato, Kataoka, Koyama, Yoshida: Spectral Normalization, arXiv:1802.05957.
+ */
+FB_API FB_USE_RESULT fb_module *fb_nn_spectral_norm(fb_module *m, const char *path,
+                                                    const fb_spectral_norm_options *opts);
 
 FB_END
 #endif

@@ -1,5 +1,8 @@
 /* Normalising layers, and the running statistics of batch norm. */
 #include <flambeau/core/nn/layers.h>
+#include <flambeau/core/ops/cast.h>
+#include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/view.h>
 #include <inttypes.h>
 
 #include "core/nn/nn_priv.h"
@@ -175,6 +178,17 @@ static fb_module *batch_norm_new(fb_context *ctx, const fb_module_type *type, in
     return fb_nn_new(ctx, type, &b);
 }
 
+static const fb_module_type batch_norm3d_type = {.name = "BatchNorm3d",
+                                                 .size = sizeof(batch_norm),
+                                                 .fields = batch_norm_fields,
+                                                 .forward = batch_norm_forward};
+
+fb_module *fb_nn_batch_norm3d(fb_context *ctx, int64_t channels, const fb_norm_options *opts)
+{
+    FBI_ENTRY(ctx);
+    return batch_norm_new(ctx, &batch_norm3d_type, channels, opts, 5, 5);
+}
+
 fb_module *fb_nn_batch_norm2d(fb_context *ctx, int64_t channels, const fb_norm_options *opts)
 {
     FBI_ENTRY(ctx);
@@ -186,6 +200,73 @@ fb_module *fb_nn_batch_norm1d(fb_context *ctx, int64_t channels, const fb_norm_o
     FBI_ENTRY(ctx);
     return batch_norm_new(ctx, &batch_norm1d_type, channels, opts, 2, 3);
 }
+
+/* --- instance norm: a batch norm of each sample, with its fields --- */
+
+/* The means over the batch of what each sample has, the variance as an estimate for all. */
+static fb_status instance_statistics(fb_module *m, fb_tensor *x)
+{
+    FB_SCOPE(m->ctx);
+    fb_no_grad(m->ctx);
+    fb_tensor *wide = fb_to(x, x->dtype == FB_F64 ? FB_F64 : FB_F32), *mean = NULL, *var = NULL;
+    fb_shape places = {.n = x->ndim - 2};
+    for (int i = 0; i < places.n; i++)
+        places.d[i] = i + 2;
+    if (!wide || fb_var_mean(wide, places, true, false, &var, &mean))
+        return m->ctx->status;
+    mean = fb_mean(mean, FB_SHAPE(0), false);
+    var = fb_mean(var, FB_SHAPE(0), false);
+    if (!mean || !var)
+        return m->ctx->status;
+    return m->sink ? m->sink->give(m->sink->self, m, mean, var) : update_running(m, mean, var);
+}
+
+static fb_tensor *instance_norm_forward(fb_module *m, fb_tensor *x)
+{
+    const batch_norm *b = m->self;
+    if (!x)
+        return NULL;
+    bool single = x->ndim == b->min_dims - 1;
+    if ((!single && x->ndim != b->min_dims) || x->size[single ? 0 : 1] != b->channels) {
+        fbi_fail(m->ctx, FB_E_SHAPE,
+                 "%s: input %s; it takes %d dimensions (or %d, of one sample) with %" PRId64
+                 " channels",
+                 m->type->name, fbi_text(x), b->min_dims, b->min_dims - 1, b->channels);
+        return NULL;
+    }
+    x = single ? fb_unsqueeze(x, 0) : x;
+    bool kept = b->running_mean && !m->training;
+    fb_tensor *y =
+        !x     ? NULL
+        : kept ? fb_batch_norm_eval(x, b->weight, b->bias, b->running_mean, b->running_var, b->eps)
+               : fb_instance_norm(x, b->weight, b->bias, b->eps);
+    if (y && b->running_mean && m->training && instance_statistics(m, x))
+        return NULL;
+    return y && single ? fb_squeeze(y, 0) : y;
+}
+
+static fb_module *instance_norm_new(fb_context *ctx, const fb_module_type *type, int64_t channels,
+                                    const fb_instance_norm_options *opts, int dims)
+{
+    fb_instance_norm_options o = opts ? *opts : (fb_instance_norm_options){0};
+    fb_norm_options n = {
+        .eps = o.eps, .momentum = o.momentum, .no_affine = !o.affine, .no_stats = !o.stats};
+    return batch_norm_new(ctx, type, channels, &n, dims, dims);
+}
+
+#define INSTANCE_NORM(fn, text, dims)                                                              \
+    static const fb_module_type fn##_type = {.name = text,                                         \
+                                             .size = sizeof(batch_norm),                           \
+                                             .fields = batch_norm_fields,                          \
+                                             .forward = instance_norm_forward};                    \
+    fb_module *fb_nn_##fn(fb_context *ctx, int64_t channels, const fb_instance_norm_options *opts) \
+    {                                                                                              \
+        FBI_ENTRY(ctx);                                                                            \
+        return instance_norm_new(ctx, &fn##_type, channels, opts, dims);                           \
+    }
+INSTANCE_NORM(instance_norm1d, "InstanceNorm1d", 3)
+INSTANCE_NORM(instance_norm2d, "InstanceNorm2d", 4)
+INSTANCE_NORM(instance_norm3d, "InstanceNorm3d", 5)
 
 /* --- for DDP --- */
 
