@@ -25,6 +25,33 @@ for command in run data checkpoint doctor ops; do
     expect 0 "flambeau $command" "$flambeau" $command --help
 done
 expect 0 "softmax" "$flambeau" ops
+
+# ops: columns are operator, inputs, outputs, devices, dtypes, derivatives, samples that work and that do not
+row() { "$flambeau" ops --inner | awk -v name="$1" '$1 == name { $1 = $1; print; exit }'; }
+is() { # operator, what its row begins with
+    case $(row "$1") in
+    "$1 $2"*) ;;
+    *) echo "flambeau ops: \"$(row "$1")\", not \"$1 $2\"" && exit 1 ;;
+    esac
+}
+is softmax "1 1 cpu cuda floats twice"
+is add "2 1 cpu cuda floats integers BOOL twice"
+is bitwise_and "2 1 cpu cuda integers BOOL none"
+is where "3 1 cpu cuda floats integers BOOL twice"
+is argmax "1 1 cpu cuda floats I64 "
+is ctc_loss "4 1 cpu cuda floats twice"
+is cholesky_solve "2 1 cpu "
+is zeros "0 1 cpu cuda as asked none"
+is softmax_bwd "2 1 cpu cuda"
+"$flambeau" ops >out
+[ "$(grep -c ' cpu  ' out)" = "$(sed -n '/^without a kernel on cards:/,$p' out | tail -1 | cut -d' ' -f1)" ]
+[ "$(sed '1d; /operators$/,$d' out | wc -l)" = "$("$flambeau" ops --count)" ]
+if sed '1d; /operators$/,$d' out | awk '{ for (i = 5; i < NF; i++) if ($i ~ /^(none|once|twice)$/) n += $(i + 1) == 0 } END { exit !n }'; then
+    echo "flambeau ops: an operator has no sample that works" && exit 1
+fi
+if grep -w once out; then
+    echo "flambeau ops: an operator can be differentiated once only" && exit 1
+fi
 expect 0 "kernels" "$flambeau" doctor
 
 # run: what it refuses
