@@ -9,7 +9,8 @@ static inline fb_dtype fbi_wide_dtype(const fbi_opdef *op, fb_dtype d)
 {
     if (d == FB_F16 || d == FB_BF16)
         return op->flags & FBI_CPU_HALF ? d : FB_F32;
-    return (op->flags & FBI_INTS) && !fb_dtype_is_float(d) ? FB_I64 : d;
+    bool known = !(op->flags & FBI_INTS) && d <= FB_BOOL; /* I8, I16 and U16 are in no kernel */
+    return fb_dtype_is_float(d) || known ? d : FB_I64;
 }
 
 static inline bool fbi_wants_wide(const fbi_call *c)

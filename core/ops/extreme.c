@@ -18,8 +18,6 @@ static fb_shape without(const fb_tensor *x, int dim, bool keepdim)
 static fb_status check(const fbi_call *c, int64_t given, int *dim)
 {
     const fb_tensor *x = c->in[0];
-    if (x->dtype > FB_BOOL)
-        return fbi_op_fail(c, FB_E_DTYPE, "no kernel for %s", fb_dtype_name((fb_dtype)x->dtype));
     int64_t d = given < 0 ? given + x->ndim : given;
     if (d < 0 || d >= x->ndim)
         return fbi_op_fail(c, FB_E_ARG, "no dimension %lld in input %s", (long long)given,

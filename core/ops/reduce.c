@@ -51,8 +51,6 @@ static fb_status infer_extreme(fbi_call *c, fb_shape dims, bool keepdim)
     const fb_tensor *x = c->in[0];
     if (x->numel == 0)
         return fbi_op_fail(c, FB_E_SHAPE, "input %s has no elements", fbi_text(x));
-    if (x->dtype > FB_BOOL)
-        return fbi_op_fail(c, FB_E_DTYPE, "no kernel for %s", fb_dtype_name((fb_dtype)x->dtype));
     return infer(c, (fb_dtype)x->dtype, dims, keepdim);
 }
 
@@ -62,8 +60,6 @@ fb_status fbi_infer_sum(fbi_call *c)
 {
     fbi_attrs_sum *a = (fbi_attrs_sum *)c->attrs;
     const fb_tensor *x = c->in[0];
-    if (x->dtype > FB_BOOL)
-        return fbi_op_fail(c, FB_E_DTYPE, "no kernel for %s", fb_dtype_name((fb_dtype)x->dtype));
     a->size = fb_shape_of(x);
     bool real = fb_dtype_is_float((fb_dtype)x->dtype);
     return infer(c, real ? (fb_dtype)x->dtype : FB_I64, a->dims, a->keepdim != 0);
@@ -105,24 +101,16 @@ fb_status fbi_infer_prod(fbi_call *c)
     return infer(c, real ? (fb_dtype)c->in[0]->dtype : FB_I64, a->dims, a->keepdim != 0);
 }
 
-static fb_status infer_logical(fbi_call *c, fb_shape dims, bool keepdim)
-{
-    const fb_tensor *x = c->in[0];
-    if (x->dtype > FB_BOOL)
-        return fbi_op_fail(c, FB_E_DTYPE, "no kernel for %s", fb_dtype_name((fb_dtype)x->dtype));
-    return infer(c, FB_BOOL, dims, keepdim);
-}
-
 fb_status fbi_infer_any(fbi_call *c)
 {
     const fbi_attrs_any *a = c->attrs;
-    return infer_logical(c, a->dims, a->keepdim != 0);
+    return infer(c, FB_BOOL, a->dims, a->keepdim != 0);
 }
 
 fb_status fbi_infer_all(fbi_call *c)
 {
     const fbi_attrs_all *a = c->attrs;
-    return infer_logical(c, a->dims, a->keepdim != 0);
+    return infer(c, FB_BOOL, a->dims, a->keepdim != 0);
 }
 
 /* --- backward --- */

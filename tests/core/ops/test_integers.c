@@ -152,6 +152,27 @@ static void a_target_takes_no_value_of_a_higher_kind(void **state)
     EXPECT(t, FB_I32, int32_t, 2, 2, 2, 2);
 }
 
+static void integers_of_8_and_16_bits_are_reduced(void **state)
+{
+    fb_context *ctx = *state;
+    const fb_dtype small[] = {FB_I8, FB_I16, FB_U16};
+    for (int i = 0; i < 3; i++) {
+        FB_SCOPE(ctx);
+        fb_tensor *x = fb_from(ctx, FB_I64, FB_SHAPE(2, 3), ((int64_t[]){100, 0, 3, 7, 120, 9}));
+        fb_tensor *v = NULL, *at = NULL;
+        x = fb_to(x, small[i]);
+        EXPECT(fb_sum(x, FB_ALL, false), FB_I64, int64_t, 239);
+        EXPECT(fb_argmax(x, 1, false), FB_I64, int64_t, 0, 1);
+        EXPECT(fb_all(x, FB_SHAPE(1), false), FB_BOOL, bool, false, true);
+        assert_int_equal(fb_dtype_of(fb_amin(x, FB_SHAPE(0), false)), small[i]);
+        EXPECT(fb_to(fb_amin(x, FB_SHAPE(0), false), FB_I64), FB_I64, int64_t, 7, 0, 3);
+        assert_int_equal(fb_max_dim(x, 0, false, &v, &at), FB_OK);
+        assert_int_equal(fb_dtype_of(v), small[i]);
+        EXPECT(fb_to(v, FB_I64), FB_I64, int64_t, 100, 120, 9);
+        EXPECT(at, FB_I64, int64_t, 0, 1, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +182,7 @@ int main(void)
         cmocka_unit_test(division_and_functions_give_f32),
         cmocka_unit_test(comparisons_are_exact_in_64_bits),
         cmocka_unit_test(sums_are_i64_and_extremes_keep_the_dtype),
+        cmocka_unit_test(integers_of_8_and_16_bits_are_reduced),
         cmocka_unit_test(products_of_integer_matrices_wrap),
         cmocka_unit_test(convolution_and_max_pooling_take_integers),
         cmocka_unit_test(a_target_takes_no_value_of_a_higher_kind),
