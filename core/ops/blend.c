@@ -10,7 +10,7 @@
 #include <flambeau/core/ops/softmax.h>
 #include <flambeau/core/ops/view.h>
 
-#include "core/ops/op_priv.h"
+#include "core/ops/compose_priv.h"
 
 static fb_status need_floats(const fbi_call *c, int n)
 {
@@ -18,11 +18,6 @@ static fb_status need_floats(const fbi_call *c, int n)
     for (int i = 0; i < n && !st; i++)
         st = fbi_need_float(c, i);
     return st;
-}
-
-static fb_tensor *scalar(const fb_tensor *like, double value)
-{
-    return fb_full(like->ctx, (fb_dtype)like->dtype, FB_SCALAR, value);
 }
 
 fb_status fbi_compose_addcmul(fbi_call *c)
@@ -50,7 +45,7 @@ fb_status fbi_compose_lerp(fbi_call *c)
     if (st)
         return st;
     fb_tensor *way = fb_sub(end, start), *rest = fb_add_scalar(fb_neg(w), 1);
-    fb_tensor *near = fb_lt(fb_abs(w), scalar(w, 0.5));
+    fb_tensor *near = fb_lt(fb_abs(w), fbi_scalar(w, 0.5));
     return fbi_composed(
         c, fb_where(near, fb_add(start, fb_mul(w, way)), fb_sub(end, fb_mul(way, rest))));
 }
@@ -86,7 +81,7 @@ fb_status fbi_compose_masked_fill(fbi_call *c)
     if (!fb_dtype_is_float(d) && floor(value) != value)
         return fbi_op_fail(c, FB_E_DTYPE, "%g is no integer and the tensor is %s: convert it",
                            value, fb_dtype_name(d));
-    return fbi_composed(c, fb_where(c->in[1], scalar(c->in[0], value), c->in[0]));
+    return fbi_composed(c, fb_where(c->in[1], fbi_scalar(c->in[0], value), c->in[0]));
 }
 
 fb_status fbi_compose_masked_fill_tensor(fbi_call *c)
@@ -115,7 +110,7 @@ fb_status fbi_compose_where_scalar(fbi_call *c)
         x = fb_to(x, FB_F32);
     else if (d == FB_BOOL && value != 0 && value != 1)
         x = fb_to(x, FB_I64);
-    return fbi_composed(c, x ? fb_where(c->in[0], x, scalar(x, value)) : NULL);
+    return fbi_composed(c, x ? fb_where(c->in[0], x, fbi_scalar(x, value)) : NULL);
 }
 
 fb_status fbi_compose_mvlgamma(fbi_call *c)
@@ -149,9 +144,10 @@ fb_status fbi_compose_nan_to_num(fbi_call *c)
     fb_dtype d = (fb_dtype)x->dtype;
     if (!fb_dtype_is_float(d))
         return fbi_composed(c, fb_clone(x));
-    fb_tensor *y = fb_where(fb_isnan(x), scalar(x, a->nan), x);
-    y = fb_where(fb_isposinf(x), scalar(x, a->posinf == INFINITY ? largest(d) : a->posinf), y);
-    y = fb_where(fb_isneginf(x), scalar(x, a->neginf == -INFINITY ? -largest(d) : a->neginf), y);
+    fb_tensor *y = fb_where(fb_isnan(x), fbi_scalar(x, a->nan), x);
+    y = fb_where(fb_isposinf(x), fbi_scalar(x, a->posinf == INFINITY ? largest(d) : a->posinf), y);
+    y = fb_where(fb_isneginf(x), fbi_scalar(x, a->neginf == -INFINITY ? -largest(d) : a->neginf),
+                 y);
     return fbi_composed(c, y);
 }
 

@@ -10,4 +10,7 @@ fb_status fbi_out_made(fbi_call *c, int64_t dtype, fb_shape size, bool floats);
 /* A call of such a row. NULL: the error is set. */
 fb_tensor *fbi_run_made(const void *site, fb_context *ctx, fbi_op op, const void *attrs);
 
+/* The next random numbers of the context of t; false: the error is set where one can be. */
+bool fbi_draws(fb_tensor *t, const char *op, fbi_rng_stream *r);
+
 #endif

@@ -18,26 +18,6 @@ static fb_tensor *solve_by(fb_tensor *a, fb_tensor *b, bool upper, bool right)
     return a && b ? fb_solve_triangular(a, b, &o) : NULL;
 }
 
-/* Give the first `n` outputs to those who want them. */
-static void hand_out(fb_tensor *const *out, fb_tensor **const *to, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (to[i])
-            *to[i] = out[i];
-        else
-            fb_drop(out[i]);
-}
-
-static int64_t rows_of(const fb_tensor *t)
-{
-    return t->size[t->ndim - 2];
-}
-
-static int64_t cols_of(const fb_tensor *t)
-{
-    return t->size[t->ndim - 1];
-}
-
 /* --- cholesky --- */
 
 fb_status fbi_infer_cholesky(fbi_call *c)
@@ -90,7 +70,7 @@ fb_status fbi_infer_qr(fbi_call *c)
     fb_status st = fbi_need_matrix(c, 0);
     if (st)
         return st;
-    int64_t m = rows_of(a), n = cols_of(a), k = complete || m < n ? m : n;
+    int64_t m = fbi_rows_of(a), n = fbi_cols_of(a), k = complete || m < n ? m : n;
     fb_dtype dtype = (fb_dtype)a->dtype;
     st = fbi_out(c, 0, dtype, fbi_with_matrix(a, m, k));
     return st ? st : fbi_out(c, 1, dtype, fbi_with_matrix(a, k, n));
@@ -113,7 +93,7 @@ fb_status fbi_bwd_ops_qr(fbi_bw *bw)
     fb_tensor *gq = bw->grad[0], *gr = bw->grad[1];
     if (!q || !r)
         return bw->ctx->status;
-    int64_t m = rows_of(q), k = cols_of(q), n = cols_of(r);
+    int64_t m = fbi_rows_of(q), k = fbi_cols_of(q), n = fbi_cols_of(r);
     if (n == 0)
         return fbi_bw_give(bw, 0, fb_matmul(q, r));
     if (k == m && m > n) { /* complete: the first n columns and rows are the reduced ones */
@@ -158,8 +138,7 @@ fb_status fb_qr(fb_tensor *a, bool complete, fb_tensor **q, fb_tensor **r)
     fb_context *ctx = fb_context_of(a);
     FBI_ENTRY(ctx);
     fb_status st = ctx ? fbi_run(ctx, FBI_OP_qr, &(fbi_attrs_qr){complete}, &a, 1, out) : FB_E_ARG;
-    hand_out(out, (fb_tensor * *const[]){q, r}, 2);
-    return st;
+    return fbi_hand_out(st, out, (fb_tensor * *const[]){q, r}, 2);
 }
 
 /* --- eigh --- */
@@ -171,7 +150,7 @@ fb_status fbi_infer_eigh(fbi_call *c)
     fb_status st = fbi_need_square(c, 0);
     if (!st)
         st = fbi_out(c, 0, (fb_dtype)a->dtype, fbi_without_last(a, 1));
-    int64_t n = st || s->values_only ? 0 : cols_of(a);
+    int64_t n = st || s->values_only ? 0 : fbi_cols_of(a);
     return st ? st : fbi_out(c, 1, (fb_dtype)a->dtype, fbi_with_matrix(a, n, n));
 }
 
@@ -190,7 +169,7 @@ fb_status fbi_bwd_ops_eigh(fbi_bw *bw)
     if (!w || !v || (gw && !m))
         return bw->ctx->status;
     if (gv) {
-        fb_tensor *one = fbi_identity(bw->ctx, (fb_dtype)w->dtype, cols_of(v));
+        fb_tensor *one = fbi_identity(bw->ctx, (fb_dtype)w->dtype, fbi_cols_of(v));
         fb_tensor *ratio = one ? fb_div(fbi_tn(v, gv), gaps(w, one)) : NULL;
         m = ratio ? fbi_plus(m, fb_mul(ratio, fb_sub(fb_full_like(one, 1), one))) : NULL;
     }
@@ -217,8 +196,7 @@ fb_status fb_eigh(fb_tensor *a, bool upper, fb_tensor **values, fb_tensor **vect
     FBI_ENTRY(ctx);
     fbi_attrs_eigh s = {upper, 0};
     fb_status st = ctx ? fbi_run(ctx, FBI_OP_eigh, &s, &a, 1, out) : FB_E_ARG;
-    hand_out(out, (fb_tensor * *const[]){values, vectors}, 2);
-    return st;
+    return fbi_hand_out(st, out, (fb_tensor * *const[]){values, vectors}, 2);
 }
 
 /* Backward needs the vectors; without it they are not computed. */
@@ -258,7 +236,7 @@ fb_status fbi_infer_svd(fbi_call *c)
     fb_status st = fbi_need_matrix(c, 0);
     if (st)
         return st;
-    int64_t m = rows_of(a), n = cols_of(a), k = m < n ? m : n;
+    int64_t m = fbi_rows_of(a), n = fbi_cols_of(a), k = m < n ? m : n;
     int64_t nu = s->values_only ? 0 : s->full_matrices ? m : k;
     int64_t nv = s->values_only ? 0 : s->full_matrices ? n : k;
     fb_shape values = fbi_without_last(a, 1);
@@ -299,9 +277,9 @@ static fb_tensor *svd_backward(fbi_bw *bw, const svd_grad *p)
     if (p->gv)
         m = fbi_plus(m, fb_mul(column, skew_ratio(fbi_tn(p->v, p->gv), gap)));
     g = m ? fb_matmul(p->u, fbi_nt(m, p->v)) : NULL;
-    if (g && p->gu && rows_of(p->u) > cols_of(p->u))
+    if (g && p->gu && fbi_rows_of(p->u) > fbi_cols_of(p->u))
         g = fb_add(g, fbi_nt(fb_div(beside(p->u, p->gu), row), p->v));
-    if (g && p->gv && rows_of(p->v) > cols_of(p->v))
+    if (g && p->gv && fbi_rows_of(p->v) > fbi_cols_of(p->v))
         g = fb_add(g, fbi_nt(p->u, fb_div(beside(p->v, p->gv), row)));
     return g;
 }
@@ -344,8 +322,7 @@ fb_status fb_svd(fb_tensor *a, bool full, fb_tensor **u, fb_tensor **s, fb_tenso
     FBI_ENTRY(ctx);
     fbi_attrs_svd attrs = {full, 0};
     fb_status st = ctx ? fbi_run(ctx, FBI_OP_svd, &attrs, &a, 1, out) : FB_E_ARG;
-    hand_out(out, (fb_tensor * *const[]){u, s, vh}, 3);
-    return st;
+    return fbi_hand_out(st, out, (fb_tensor * *const[]){u, s, vh}, 3);
 }
 
 fb_status fbi_compose_svdvals(fbi_call *c)

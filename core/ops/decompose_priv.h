@@ -53,6 +53,27 @@ static inline fb_shape fbi_without_last(const fb_tensor *t, int n)
     return s;
 }
 
+static inline int64_t fbi_rows_of(const fb_tensor *t)
+{
+    return t->size[t->ndim - 2];
+}
+static inline int64_t fbi_cols_of(const fb_tensor *t)
+{
+    return t->size[t->ndim - 1];
+}
+
+/* Give the first `n` outputs to those who want them; of a call that failed there are none. */
+static inline fb_status fbi_hand_out(fb_status st, fb_tensor *const *out, fb_tensor **const *to,
+                                     int n)
+{
+    for (int i = 0; i < n; i++)
+        if (to[i])
+            *to[i] = st ? NULL : out[i];
+        else if (!st)
+            fb_drop(out[i]);
+    return st;
+}
+
 static inline fb_tensor *fbi_mt(fb_tensor *t)
 {
     return fb_transpose(t, -2, -1);

@@ -10,16 +10,6 @@
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/scatter.h>
 
-static int64_t rows_of(const fb_tensor *t)
-{
-    return t->size[t->ndim - 2];
-}
-
-static int64_t cols_of(const fb_tensor *t)
-{
-    return t->size[t->ndim - 1];
-}
-
 fb_status fbi_infer_lu_factor(fbi_call *c)
 {
     const fb_tensor *a = c->in[0];
@@ -27,7 +17,7 @@ fb_status fbi_infer_lu_factor(fbi_call *c)
     if (st)
         return st;
     fb_shape pivots = fbi_without_last(a, 1);
-    pivots.d[pivots.n - 1] = rows_of(a) < cols_of(a) ? rows_of(a) : cols_of(a);
+    pivots.d[pivots.n - 1] = fbi_rows_of(a) < fbi_cols_of(a) ? fbi_rows_of(a) : fbi_cols_of(a);
     st = fbi_out(c, 0, (fb_dtype)a->dtype, fb_shape_of(a));
     return st ? st : fbi_out(c, 1, FB_I32, pivots);
 }
@@ -50,7 +40,7 @@ static void swap_rows(int64_t *order, int64_t rows, const int32_t *pivots, int64
 static fb_tensor *order_of(fb_tensor *pivots, int64_t rows, bool to)
 {
     fb_context *ctx = pivots->ctx;
-    int64_t n = cols_of(pivots), items = n ? pivots->numel / n : 0;
+    int64_t n = fbi_cols_of(pivots), items = n ? pivots->numel / n : 0;
     fb_shape s = fb_shape_of(pivots);
     s.d[s.n - 1] = rows;
     int64_t total = fb_shape_numel(s);
@@ -90,14 +80,14 @@ static fb_tensor *solve_by(fb_tensor *a, fb_tensor *b, bool upper, bool right, b
 /* L with ones on its diagonal: the first k columns of lu below it. */
 static fb_tensor *lower_of(fb_tensor *lu)
 {
-    int64_t m = rows_of(lu), n = cols_of(lu), k = m < n ? m : n;
+    int64_t m = fbi_rows_of(lu), n = fbi_cols_of(lu), k = m < n ? m : n;
     fb_tensor *one = fb_eye(lu->ctx, (fb_dtype)lu->dtype, m, k);
     return one ? fb_add(fb_tril(fb_narrow(lu, -1, 0, k), -1), one) : NULL;
 }
 
 static fb_tensor *upper_of(fb_tensor *lu)
 {
-    int64_t m = rows_of(lu), n = cols_of(lu), k = m < n ? m : n;
+    int64_t m = fbi_rows_of(lu), n = fbi_cols_of(lu), k = m < n ? m : n;
     return fb_triu(fb_narrow(lu, -2, 0, k), 0);
 }
 
@@ -139,7 +129,7 @@ fb_status fbi_bwd_ops_lu_factor(fbi_bw *bw)
     fb_tensor *lu = fbi_bw_out(bw, 0), *pivots = fbi_bw_out(bw, 1), *g = bw->grad[0];
     if (!lu || !pivots || !g)
         return bw->ctx->status;
-    int64_t m = rows_of(lu), n = cols_of(lu);
+    int64_t m = fbi_rows_of(lu), n = fbi_cols_of(lu);
     fb_tensor *x = lu->numel == 0 ? fb_mul_scalar(g, 0)
                    : m == n       ? square_slope(lu, g, NULL, true)
                    : m < n        ? wide_slope(lu, g, m, n)
@@ -159,7 +149,7 @@ fb_status fbi_compose_lu(fbi_call *c)
         st = fb_lu_factor(c->in[0], &lu, &pivots);
     if (st)
         return st;
-    int64_t m = rows_of(lu);
+    int64_t m = fbi_rows_of(lu);
     fb_tensor *one = fbi_identity(c->ctx, (fb_dtype)lu->dtype, m);
     fb_shape s = fbi_with_matrix(lu, m, m);
     c->out[0] = reordered(one ? fb_expand(one, s) : NULL, order_of(pivots, m, true));
@@ -183,7 +173,7 @@ static fb_status need_factors(const fbi_call *c, bool left)
     fb_shape want = fbi_without_last(lu, 1), batch = fbi_without_last(lu, 2);
     bool fits = fb_shape_equal(want, fb_shape_of(pivots)) &&
                 fb_shape_equal(batch, fbi_without_last(b, 2)) &&
-                (left ? rows_of(b) : cols_of(b)) == rows_of(lu);
+                (left ? fbi_rows_of(b) : fbi_cols_of(b)) == fbi_rows_of(lu);
     return fits ? FB_OK
                 : fbi_op_fail(c, FB_E_SHAPE,
                               "factors %s, pivots %s and right-hand sides %s do not fit",
@@ -211,40 +201,31 @@ fb_status fbi_compose_lu_solve(fbi_call *c)
     fb_tensor *lu = c->in[0], *b = c->in[2], *x;
     fb_status st = need_factors(c, left);
     if (!st)
-        st = need_pivots(c, rows_of(lu));
+        st = need_pivots(c, fbi_rows_of(lu));
     if (st)
         return st;
     b = left ? b : fbi_mt(b);
     if (!turned) {
-        x = solve_by(lu, reordered(b, order_of(c->in[1], rows_of(lu), false)), false, false, true);
+        x = solve_by(lu, reordered(b, order_of(c->in[1], fbi_rows_of(lu), false)), false, false,
+                     true);
         x = solve_by(lu, x, true, false, false);
     } else {
         x = solve_by(fbi_mt(lu), b, false, false, false);
         x = solve_by(fbi_mt(lu), x, true, false, true);
-        x = reordered(x, order_of(c->in[1], rows_of(lu), true));
+        x = reordered(x, order_of(c->in[1], fbi_rows_of(lu), true));
     }
     return fbi_composed(c, x && !left ? fbi_mt(x) : x);
 }
 
 /* --- public --- */
 
-/* Give the outputs to those who want them. */
-static fb_status hand_out(fb_status st, fb_tensor *const *out, fb_tensor **const *to, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (to[i])
-            *to[i] = st ? NULL : out[i];
-        else if (!st)
-            fb_drop(out[i]);
-    return st;
-}
-
 fb_status fb_lu_factor(fb_tensor *a, fb_tensor **lu, fb_tensor **pivots)
 {
     fb_context *ctx = fb_context_of(a);
     fb_tensor *out[2] = {NULL}, **to[2] = {lu, pivots};
     FBI_ENTRY(ctx);
-    return hand_out(ctx ? fbi_run(ctx, FBI_OP_lu_factor, NULL, &a, 1, out) : FB_E_ARG, out, to, 2);
+    return fbi_hand_out(ctx ? fbi_run(ctx, FBI_OP_lu_factor, NULL, &a, 1, out) : FB_E_ARG, out, to,
+                        2);
 }
 
 fb_status fb_lu(fb_tensor *a, fb_tensor **p, fb_tensor **l, fb_tensor **u)
@@ -252,7 +233,7 @@ fb_status fb_lu(fb_tensor *a, fb_tensor **p, fb_tensor **l, fb_tensor **u)
     fb_context *ctx = fb_context_of(a);
     fb_tensor *out[3] = {NULL}, **to[3] = {p, l, u};
     FBI_ENTRY(ctx);
-    return hand_out(ctx ? fbi_run(ctx, FBI_OP_lu, NULL, &a, 1, out) : FB_E_ARG, out, to, 3);
+    return fbi_hand_out(ctx ? fbi_run(ctx, FBI_OP_lu, NULL, &a, 1, out) : FB_E_ARG, out, to, 3);
 }
 
 fb_tensor *fb_lu_solve(fb_tensor *lu, fb_tensor *pivots, fb_tensor *b, bool right, bool adjoint)

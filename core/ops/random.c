@@ -118,8 +118,7 @@ fb_status fbi_infer_multinomial(fbi_call *c)
                    w->ndim == 1 ? FB_SHAPE(a->count) : FB_SHAPE(w->size[0], a->count));
 }
 
-/* The context of t and its next random numbers; false: the error is set where one can be. */
-static bool draws(fb_tensor *t, const char *op, fbi_rng_stream *r)
+bool fbi_draws(fb_tensor *t, const char *op, fbi_rng_stream *r)
 {
     fb_context *ctx = fb_context_of(t);
     if (!ctx || !fbi_enter(ctx) || !fbi_tensor_check(ctx, t, op, "the tensor"))
@@ -132,7 +131,7 @@ fb_tensor *fb_bernoulli(fb_tensor *p)
 {
     fbi_rng_stream r;
     FBI_ENTRY(fb_context_of(p));
-    if (!draws(p, "bernoulli", &r))
+    if (!fbi_draws(p, "bernoulli", &r))
         return NULL;
     return FBI_RUN(bernoulli, (&(fbi_attrs_bernoulli){r.key, r.stream}), p);
 }
@@ -141,7 +140,7 @@ fb_tensor *fb_poisson(fb_tensor *rate)
 {
     fbi_rng_stream r;
     FBI_ENTRY(fb_context_of(rate));
-    if (!draws(rate, "poisson", &r))
+    if (!fbi_draws(rate, "poisson", &r))
         return NULL;
     return FBI_RUN(poisson, (&(fbi_attrs_poisson){r.key, r.stream}), rate);
 }
@@ -150,7 +149,7 @@ fb_tensor *fb_gamma(fb_tensor *shape)
 {
     fbi_rng_stream r;
     FBI_ENTRY(fb_context_of(shape));
-    if (!draws(shape, "gamma", &r))
+    if (!fbi_draws(shape, "gamma", &r))
         return NULL;
     return FBI_RUN(gamma, (&(fbi_attrs_gamma){r.key, r.stream}), shape);
 }
@@ -159,7 +158,7 @@ fb_tensor *fb_multinomial(fb_tensor *weights, int64_t count, bool replacement)
 {
     fbi_rng_stream r;
     FBI_ENTRY(fb_context_of(weights));
-    if (!draws(weights, "multinomial", &r))
+    if (!fbi_draws(weights, "multinomial", &r))
         return NULL;
     fbi_attrs_multinomial a = {count, replacement, r.key, r.stream};
     return FBI_RUN(multinomial, &a, weights);

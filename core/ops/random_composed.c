@@ -146,21 +146,11 @@ fb_tensor *fb_geometric(fb_context *ctx, fb_dtype dtype, fb_shape shape, double 
     return fbi_run_made(FBI_SITE, ctx, FBI_OP_geometric, &a);
 }
 
-/* The next random numbers of the context of t; false: the error is set where one can be. */
-static bool draws(fb_tensor *t, const char *op, fbi_rng_stream *r)
-{
-    fb_context *ctx = fb_context_of(t);
-    if (!ctx || !fbi_enter(ctx) || !fbi_tensor_check(ctx, t, op, "the tensor"))
-        return false;
-    *r = fbi_next_stream(ctx);
-    return true;
-}
-
 fb_tensor *fb_normal_of(fb_tensor *mean, fb_tensor *deviation)
 {
     fbi_rng_stream r;
     FBI_ENTRY(fb_context_of(mean));
-    if (!draws(mean, "normal_of", &r))
+    if (!fbi_draws(mean, "normal_of", &r))
         return NULL;
     return FBI_RUN(normal_of, (&(fbi_attrs_normal_of){r.key, r.stream}), mean, deviation);
 }
@@ -169,7 +159,7 @@ fb_tensor *fb_rrelu(fb_tensor *x, double lower, double upper)
 {
     fbi_rng_stream r;
     FBI_ENTRY(fb_context_of(x));
-    if (!draws(x, "rrelu", &r))
+    if (!fbi_draws(x, "rrelu", &r))
         return NULL;
     return FBI_RUN(rrelu, (&(fbi_attrs_rrelu){lower, upper, r.key, r.stream}), x);
 }
@@ -178,7 +168,7 @@ fb_tensor *fb_gumbel_softmax(fb_tensor *x, double tau, bool hard, int dim)
 {
     fbi_rng_stream r;
     FBI_ENTRY(fb_context_of(x));
-    if (!draws(x, "gumbel_softmax", &r))
+    if (!fbi_draws(x, "gumbel_softmax", &r))
         return NULL;
     fbi_attrs_gumbel_softmax a = {tau, hard, dim, r.key, r.stream};
     return FBI_RUN(gumbel_softmax, &a, x);

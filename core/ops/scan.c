@@ -8,6 +8,7 @@
 #include <flambeau/core/ops/scan.h>
 #include <flambeau/core/ops/view.h>
 
+#include "core/ops/compose_priv.h"
 #include "core/ops/half_priv.h"
 #include "core/ops/pair_priv.h"
 
@@ -79,11 +80,6 @@ static fb_tensor *logcumsumexp(fb_tensor *x, int64_t dim, bool reverse)
     return FBI_RUN(logcumsumexp, (&(fbi_attrs_logcumsumexp){.dim = dim, .reverse = reverse}), x);
 }
 
-static fb_tensor *scalar(const fb_tensor *like, double value)
-{
-    return fb_full(like->ctx, (fb_dtype)like->dtype, FB_SCALAR, value);
-}
-
 fb_status fbi_bwd_ops_cumsum(fbi_bw *bw)
 {
     const fbi_attrs_cumsum *a = bw->attrs;
@@ -100,7 +96,7 @@ fb_status fbi_bwd_ops_cumprod(fbi_bw *bw)
     fb_tensor *saved = fbi_bw_in(bw, 0), *x = fbi_exact(saved), *g = fbi_exact(bw->grad[0]);
     if (!x || !g)
         return bw->ctx->status;
-    fb_tensor *nought = scalar(x, 0), *one = scalar(x, 1),
+    fb_tensor *nought = fbi_scalar(x, 0), *one = fbi_scalar(x, 1),
               *whole = fb_full(bw->ctx, FB_I64, FB_SCALAR, 1);
     fb_tensor *zero = fb_eq(x, nought), *count = cumsum(fb_to(zero, FB_I64), a->dim, rev);
     fb_tensor *before = fb_lt(count, whole), *first = fb_logical_and(zero, fb_eq(count, whole));
@@ -117,8 +113,8 @@ fb_status fbi_bwd_ops_cumprod(fbi_bw *bw)
 static fb_tensor *lse_part(fb_tensor *g, fb_tensor *sign, fb_tensor *x, fb_tensor *y, int64_t dim,
                            bool rev)
 {
-    fb_tensor *log_g = fb_log(fb_where(sign, fb_abs(g), scalar(g, 1)));
-    fb_tensor *masked = fb_where(sign, fb_sub(log_g, y), scalar(g, -__builtin_inf()));
+    fb_tensor *log_g = fb_log(fb_where(sign, fb_abs(g), fbi_scalar(g, 1)));
+    fb_tensor *masked = fb_where(sign, fb_sub(log_g, y), fbi_scalar(g, -__builtin_inf()));
     return fb_exp(fb_add(logcumsumexp(masked, dim, !rev), x));
 }
 
@@ -130,7 +126,7 @@ fb_status fbi_bwd_ops_logcumsumexp(fbi_bw *bw)
     fb_tensor *g = fbi_exact(bw->grad[0]);
     if (!x || !y || !g)
         return bw->ctx->status;
-    fb_tensor *nought = scalar(g, 0);
+    fb_tensor *nought = fbi_scalar(g, 0);
     y = fb_where(fb_isneginf(y), nought, y);
     fb_tensor *plus = lse_part(g, fb_gt(g, nought), x, y, a->dim, rev);
     fb_tensor *minus = lse_part(g, fb_lt(g, nought), x, y, a->dim, rev);

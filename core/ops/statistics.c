@@ -8,20 +8,16 @@
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/view.h>
 
+#include "core/ops/compose_priv.h"
 #include "core/ops/pair_priv.h"
-
-static fb_tensor *scalar(const fb_tensor *like, double value)
-{
-    return fb_full(like->ctx, (fb_dtype)like->dtype, FB_SCALAR, value);
-}
 
 /* x to the power p of numbers that are not negative; where x is 0, 0 with the gradient 0. */
 static fb_tensor *power_above(fb_tensor *x, double p)
 {
     if (!x)
         return NULL;
-    fb_tensor *nought = scalar(x, 0), *zero = fb_eq(x, nought),
-              *y = fb_where(zero, scalar(x, 1), x);
+    fb_tensor *nought = fbi_scalar(x, 0), *zero = fb_eq(x, nought),
+              *y = fb_where(zero, fbi_scalar(x, 1), x);
     return fb_where(zero, nought, p == 0.5 ? fb_sqrt(y) : fb_pow_scalar(y, p));
 }
 
@@ -65,7 +61,7 @@ fb_status fbi_compose_std_mean(fbi_call *c)
 /* How many elements are not 0, as a float whose gradient is 0. */
 static fb_tensor *norm_0(fb_tensor *x, fb_shape dims, bool keepdim)
 {
-    return fb_sum(fb_where(fb_isnan(x), scalar(x, 1), fb_square(fb_sign(x))), dims, keepdim);
+    return fb_sum(fb_where(fb_isnan(x), fbi_scalar(x, 1), fb_square(fb_sign(x))), dims, keepdim);
 }
 
 static fb_tensor *norm_of(fb_tensor *x, double p, fb_shape dims, bool keepdim)
@@ -108,7 +104,7 @@ static fb_tensor *shift_of(fb_tensor *x, fb_shape dims)
     FB_SCOPE(x->ctx);
     fb_no_grad(x->ctx);
     fb_tensor *m = fb_amax(x, dims, true);
-    return m ? fb_keep(fb_where(fb_isfinite(m), m, scalar(m, 0))) : NULL;
+    return m ? fb_keep(fb_where(fb_isfinite(m), m, fbi_scalar(m, 0))) : NULL;
 }
 
 fb_status fbi_compose_logsumexp(fbi_call *c)
@@ -126,7 +122,7 @@ fb_status fbi_compose_logsumexp(fbi_call *c)
 fb_status fbi_compose_count_nonzero(fbi_call *c)
 {
     const fbi_attrs_count_nonzero *a = c->attrs;
-    return fbi_composed(c, fb_sum(fb_ne(c->in[0], scalar(c->in[0], 0)), a->dims, false));
+    return fbi_composed(c, fb_sum(fb_ne(c->in[0], fbi_scalar(c->in[0], 0)), a->dims, false));
 }
 
 fb_status fbi_compose_nansum(fbi_call *c)
@@ -134,7 +130,7 @@ fb_status fbi_compose_nansum(fbi_call *c)
     const fbi_attrs_nansum *a = c->attrs;
     fb_tensor *x = c->in[0];
     if (fb_dtype_is_float((fb_dtype)x->dtype))
-        x = fb_where(fb_isnan(x), scalar(x, 0), x);
+        x = fb_where(fb_isnan(x), fbi_scalar(x, 0), x);
     return fbi_composed(c, fb_sum(x, a->dims, a->keepdim != 0));
 }
 
@@ -147,7 +143,7 @@ fb_status fbi_compose_nanmean(fbi_call *c)
         return st;
     fb_tensor *missing = fb_isnan(x),
               *count = fb_sum(fb_logical_not(missing), a->dims, a->keepdim != 0);
-    fb_tensor *sum = fb_sum(fb_where(missing, scalar(x, 0), x), a->dims, a->keepdim != 0);
+    fb_tensor *sum = fb_sum(fb_where(missing, fbi_scalar(x, 0), x), a->dims, a->keepdim != 0);
     return fbi_composed(c, count ? fb_div(sum, fb_to(count, (fb_dtype)x->dtype)) : NULL);
 }
 
