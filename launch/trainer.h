@@ -16,7 +16,8 @@ typedef enum fb_precision {
     FB_PRECISION_F32 = 1,
     FB_PRECISION_BF16,       /**< parameters in BF16, updated through masters in F32 */
     FB_PRECISION_F16,        /**< parameters in F16, with a scaler of losses */
-    FB_PRECISION_BF16_MIXED, /**< parameters in F32, operators in BF16 where that is safe */
+    FB_PRECISION_BF16_MIXED, /**< parameters in F32, operators in BF16 where that is safe
+                                (fb_autocast) */
     FB_PRECISION_F16_MIXED   /**< the same in F16, with a scaler of losses */
 } fb_precision;
 

@@ -67,7 +67,8 @@ struct fb_trainer {
     fb_state *state;
     fb_ema *ema;
     fb_scaler *scaler;
-    fb_dtype half; /* of parameters; 0: F32 */
+    fb_dtype half;  /* of parameters; 0: F32 */
+    fb_dtype mixed; /* of operators where that is safe; 0: F32 */
 
     int64_t steps, epochs; /* done */
     int64_t max_epochs;
@@ -100,6 +101,8 @@ struct fb_trainer {
 fb_status fbi_trainer_bind(fb_trainer *t, const fb_trainer_task *task, bool fit);
 /* trainer_step.c: the next micro-batch of an epoch; training on it; *whole: the step is done */
 bool fbi_trainer_next(fb_trainer *t, fb_batch *b);
+/* What a step says of a micro-batch, in the precision that is wanted. */
+fb_tensor *fbi_trainer_call(fb_trainer *t, fb_batch *b, fb_trainer_step step);
 fb_status fbi_trainer_micro(fb_trainer *t, fb_batch *b, bool *whole);
 /* trainer_save.c */
 fb_status fbi_trainer_state_fill(fb_trainer *t);

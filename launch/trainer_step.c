@@ -6,6 +6,7 @@
 #include "core/base/log_priv.h"
 #include "core/tensor/context_priv.h"
 #include <flambeau/core/autograd/autograd.h>
+#include <flambeau/core/ops/autocast.h>
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/parallel/ddp.h>
 
@@ -83,9 +84,22 @@ static void count_samples(fb_trainer *t, const fb_batch *b)
         t->samples += t->global_batch;
 }
 
+fb_tensor *fbi_trainer_call(fb_trainer *t, fb_batch *b, fb_trainer_step step)
+{
+    fb_tensor *x = b->input;
+    bool wide = x && (fb_dtype_of(x) == FB_F32 || fb_dtype_of(x) == FB_F64);
+    if (t->half && wide)
+        b->input = fb_to(x, t->half);
+    if (!t->mixed)
+        return step ? step(t, b) : fb_nn_forward(fb_trainer_model(t), b->input);
+    FB_SCOPE(t->ctx);
+    fb_autocast(t->ctx, t->mixed);
+    return fb_keep(step ? step(t, b) : fb_nn_forward(fb_trainer_model(t), b->input));
+}
+
 static fb_status learn(fb_trainer *t, fb_batch *b)
 {
-    fb_tensor *loss = t->task.step(t, b);
+    fb_tensor *loss = fbi_trainer_call(t, b, t->task.step);
     if (!fb_ok(t->ctx))
         return fb_status_of(t->ctx);
     if (!loss)
@@ -103,22 +117,12 @@ static fb_status learn(fb_trainer *t, fb_batch *b)
     return st;
 }
 
-static fb_tensor *in_half(const fb_trainer *t, fb_tensor *x)
-{
-    bool wide = x && (fb_dtype_of(x) == FB_F32 || fb_dtype_of(x) == FB_F64);
-    return t->half && wide ? fb_to(x, t->half) : x;
-}
-
 fb_status fbi_trainer_micro(fb_trainer *t, fb_batch *b, bool *whole)
 {
     FB_SCOPE(t->ctx);
     *whole = false;
-    fb_status st = FB_OK;
-    if (t->half)
-        b->input = in_half(t, b->input);
     t->batch = b;
-    if (!st)
-        st = learn(t, b);
+    fb_status st = learn(t, b);
     count_samples(t, b);
     t->batch = NULL;
     if (st || !b->at.last || !fb_ok(t->ctx))

@@ -66,10 +66,11 @@ static fb_status set_precision(fb_trainer *t)
     case FB_PRECISION_F16:
         return store_in(t, FB_F16);
     case FB_PRECISION_BF16_MIXED:
+        t->mixed = FB_BF16;
+        return FB_OK;
     case FB_PRECISION_F16_MIXED:
-        return fbi_fail(t->ctx, FB_E_UNSUPPORTED,
-                        "trainer: precision bf16-mixed and f16-mixed need operators that choose "
-                        "their dtype, which this version has not: use bf16 or f16");
+        t->mixed = FB_F16;
+        return FB_OK;
     }
     return FB_OK;
 }

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/tensor/context_priv.h"
-#include <flambeau/core/ops/cast.h>
 
 /* --- a pass --- */
 
@@ -20,10 +19,8 @@ static fb_status visit(fb_trainer *t, const pass *p, fb_batch *b)
 {
     FB_SCOPE(t->ctx);
     fb_no_grad(t->ctx);
-    if (t->half && b->input && (fb_dtype_of(b->input) == FB_F32 || fb_dtype_of(b->input) == FB_F64))
-        b->input = fb_to(b->input, t->half);
     t->batch = b;
-    fb_tensor *y = p->step ? p->step(t, b) : fb_nn_forward(fb_trainer_model(t), b->input);
+    fb_tensor *y = fbi_trainer_call(t, b, p->step);
     fb_status st = fb_status_of(t->ctx);
     int64_t n;
     if (!st && p->take)

@@ -227,17 +227,30 @@ static void an_average_follows_and_is_what_validation_sees(void **unused)
     fb_trainer_close(t);
 }
 
+static fb_dtype computed_in; /* of a layer in the last step */
+
+static fb_tensor *loss_that_looks(fb_trainer *t, const fb_batch *b)
+{
+    fb_tensor *y = fb_nn_forward(fb_trainer_model(t), b->input);
+    computed_in = fb_dtype_of(y);
+    return fb_cross_entropy(y, b->target, NULL);
+}
+
 static void halves_learn_with_a_scaler_where_it_is_needed(void **unused)
 {
     (void)unused;
-    for (int p = FB_PRECISION_BF16; p <= FB_PRECISION_F16; p++) {
+    static const fb_dtype half[] = {0, FB_F32, FB_BF16, FB_F16, FB_BF16, FB_F16};
+    for (int p = FB_PRECISION_F32; p <= FB_PRECISION_F16_MIXED; p++) {
         fb_trainer_task task = task_of(bare_net(0));
+        task.step = loss_that_looks;
         fb_trainer *t = OPEN(.max_epochs = 20, .precision = p, .log_every = 1);
         fit(t, &task);
-        fb_dtype want = p == FB_PRECISION_BF16 ? FB_BF16 : FB_F16;
-        assert_int_equal(fb_dtype_of(fb_nn_param(task.model, "0.weight")), want);
-        assert_true(fb_trainer_metric(t, "loss") < 0.8); /* log 3 = 1.0986 */
-        assert_int_equal(ctx->scaling.scaler != NULL, p == FB_PRECISION_F16);
+        fb_dtype stored = p < FB_PRECISION_BF16_MIXED ? half[p] : FB_F32;
+        assert_int_equal(fb_dtype_of(fb_nn_param(task.model, "0.weight")), stored);
+        assert_int_equal(computed_in, half[p]);
+        assert_int_equal(fb_autocast_dtype(ctx), FB_F32); /* after the steps */
+        assert_true(fb_trainer_metric(t, "loss") < 0.8);  /* log 3 = 1.0986 */
+        assert_int_equal(ctx->scaling.scaler != NULL, half[p] == FB_F16);
         fb_trainer_close(t);
         assert_null(ctx->scaling.scaler);
     }

@@ -1,5 +1,5 @@
-/* Micro-batches, clipping, a scaler of losses and an average of the parameters, which is better
- * than the noisy parameters themselves. */
+/* Micro-batches, mixed precision, clipping, a scaler of losses and an average of the parameters,
+ * which is better than the noisy parameters themselves. */
 #include <math.h>
 
 #include <flambeau/flambeau.h>
@@ -57,7 +57,12 @@ static fb_ema *train(fb_context *c, fb_loader *l, fb_module *m, fb_optimizer *op
         fb_batch b;
         while (fb_loader_next(l, &b)) {
             FB_SCOPE(c);
-            fb_tensor *loss = loss_of(m, &b);
+            fb_tensor *loss;
+            {
+                FB_SCOPE(c);
+                fb_autocast(c, FB_BF16);
+                loss = fb_keep(loss_of(m, &b));
+            }
             fb_backward(loss); /* scaled by this micro-batch's share; the loader told the context */
             fb_meter_add(mean, loss, (double)b.n);
             fb_optim_step(opt); /* acts after the last micro-batch of a step */
