@@ -153,7 +153,7 @@ static fb_status fbi_segment_first(fb_context *ctx, fbi_segment *s, fb_tensor **
 fb_status fb_checkpoint_call(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out,
                              fb_tensor **out)
 {
-    for (int i = 0; i < n_out; i++)
+    for (int i = 0; out && i < n_out; i++)
         out[i] = NULL;
     fb_context *ctx = NULL;
     for (int i = 0; i < in.n && !ctx; i++)
@@ -161,6 +161,8 @@ fb_status fb_checkpoint_call(fb_checkpoint_fn fn, void *user, fb_tensors in, int
     if (!fbi_enter(ctx))
         return ctx ? ctx->status : FB_E_ARG;
     FBI_ENTRY(ctx);
+    if (!fn || !out)
+        return fbi_fail(ctx, FB_E_ARG, "checkpoint: %s is NULL", fn ? "out" : "the function");
     if (!ctx->grad_on)
         return fn(user, in, out);
     if (n_out < 1 || n_out > 255)

@@ -116,11 +116,15 @@ static fb_status fbi_call_record(fb_call *call, fb_tensors in, fb_tensor **out)
 fb_status fb_function_apply(fb_context *ctx, const fb_function *fn, const void *attrs,
                             size_t attrs_size, fb_tensors in, fb_tensor **out)
 {
-    for (int i = 0; i < fn->n_out; i++)
+    for (int i = 0; fn && out && i < fn->n_out; i++)
         out[i] = NULL;
     if (!fbi_enter(ctx))
         return ctx ? ctx->status : FB_E_ARG;
     FBI_ENTRY(ctx);
+    if (!fn || !out || !fn->forward || (!attrs && attrs_size))
+        return fbi_fail(ctx, FB_E_ARG,
+                        "function_apply: a function with a forward, out, and attributes of the "
+                        "size that is said are needed");
     if (fn->n_out < 1 || fn->n_out > 16 || in.n > 32)
         return fbi_fail(ctx, FB_E_ARG, "%s: 1 to 16 outputs and at most 32 inputs", fn->name);
     bool record = false;
@@ -166,16 +170,18 @@ fb_status fb_function_apply(fb_context *ctx, const fb_function *fn, const void *
 
 const void *fb_call_attrs(fb_call *call)
 {
-    return call->attrs;
+    return call ? call->attrs : NULL;
 }
 
 fb_context *fb_call_context(fb_call *call)
 {
-    return call->ctx;
+    return call ? call->ctx : NULL;
 }
 
 fb_status fb_call_save(fb_call *call, int slot, fb_tensor *t)
 {
+    if (!call)
+        return FB_E_ARG;
     if (slot < 0 || slot >= FBI_CALL_SLOTS)
         return fbi_fail(call->ctx, FB_E_ARG, "fb_call_save: slot %d; there are %d", slot,
                         FBI_CALL_SLOTS);
@@ -188,6 +194,8 @@ fb_status fb_call_save(fb_call *call, int slot, fb_tensor *t)
 
 fb_tensor *fb_call_saved(fb_call *call, int slot)
 {
+    if (!call)
+        return NULL;
     if (slot < 0 || slot >= FBI_CALL_SLOTS) {
         fbi_fail(call->ctx, FB_E_ARG, "fb_call_saved: slot %d; there are %d", slot, FBI_CALL_SLOTS);
         return NULL;
@@ -197,5 +205,5 @@ fb_tensor *fb_call_saved(fb_call *call, int slot)
 
 bool fb_call_needs(const fb_call *call, int input)
 {
-    return input >= 0 && input < call->n_in && call->needs[input];
+    return call && input >= 0 && input < call->n_in && call->needs[input];
 }

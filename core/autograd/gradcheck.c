@@ -148,6 +148,8 @@ static fb_status fbi_check_ok(const fbi_check *c)
 {
     if (!fbi_enter(c->ctx))
         return c->ctx ? c->ctx->status : FB_E_ARG;
+    if (!c->fn)
+        return fbi_fail(c->ctx, FB_E_ARG, "gradcheck: the function is NULL");
     if (c->n_out < 1 || c->n_out > 16 || c->in.n > 16)
         return fbi_fail(c->ctx, FB_E_ARG, "gradcheck: 1 to 16 outputs, at most 16 inputs");
     return FB_OK;

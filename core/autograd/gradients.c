@@ -149,11 +149,13 @@ fb_status fb_gradients(fb_tensors out, fb_tensors wrt, const fb_gradient_options
     if (out.n < 1 || !out.t[0])
         return FB_E_ARG;
     fb_context *ctx = out.t[0]->ctx;
-    for (int i = 0; i < wrt.n; i++)
+    for (int i = 0; grads && i < wrt.n; i++)
         grads[i] = NULL;
     if (!fbi_enter(ctx))
         return ctx ? ctx->status : FB_E_ARG;
     FBI_ENTRY(ctx);
+    if (!grads && wrt.n > 0)
+        return fbi_fail(ctx, FB_E_ARG, "fb_gradients: grads is NULL: it is where they go");
     bool create = o && o->create_graph;
     fb_tensor **seed = calloc((size_t)out.n, sizeof *seed);
     fbi_capture *caps = calloc((size_t)wrt.n + 1, sizeof *caps);

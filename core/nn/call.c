@@ -61,6 +61,8 @@ fb_tensor *fb_nn_forward(fb_module *m, fb_tensor *x)
 fb_tensor *fb_nn_call(fb_module *m, fb_tensor *(*fn)(fb_module *m, void *args), void *args)
 {
     FBI_ENTRY(m ? m->ctx : NULL);
+    if (!fn && fbi_nn_enter(m))
+        fbi_fail(m->ctx, FB_E_ARG, "fb_nn_call: the function is NULL");
     call_scope s;
     if (!call_begin(m, &s))
         return NULL;

@@ -220,6 +220,11 @@ static const fb_module_type parameters_type = {.name = "Parameters", .size = siz
 /* False: the error is set. */
 static bool parameters_fit(fb_context *ctx, const char *const *names, fb_tensors params)
 {
+    if (params.n > 0 && (!names || !params.t)) {
+        fbi_fail(ctx, FB_E_ARG, "fb_nn_parameter_dict: the list of %s is NULL",
+                 names ? "parameters" : "names");
+        return false;
+    }
     for (int i = 0; i < params.n; i++) {
         if (!params.t[i]) {
             fbi_fail(ctx, FB_E_ARG, "fb_nn_parameter: parameter %d is NULL", i);

@@ -143,6 +143,8 @@ fb_status fb_nn_init(fb_module *root, const char *glob, fb_init init)
     if (!fbi_nn_enter(root))
         return root->ctx->status;
     FBI_ENTRY(root->ctx);
+    if (!glob)
+        return fbi_fail(root->ctx, FB_E_ARG, "fb_nn_init: the pattern of names is NULL");
     fbi_named_list list;
     fb_status st = fbi_nn_collect(root, FB_FIELD_PARAM, true, &list);
     bool any = false;

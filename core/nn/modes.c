@@ -50,7 +50,8 @@ static fb_status change(fb_module *root, const char *glob, grad_change what, boo
         return root->ctx->status;
     FBI_ENTRY(root->ctx);
     bool any = false;
-    fb_status st = FB_OK;
+    fb_status st =
+        glob ? FB_OK : fbi_fail(root->ctx, FB_E_ARG, "%s: the pattern of names is NULL", function);
     for (int k = 0; k < 2 && !st; k++) { /* buffers count for norm layers without parameters */
         fbi_named_list list;
         st = fbi_nn_collect(root, k ? FB_FIELD_BUFFER : FB_FIELD_PARAM, false, &list);
@@ -146,6 +147,8 @@ fb_status fb_nn_tie(fb_module *m, const char *path, const char *to)
     if (!fbi_nn_enter(m))
         return m->ctx->status;
     FBI_ENTRY(m->ctx);
+    if (!path || !to)
+        return fbi_fail(m->ctx, FB_E_ARG, "fb_nn_tie: a path is NULL");
     if (fbi_nn_root(m)->ready)
         return fbi_fail(m->ctx, FB_E_STATE,
                         "fb_nn_tie: the parameters of %s are made; tie before the first use",

@@ -101,6 +101,11 @@ fb_module *fb_nn_new(fb_context *ctx, const fb_module_type *type, const void *se
     if (!ctx)
         return NULL;
     FBI_ENTRY(ctx);
+    if (!type || (!self && type->size)) {
+        if (fbi_enter(ctx))
+            fbi_fail(ctx, FB_E_ARG, "fb_nn_new: %s is NULL", type ? "the module's struct" : "type");
+        return NULL;
+    }
     if (!fbi_enter(ctx)) {
         drop_declared(type, self);
         return NULL;
@@ -119,7 +124,8 @@ fb_module *fb_nn_new(fb_context *ctx, const fb_module_type *type, const void *se
     m->refs = 1;
     m->training = true;
     m->number = -1;
-    memcpy(m->self, self, type->size);
+    if (type->size)
+        memcpy(m->self, self, type->size);
     if (fbi_context_adopt(ctx, m, module_closer)) {
         drop_declared(type, self);
         free(m->self);

@@ -185,6 +185,10 @@ fb_module *fb_nn_find(fb_module *root, const char *path)
 {
     if (!fbi_nn_enter(root))
         return NULL;
+    if (!path) {
+        fbi_fail(root->ctx, FB_E_ARG, "fb_nn_find: the path is NULL");
+        return NULL;
+    }
     fb_module *m = root;
     for (const char *p = path; m && *p;) {
         size_t n = strcspn(p, ".");
@@ -201,6 +205,10 @@ fb_tensor *fb_nn_param(fb_module *root, const char *path)
 {
     if (!fbi_nn_enter(root) || (!fbi_nn_root(root)->ready && fb_nn_materialize(root)))
         return NULL;
+    if (!path) {
+        fbi_fail(root->ctx, FB_E_ARG, "fb_nn_param: the path is NULL");
+        return NULL;
+    }
     const char *dot = strrchr(path, '.');
     fb_module *m = root;
     for (const char *p = path; m && dot && p < dot;) {
@@ -223,6 +231,8 @@ static fb_status each(fb_module *root, fb_field_kind kind, fb_nn_visit fn, void 
         return FB_E_ARG;
     if (!fbi_nn_enter(root) || (!fbi_nn_root(root)->ready && fb_nn_materialize(root)))
         return root->ctx->status;
+    if (!fn)
+        return fbi_fail(root->ctx, FB_E_ARG, "fb_nn_each: the function is NULL");
     fbi_named_list list;
     fb_status st = fbi_nn_collect(root, kind, true, &list);
     for (int64_t i = 0; i < list.n && !st; i++)

@@ -114,8 +114,11 @@ fb_tensor *fb_add_layer_norm(fb_tensor *x, fb_tensor *residual, fb_shape shape, 
 {
     fb_context *ctx = fb_context_of(x);
     FBI_ENTRY(ctx);
-    *sum = NULL;
-    if (!fbi_tensor_check(ctx, x, "add_layer_norm", "x"))
+    if (sum)
+        *sum = NULL;
+    else if (ctx)
+        fbi_fail(ctx, FB_E_ARG, "add_layer_norm: sum is NULL: it is where x + residual goes");
+    if (!sum || !fbi_tensor_check(ctx, x, "add_layer_norm", "x"))
         return NULL;
     if (!fbi_ends_in(x, shape)) {
         fbi_fail(ctx, FB_E_SHAPE, "add_layer_norm: input %s does not end in %s", fbi_text(x),

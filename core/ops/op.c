@@ -31,7 +31,7 @@ int fb_op_count(void)
 bool fb_op_info(int i, fb_op_description *out)
 {
     const fbi_opdef *d = i < 0 ? NULL : fbi_nth(i);
-    if (!d)
+    if (!d || !out)
         return false;
     *out = (fb_op_description){d->name,
                                d->n_in,
@@ -135,6 +135,11 @@ fb_status fb_op_call(fb_context *ctx, const char *name, fb_tensors in, const fb_
     if (!fbi_enter(ctx))
         return ctx ? ctx->status : FB_E_ARG;
     FBI_ENTRY(ctx);
+    if (!name || !out || (!attrs && n_attrs > 0))
+        return fbi_fail(ctx, FB_E_ARG, "op_call: %s is NULL",
+                        !name  ? "the name"
+                        : !out ? "out"
+                               : "the list of attributes");
     const char *own = fbi_own_name(name);
     for (int k = 0; k < FBI_OP_COUNT; k++) {
         const fbi_opdef *d = &fbi_opdefs[k];

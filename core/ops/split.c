@@ -6,16 +6,26 @@
 
 static fb_status nothing(fb_tensor **out, int n, fb_status st)
 {
-    for (int i = 0; i < n; i++)
+    for (int i = 0; out && i < n; i++)
         out[i] = NULL;
     return st;
+}
+
+/* Whether there is somewhere for the results, and for n > 0 what says how to make them. */
+static bool has_place(fb_context *ctx, const char *op, int n, const void *how, fb_tensor **out)
+{
+    if (out && (how || n < 1))
+        return true;
+    fbi_fail(ctx, FB_E_ARG, "%s: %s is NULL", op, out ? "the list of sizes or places" : "out");
+    return false;
 }
 
 /* Begins a function that fills n places: the dimension, or -1 with the error set. */
 static int begin(fb_tensor *t, const char *op, int dim, int n, fb_tensor **out)
 {
     nothing(out, n, FB_OK);
-    if (!t || !fbi_enter(t->ctx) || !fbi_tensor_check(t->ctx, t, op, "the tensor"))
+    if (!t || !fbi_enter(t->ctx) || !fbi_tensor_check(t->ctx, t, op, "the tensor") ||
+        !has_place(t->ctx, op, 0, NULL, out))
         return -1;
     return fbi_dim(t->ctx, t, dim, op);
 }
@@ -129,7 +139,7 @@ fb_status fb_split_with_sizes(fb_tensor *t, const int64_t *sizes, int n, int dim
 {
     FBI_ENTRY(fb_context_of(t));
     int d = begin(t, "split_with_sizes", dim, n, out);
-    if (d < 0)
+    if (d < 0 || !has_place(t->ctx, "split_with_sizes", n, sizes, out))
         return failed(t);
     int64_t sum = 0;
     for (int i = 0; i < n; i++) {
@@ -185,7 +195,7 @@ fb_status fb_tensor_split_at(fb_tensor *t, const int64_t *places, int n, int dim
 {
     FBI_ENTRY(fb_context_of(t));
     int d = n < 0 ? -1 : begin(t, "tensor_split_at", dim, n + 1, out);
-    if (d < 0)
+    if (d < 0 || !has_place(t->ctx, "tensor_split_at", n, places, out))
         return failed(t);
     for (int i = 0; i <= n; i++) {
         int64_t at[2] = {i ? clipped(places[i - 1], t->size[d]) : 0,
@@ -221,7 +231,7 @@ static fb_context *begin_list(fb_tensors t, const char *op, fb_tensor **out)
     nothing(out, t.n, FB_OK);
     for (int i = 0; i < t.n && !ctx; i++)
         ctx = fb_context_of(t.t[i]);
-    if (!ctx || !fbi_enter(ctx))
+    if (!ctx || !fbi_enter(ctx) || !has_place(ctx, op, 0, NULL, out))
         return NULL;
     for (int i = 0; i < t.n; i++) {
         if (!t.t[i]) {

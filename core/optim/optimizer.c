@@ -172,6 +172,8 @@ fb_status fb_optim_add_tensor(fb_optimizer *opt, const char *name, fb_tensor *le
     if (!opt)
         return FB_E_ARG;
     FBI_ENTRY(opt->ctx);
+    if (!name && fbi_enter(opt->ctx))
+        return fbi_fail(opt->ctx, FB_E_ARG, "fb_optim_add_tensor: the name is NULL");
     if (!fbi_enter(opt->ctx) || !fbi_tensor_check(opt->ctx, leaf, "fb_optim_add_tensor", name))
         return opt->ctx->status;
     if (!leaf->leaf || !leaf->leaf->required)
@@ -197,6 +199,8 @@ fb_status fb_optim_rule(fb_optimizer *opt, const char *glob, const fb_group_opti
     FBI_ENTRY(opt->ctx);
     if (!fbi_enter(opt->ctx))
         return opt->ctx->status;
+    if (!glob)
+        return fbi_fail(opt->ctx, FB_E_ARG, "fb_optim_rule: the pattern of names is NULL");
     char *copy = strdup(glob);
     if (!copy || !fbi_grow((void **)&opt->rules, opt->n_rules, sizeof *opt->rules)) {
         free(copy);

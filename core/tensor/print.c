@@ -193,6 +193,8 @@ static void put_tensor(printer *p)
 
 static int64_t to_string(fb_tensor *t, char *buf, size_t size)
 {
+    if (!buf)
+        size = 0; /* only the number of bytes is asked for */
     if (size > 0)
         buf[0] = '\0';
     if (!fbi_tensor_check(NULL, t, "to_string", "the tensor"))

@@ -228,7 +228,12 @@ FB_API void fb_release(fb_tensor *t)
 
 FB_API void fb_set(fb_tensor **slot, fb_tensor *t)
 {
-    FBI_ENTRY(t ? t->ctx : *slot ? (*slot)->ctx : NULL);
+    FBI_ENTRY(t ? t->ctx : slot && *slot ? (*slot)->ctx : NULL);
+    if (!slot) {
+        if (t && fbi_enter(t->ctx))
+            fbi_fail(t->ctx, FB_E_ARG, "set: slot is NULL: it is where the tensor is held");
+        return;
+    }
     fb_tensor *old = *slot;
     if (t && !(t->flags & FBI_T_LIVE)) { /* the slot keeps what it has */
         fbi_stale(t, "set", "the tensor");

@@ -32,8 +32,8 @@ FB_API int64_t fb_shape_numel(fb_shape shape)
 
 FB_API const char *fb_shape_text(fb_shape shape, char *buf, size_t size)
 {
-    if (size == 0)
-        return buf;
+    if (size == 0 || !buf)
+        return buf ? buf : "";
     size_t at = 0;
     buf[0] = '\0';
     for (int i = 0; i < shape.n && i < FB_MAX_DIMS && at < size; i++)
@@ -48,7 +48,7 @@ FB_API fb_shape fb_shape_make(int n, const int64_t *sizes)
 {
     fb_shape s = {.n = n < 0 ? 0 : n > FB_MAX_DIMS ? FB_MAX_DIMS : n};
     for (int i = 0; i < s.n; i++)
-        s.d[i] = sizes[i];
+        s.d[i] = sizes ? sizes[i] : 0;
     return s;
 }
 
