@@ -58,9 +58,17 @@ fb_schedule *fbi_schedule_new(fb_optimizer *opt, fb_schedule init)
     return s;
 }
 
+bool fbi_schedule_free_to_use(const fb_schedule *s, const char *function)
+{
+    if (s->owner)
+        fbi_fail(s->ctx, FB_E_STATE, "%s: %s belongs to a %s", function, s->kind->name,
+                 s->owner->kind->name);
+    return !s->owner;
+}
+
 void fb_schedule_close(fb_schedule *s)
 {
-    if (!s)
+    if (!s || !fbi_schedule_free_to_use(s, "fb_schedule_close"))
         return;
     fbi_context_forget(s->ctx, s);
     fbi_schedule_free(s);
@@ -92,6 +100,8 @@ fb_status fb_schedule_step(fb_schedule *s)
     fb_context *ctx = s->ctx;
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
+        return ctx->status;
+    if (!fbi_schedule_free_to_use(s, "fb_schedule_step"))
         return ctx->status;
     if (s->kind == &fbi_plateau)
         return fbi_fail(ctx, FB_E_ARG,

@@ -122,7 +122,7 @@ FB_API fb_status fb_schedule_step(fb_schedule *s);
 FB_API fb_status fb_schedule_step_metric(fb_schedule *s, double metric);
 /** The rate that the schedule has set; NaN for NULL. */
 FB_API double fb_schedule_lr(const fb_schedule *s);
-/** Let go; the rate stays as it is. NULL is allowed. */
+/** Let go; the rate stays as it is. NULL is allowed; FB_E_STATE for a part of another schedule. */
 FB_API void fb_schedule_close(fb_schedule *s);
 
 FB_END

@@ -52,6 +52,7 @@ static bool fit(fb_context *ctx, const char *name, fb_schedule *const *of, int n
 {
     for (int i = 0; i < n; i++) {
         const char *wrong = !of[i]                        ? "is NULL"
+                            : of[i]->owner                ? "belongs to another schedule"
                             : of[i]->kind == &fbi_plateau ? "is a plateau, which needs metrics"
                             : of[i]->opt != of[0]->opt    ? "is of another optimizer"
                                                           : NULL;
@@ -83,8 +84,10 @@ static fb_schedule *join(fb_schedule *const *of, int n, fb_schedule init)
     }
     memcpy(s->of, of, (size_t)n * sizeof(fb_schedule *));
     s->n_of = n;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         fbi_context_forget(ctx, of[i]);
+        of[i]->owner = s;
+    }
     return s;
 }
 

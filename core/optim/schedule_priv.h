@@ -19,8 +19,9 @@ struct fb_schedule {
     fb_context *ctx; /* the optimizer may be closed first */
     fb_optimizer *opt;
     const fbi_schedule_kind *kind;
-    double base; /* rate before there was a schedule */
-    double last; /* what it has set */
+    const fb_schedule *owner; /* of which it is a part; NULL: none */
+    double base;              /* rate before there was a schedule */
+    double last;              /* what it has set */
     int64_t step, total;
     double a, b; /* of the kind */
     fb_cosine_options cosine;
@@ -47,6 +48,8 @@ fb_status fbi_schedule_advance(fb_schedule *s);
 fb_status fbi_schedule_restart(fb_schedule *s);
 /* The rate becomes the optimizer's. */
 fb_status fbi_schedule_set(fb_schedule *s, double lr);
+/* Whether s may be used by itself; an error of `function` is set if not. */
+bool fbi_schedule_free_to_use(const fb_schedule *s, const char *function);
 /* s and all that it owns. */
 void fbi_schedule_free(void *s);
 /* The step function of a sequence, and of a chain; they have no rate of their own. */

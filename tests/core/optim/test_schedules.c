@@ -485,6 +485,13 @@ static void wrong_numbers_are_named(void **state)
     fb_schedule *c = fb_schedule_exponential(o, 0.5), *d = fb_schedule_exponential(o, 0.5);
     refused(ctx, fb_schedule_sequence((fb_schedule *[]){a, c, d}, 3, down),
             "3 schedules need 2 positive steps in ascending order");
+    assert_non_null(fb_schedule_chain((fb_schedule *[]){c, d}, 2));
+    refused(ctx, fb_schedule_chain((fb_schedule *[]){a, c}, 2),
+            "fb_schedule_chain: schedule 1 belongs to another schedule");
+    assert_int_equal(fb_schedule_step(c), FB_E_STATE);
+    check_error(ctx, FB_E_STATE, "fb_schedule_step: exponential belongs to a chain");
+    fb_schedule_close(d);
+    check_error(ctx, FB_E_STATE, "fb_schedule_close: exponential belongs to a chain");
     assert_int_equal(fb_schedule_step(plateau), FB_E_ARG);
     check_error(ctx, FB_E_ARG, "a plateau needs a metric");
     assert_int_equal(fb_schedule_step_metric(a, 1), FB_E_ARG);
