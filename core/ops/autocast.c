@@ -15,7 +15,8 @@ enum { FBI_MAX_CASTS = 16 }; /* inputs that need no memory of their own */
 
 /* --- the lists --- */
 
-/* By names of operators; those that there are not are passed over. */
+/* By names of operators; those that there are not are passed over. binary_cross_entropy, which
+ * PyTorch refuses on cards since halves are too short for it, is in F32. */
 typedef struct fbi_list {
     fbi_cast_class of;
     bool cpu, card;
@@ -35,18 +36,23 @@ static const fbi_list lists[] = {
     {FBI_CAST_NONE, true, false,
      "avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d max_pool1d max_pool2d "
      "adaptive_max_pool1d adaptive_max_pool2d lp_pool1d lp_pool2d"},
+    {FBI_CAST_NONE, true, true, "matrix_exp"}, /* made of products here */
     /* Made of sums here, which the list of cards has. */
     {FBI_CAST_NONE, false, true, "trace std std_mean var_mean nansum nanmean"},
 
     {FBI_CAST_WIDE, true, true,
-     "prod cdist cross_entropy mse_loss nll_loss l1_loss smooth_l1_loss poisson_nll_loss kl_div "
+     "prod cdist binary_cross_entropy cross_entropy cross_entropy_probabilities mse_loss nll_loss "
+     "l1_loss "
+     "smooth_l1_loss poisson_nll_loss kl_div "
      "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss triplet_margin_loss "
      "multilabel_margin_loss multi_margin_loss soft_margin_loss binary_cross_entropy_with_logits"},
     {FBI_CAST_WIDE, true, false,
      "avg_pool3d lp_pool3d adaptive_avg_pool3d max_pool3d adaptive_max_pool3d max_unpool1d "
      "max_unpool2d "
      "max_unpool3d fractional_max_pool2d fractional_max_pool3d grid_sample pad quantile "
-     "nanquantile trace binary_cross_entropy huber_loss ctc_loss cholesky cholesky_inverse "
+     "local_response_norm nanquantile trace huber_loss ctc_loss cond tensorinv tensorsolve "
+     "cholesky "
+     "cholesky_inverse "
      "cholesky_solve inv solve qr eigh eigvalsh svd svdvals matrix_rank lstsq"},
     {FBI_CAST_WIDE, false, true,
      "acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow "
@@ -97,10 +103,15 @@ static bool fbi_pad_listed(const fbi_attrs_pad *a)
     return a->mode == FB_PAD_REPLICATE || (a->mode == FB_PAD_REFLECT && a->pads.n <= 4);
 }
 
-static fbi_cast_class fbi_class(const fb_context *ctx, fbi_op op, const void *attrs)
+static fbi_cast_class fbi_class(const fb_context *ctx, fbi_op op, const void *attrs,
+                                fb_tensor *const *in)
 {
     fbi_cast_class c = fbi_cast_class_of(!ctx->backend->host_memory, op);
-    return op == FBI_OP_pad && c && !fbi_pad_listed(attrs) ? FBI_CAST_NOT_LISTED : c;
+    if (op == FBI_OP_pad && c && !fbi_pad_listed(attrs))
+        return FBI_CAST_NOT_LISTED;
+    if (op == FBI_OP_local_response_norm && c && in[0]->ndim < 4) /* by pools of images */
+        return FBI_CAST_NONE;
+    return c;
 }
 
 /* --- casts --- */
@@ -219,7 +230,7 @@ fb_status fbi_run_autocast(fb_context *ctx, const fbi_opdef *d, const void *attr
                            fb_tensor *const *in, int n, fb_tensor **out)
 {
     uint8_t mode = ctx->autocast;
-    fbi_cast_class c = fbi_class(ctx, d->op, attrs);
+    fbi_cast_class c = fbi_class(ctx, d->op, attrs, in);
     fb_dtype to = c == FBI_CAST_HALF     ? (fb_dtype)mode
                   : c == FBI_CAST_WIDE   ? FB_F32
                   : c == FBI_CAST_WIDEST ? fbi_widest(in, n)

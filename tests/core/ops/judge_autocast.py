@@ -8,14 +8,16 @@ import torch
 
 import judge_images
 import judge_linalg
+import judge_losses
 import judge_ops as J
+import judge_rest
 
 AUTOCAST = J.bind("autocast", None, J.P, J.I)
 HALVES = [torch.bfloat16, torch.float16]
 # Not on PyTorch's lists: there, what they are made of decides. Powers and pseudoinverses keep F32 here; products
 # of vectors are products here and sums there; prelu is written out in judge_ops.py; a pool of volumes that gives
-# places is another operator there.
-DELIBERATE = {"matrix_power", "pinv", "einsum", "inner", "prelu", "max_pool"}
+# places is another operator there. Floats do not fill BOOL.
+DELIBERATE = {"matrix_power", "pinv", "einsum", "inner", "prelu", "max_pool", "masked_fill_tensor"}
 
 
 def main():
@@ -24,7 +26,8 @@ def main():
         sys.exit(print("python cannot load a sanitized library: nothing done"))
     torch.manual_seed(7)
     wrong, judged, refused = {}, 0, 0
-    cases = itertools.chain(J.every_case(), judge_linalg.cases(), judge_images.cases())
+    cases = itertools.chain(J.every_case(), *(judge.cases() for judge in (judge_linalg, judge_images, judge_losses,
+                                                                          judge_rest)))
     for name, theirs, ours, inputs in cases:
         floats = {t.dtype for t in inputs if t.is_floating_point()}
         for half in HALVES:

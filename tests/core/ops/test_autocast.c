@@ -38,9 +38,13 @@ static const struct {
     {true, FBI_CAST_WIDE,
      "pow pow_scalar acos asin cosh cross_entropy cdist cumprod cumsum dist erfinv exp expm1 "
      "layer_norm log log10 log_softmax log1p log2 mse_loss norm prod reciprocal rsqrt sinh softmax "
-     "softmin softplus sum tan logsumexp"},
+     "softmin softplus sum tan logsumexp group_norm rms_norm cosine_similarity pdist renorm "
+     "nll_loss l1_loss smooth_l1_loss poisson_nll_loss kl_div cosine_embedding_loss "
+     "hinge_embedding_loss margin_ranking_loss triplet_margin_loss multilabel_margin_loss "
+     "multi_margin_loss soft_margin_loss binary_cross_entropy_with_logits"},
     {true, FBI_CAST_WIDEST,
-     "addcdiv addcmul atan2 cross dot grid_sample index_put scatter_add tensordot cat stack"},
+     "addcdiv addcmul atan2 cross dot grid_sample index_put scatter_add tensordot cat stack "
+     "bilinear"},
     {false, FBI_CAST_HALF,
      "conv1d conv2d conv3d bmm mm vecdot baddbmm addmm addbmm linear matmul conv_transpose1d "
      "conv_transpose2d conv_transpose3d prelu attention"},
@@ -48,7 +52,10 @@ static const struct {
      "avg_pool3d grid_sample quantile cdist trace cholesky cholesky_inverse "
      "cholesky_solve inv prod max_pool3d max_unpool2d max_unpool3d adaptive_avg_pool3d mse_loss "
      "cross_entropy svd qr eigh eigvalsh svdvals matrix_rank solve lstsq fractional_max_pool2d "
-     "fractional_max_pool3d adaptive_max_pool3d"},
+     "fractional_max_pool3d adaptive_max_pool3d binary_cross_entropy huber_loss nanquantile "
+     "ctc_loss tensorinv tensorsolve cond nll_loss l1_loss smooth_l1_loss poisson_nll_loss kl_div "
+     "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss triplet_margin_loss "
+     "multilabel_margin_loss multi_margin_loss soft_margin_loss binary_cross_entropy_with_logits"},
     {false, FBI_CAST_WIDEST, "cat stack index_copy"},
 };
 
