@@ -13,6 +13,8 @@
 
 #include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/autograd/function.h>
+#include <flambeau/core/autograd/functional.h>
+#include <flambeau/core/autograd/saved.h>
 
 #include <flambeau/core/ops/arrange.h>
 #include <flambeau/core/ops/attention.h>
@@ -72,6 +74,7 @@
 #include <flambeau/io/dataset.h>
 #include <flambeau/io/interchange.h>
 #include <flambeau/io/loader.h>
+#include <flambeau/io/saved.h>
 #include <flambeau/io/state.h>
 
 #include <flambeau/launch/options.h>

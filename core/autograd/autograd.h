@@ -32,12 +32,25 @@ FB_API fb_status fb_backward(fb_tensor *loss);
 FB_API fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *opts);
 
 typedef struct fb_gradient_options {
-    fb_tensors seeds; /**< gradient of each output; n = 0: ones, for outputs of one element */
+    fb_tensors seeds; /**< gradient of each output; NULL or n = 0: 1, for outputs of one element */
     bool retain_graph, create_graph; /**< create_graph implies retain_graph */
-    bool allow_unused; /**< NULL for an input that was not used, instead of an error */
+    bool allow_unused;      /**< NULL for an input that was not used, instead of an error */
+    bool materialize_grads; /**< zeros for it, and NULL only for an input that is NULL */
 } fb_gradient_options;
 
-/** Gradients of `out` with respect to `wrt`, returned and not accumulated: torch.autograd.grad. */
+/**
+ * Gradients of sum over i of <seeds[i], out[i]> with respect to `wrt`, returned and not
+ * accumulated: torch.autograd.grad.
+ *
+ * @param out   results that depend on something that requires a gradient
+ * @param wrt   leaves, or results on the way, of which hooks (fb_hook_grad) are applied; each may
+ * be an output, too. NULL or without a gradient: unused
+ * @param grads [wrt.n], each like its input, in the innermost scope; all NULL after an error
+ * @return FB_OK; FB_E_ARG if an output does not depend on an input (unless allow_unused or
+ *         materialize_grads) or the numbers of outputs and seeds differ; FB_E_SHAPE for a seed
+ * unlike its output, or none for an output of several elements; FB_E_STATE for an output without a
+ *         graph, or with one that is freed
+ */
 FB_API fb_status fb_gradients(fb_tensors out, fb_tensors wrt, const fb_gradient_options *opts,
                               fb_tensor **grads);
 
@@ -67,7 +80,9 @@ FB_API void fb_hook_remove(fb_hook *hook);
 typedef fb_status (*fb_checkpoint_fn)(void *user, fb_tensors in, fb_tensor **out);
 /**
  * Activation checkpointing: run fn(in), keep only inputs and outputs, run fn again in backward with
- * the same random numbers. `fn` fills out[0 .. n_out) and must not depend on anything that changes.
+ * the same random numbers. `fn` fills out[0 .. n_out) and must not depend on anything that changes;
+ * the inputs must not be changed in place before backward (FB_E_STATE). Gradients are added in the
+ * order of a plain run and have its bits; batch norms take their statistics in the first run only.
  */
 FB_API fb_status fb_checkpoint_call(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out,
                                     fb_tensor **out);

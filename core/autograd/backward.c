@@ -65,7 +65,8 @@ static fb_status fbi_deliver(fbi_pass *p, fbi_node *to, uint32_t out_index, fb_t
 {
     if (!fbi_is_leaf_node(to))
         return fbi_gather(p, &fbi_grads(to)[out_index], g);
-    if (p->capture || p->linked || to->hooks)
+    bool straight = !p->capture || (to->flags & FBI_NODE_STRAIGHT);
+    if (!straight || p->linked || to->hooks)
         return fbi_gather(p, &fbi_grads(to)[0], g);
     fb_status st = to->leaf ? fbi_leaf_write(p->ctx, to->leaf, g) : FB_OK;
     fbi_tensor_unref(g);
@@ -86,10 +87,8 @@ static fb_status fbi_check_spent(fbi_pass *p, const fbi_node *n)
 /* Free what the node saved and cut it from its inputs. */
 static void fbi_spend(fbi_pass *p, fbi_node *n)
 {
-    for (int i = 0; i < n->n_saved; i++) {
-        fbi_tensor_unref(fbi_saves(n)[i].t);
-        fbi_saves(n)[i].t = NULL;
-    }
+    for (int i = 0; i < n->n_saved; i++)
+        fbi_unsave(&fbi_saves(n)[i]);
     for (int i = 0; i < n->n_in; i++) {
         fbi_node *to = fbi_edges(n)[i].to;
         fbi_edges(n)[i].to = NULL;
@@ -115,6 +114,19 @@ static void fbi_hide(fbi_pass *p, fbi_node *n, fbi_node **to, bool hide)
     }
 }
 
+/* Hand out the gradients of n that are to be returned, as hooks have left them. */
+static void fbi_capture_from(fbi_pass *p, fbi_node *n)
+{
+    for (int i = 0; i < p->n_caps; i++) {
+        fbi_capture *cap = &p->caps[i];
+        fb_tensor *g = cap->node == n ? fbi_grads(n)[cap->out_index] : NULL;
+        if (g && !cap->grad) {
+            fbi_tensor_ref(g);
+            cap->grad = g;
+        }
+    }
+}
+
 static fb_status fbi_visit_node(fbi_pass *p, fbi_node *n, fb_tensor **in_grad, fbi_node **hidden)
 {
     fb_context *ctx = p->ctx;
@@ -126,10 +138,16 @@ static fb_status fbi_visit_node(fbi_pass *p, fbi_node *n, fb_tensor **in_grad, f
             st = fbi_hooks_run(ctx, n, (uint32_t)i, &grad[i]);
         any = any || grad[i];
     }
+    if (__builtin_expect(ctx->anomaly, 0) && any && !st)
+        st = fbi_anomaly_given(p, n);
+    if (p->n_caps && !st)
+        fbi_capture_from(p, n);
     bool wanted = any && (!p->capture || (n->flags & FBI_NODE_NEEDED));
     memset(in_grad, 0, n->n_in * sizeof *in_grad);
     if (!st && wanted)
         st = fbi_check_spent(p, n);
+    if (any && !wanted && (n->flags & FBI_NODE_SPENT))
+        p->spent = n;
     if (!st && wanted) {
         fbi_hide(p, n, hidden, true);
         fb_scope scope = fb_scope_begin(ctx);
@@ -139,7 +157,11 @@ static fb_status fbi_visit_node(fbi_pass *p, fbi_node *n, fb_tensor **in_grad, f
             fb_no_grad(ctx);
         const char *before = fbi_doing_begin(ctx, fbi_node_name(n));
         st = fbi_node_backward(p, n, grad, in_grad);
+        if (__builtin_expect(ctx->anomaly, 0) && !st)
+            st = fbi_anomaly_made(p, n, in_grad);
         fbi_doing_end(ctx, before);
+        if (n->flags & FBI_NODE_PACKED)
+            fbi_unpacked_forget(n);
         fb_scope_end(&scope);
         fbi_hide(p, n, hidden, false);
     }
@@ -164,15 +186,26 @@ static fb_status fbi_visit_node(fbi_pass *p, fbi_node *n, fb_tensor **in_grad, f
     return st;
 }
 
-static void fbi_capture_from(fbi_capture *caps, int n_caps, fbi_node *n)
+/* What contributions to a leaf begin with: in a nested walk, what has come from outside of it. */
+static void fbi_begin_leaves(fbi_pass *p)
 {
-    for (int i = 0; i < n_caps; i++) {
-        fb_tensor *g = caps[i].node == n ? fbi_grads(n)[caps[i].out_index] : NULL;
-        if (g && !caps[i].grad) {
-            fbi_tensor_ref(g);
-            caps[i].grad = g;
-        }
+    for (int i = 0; i < p->n_caps; i++) {
+        fbi_capture *cap = &p->caps[i];
+        if (!cap->begin)
+            continue;
+        bool met = cap->node->mark == p->ctx->mark; /* else nothing will be added */
+        *(met ? &fbi_grads(cap->node)[0] : &cap->grad) = cap->begin;
+        cap->begin = NULL;
     }
+}
+
+/* A gradient that is missing may be so because the graph has been cut. */
+static fb_status fbi_check_captured(fbi_pass *p)
+{
+    for (int i = 0; i < p->n_caps && p->spent; i++)
+        if (p->caps[i].node && !p->caps[i].grad && !p->caps[i].straight)
+            return fbi_check_spent(p, p->spent);
+    return FB_OK;
 }
 
 static fb_status fbi_seed(fbi_pass *p, fb_tensors out, fb_tensor *const *seed)
@@ -201,7 +234,7 @@ static void fbi_prepare_leaves(fbi_pass *p)
     }
 }
 
-static fb_status fbi_pass_nodes(fbi_pass *p, fbi_capture *caps, int n_caps)
+static fb_status fbi_pass_nodes(fbi_pass *p)
 {
     int widest = 1;
     for (int i = 0; i < p->n; i++)
@@ -211,7 +244,6 @@ static fb_status fbi_pass_nodes(fbi_pass *p, fbi_capture *caps, int n_caps)
     fb_status st = in_grad && hidden ? FB_OK : fbi_fail(p->ctx, FB_E_NOMEM, "backward: no memory");
     for (int i = 0; i < p->n && !st; i++) {
         fbi_node *n = p->order[i];
-        fbi_capture_from(caps, n_caps, n);
         st = fbi_visit_node(p, n, in_grad, hidden);
         if (!st && p->ctx->hooks.poll)
             st = p->ctx->hooks.poll(p->ctx->hooks.self);
@@ -229,6 +261,8 @@ fb_status fbi_pass_run(fbi_pass *p, fb_tensors out, fb_tensor *const *seed, fbi_
                        int n_caps)
 {
     fb_context *ctx = p->ctx;
+    p->caps = caps;
+    p->n_caps = n_caps;
     bool was = ctx->in_backward;
     uint8_t autocast = ctx->autocast; /* a backward has the dtypes of its forward */
     const char *before = fbi_doing_begin(ctx, "backward");
@@ -242,12 +276,16 @@ fb_status fbi_pass_run(fbi_pass *p, fb_tensors out, fb_tensor *const *seed, fbi_
             h->begin(h->self);
     if (!st && !p->capture)
         fbi_prepare_leaves(p);
-    if (!st)
+    if (!st) {
+        fbi_begin_leaves(p);
         st = fbi_seed(p, out, seed);
+    }
     if (!st)
-        st = fbi_pass_nodes(p, caps, n_caps);
+        st = fbi_pass_nodes(p);
     for (int i = 0; i < p->n_leaves && !st; i++)
-        fbi_capture_from(caps, n_caps, p->leaves[i].node);
+        fbi_capture_from(p, p->leaves[i].node);
+    if (!st)
+        st = fbi_check_captured(p);
     fbi_walk_end(p, caps, n_caps);
     for (fbi_backward_hook *h = ctx->backward_hooks; h && !st && !p->capture; h = h->next)
         if (h->finished)

@@ -8,11 +8,18 @@
 
 enum { FBI_CALL_SLOTS = 8 };
 
+/* What an output is like, for a gradient of zeros. */
+typedef struct fbi_like {
+    fb_dtype dtype;
+    fb_shape shape;
+} fbi_like;
+
 struct fb_call {
     fb_context *ctx;
     fb_function fn;
     fbi_node *node;                   /* while backward runs, and after forward */
     fb_tensor *saved[FBI_CALL_SLOTS]; /* during forward: counted */
+    fbi_like *like;                   /* [n_out], after forward */
     bool linked;
     bool needs[32];
     int n_in;
@@ -24,6 +31,7 @@ static void fbi_call_drop(void *self)
     fb_call *call = self;
     for (int i = 0; i < FBI_CALL_SLOTS; i++)
         fbi_tensor_unref(call->saved[i]);
+    free(call->like);
     free(call);
 }
 
@@ -42,8 +50,7 @@ static fb_status fbi_call_backward(void *self, fbi_pass *pass, fbi_node *n, fb_t
     for (int i = 0; i < n->n_out; i++) {
         full[i] = grad[i];
         if (!full[i]) { /* user code always sees a gradient */
-            fb_tensor *like = fbi_saves(n)[FBI_CALL_SLOTS + i].t;
-            full[i] = like ? fbi_grad_full(like, 0) : NULL;
+            full[i] = fbi_grad_const(ctx, call->like[i].dtype, call->like[i].shape, 0);
             if (!full[i])
                 return ctx->status;
         }
@@ -72,9 +79,16 @@ static fb_status fbi_call_record(fb_call *call, fb_tensors in, fb_tensor **out)
 {
     fb_context *ctx = call->ctx;
     int n_out = call->fn.n_out;
-    fbi_node *n = fbi_node_new(ctx, 0, in.n, n_out, FBI_CALL_SLOTS + n_out, sizeof(fbi_custom));
-    if (!n)
+    fbi_node *n = fbi_node_new(ctx, 0, in.n, n_out, FBI_CALL_SLOTS, sizeof(fbi_custom));
+    call->like = malloc((size_t)n_out * sizeof *call->like);
+    if (!n || !call->like) {
+        fbi_node_unref(ctx, n);
+        fbi_fail(ctx, FB_E_NOMEM, "%s: no memory", call->fn.name);
+        fbi_call_drop(call);
         return ctx->status;
+    }
+    if (ctx->anomaly)
+        fbi_anomaly_note(ctx, n, in.t, in.n);
     fbi_custom custom = {call->fn.name, call, fbi_call_backward, fbi_call_drop};
     memcpy(fbi_attrs(n), &custom, sizeof custom);
     n->flags |= FBI_NODE_CUSTOM;
@@ -96,21 +110,22 @@ static fb_status fbi_call_record(fb_call *call, fb_tensors in, fb_tensor **out)
         out[i]->node = n;
         out[i]->out_index = (uint8_t)i;
         n->refs++;
-        fbi_save(n, FBI_CALL_SLOTS + i, out[i], true);
+        call->like[i] = (fbi_like){(fb_dtype)out[i]->dtype, fb_shape_of(out[i])};
     }
-    for (int k = 0; k < FBI_CALL_SLOTS; k++) {
+    fb_status st = FB_OK;
+    for (int k = 0; k < FBI_CALL_SLOTS && !st; k++) {
         fb_tensor *t = call->saved[k];
         if (!t)
             continue;
         bool own = false;
         for (int i = 0; i < n_out; i++)
             own = own || t == out[i];
-        fbi_save(n, k, t, own);
+        st = fbi_save(n, k, t, own ? FBI_SAVE_OUTPUT : FBI_SAVE_INPUT);
         fbi_tensor_unref(t);
         call->saved[k] = NULL;
     }
     fbi_node_unref(ctx, n);
-    return FB_OK;
+    return st;
 }
 
 fb_status fb_function_apply(fb_context *ctx, const fb_function *fn, const void *attrs,

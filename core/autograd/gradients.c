@@ -1,5 +1,6 @@
 /* The public doors: fb_backward, fb_backward_with, fb_gradients. */
 #include <float.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/autograd/pass_priv.h"
@@ -54,16 +55,16 @@ static fb_tensor *fbi_make_seed(fb_context *ctx, fb_tensor *out, fb_tensor *grad
     return fbi_grad_full(out, factor);
 }
 
-static bool fbi_output_ok(fb_context *ctx, fb_tensor *out, const char *who)
+static bool fbi_output_ok(fb_context *ctx, fb_tensor *out, const char *who, const char *what)
 {
-    if (!fbi_tensor_check(ctx, out, who, "the output"))
+    if (!fbi_tensor_check(ctx, out, who, what))
         return false;
     if (fb_needs_grad(out))
         return true;
     fbi_fail(ctx, FB_E_STATE,
-             "%s: the output does not depend on anything that requires a gradient "
+             "%s: %s does not depend on anything that requires a gradient "
              "(or was computed under fb_no_grad)",
-             who);
+             who, what);
     return false;
 }
 
@@ -75,7 +76,7 @@ fb_status fb_backward_with(fb_tensor *loss, const fb_backward_options *o)
     if (!fbi_enter(ctx))
         return ctx ? ctx->status : FB_E_ARG;
     FBI_ENTRY(ctx);
-    if (!fbi_output_ok(ctx, loss, "fb_backward"))
+    if (!fbi_output_ok(ctx, loss, "fb_backward", "the output"))
         return ctx->status;
     FB_SCOPE(ctx);
     bool create = o && o->create_graph;
@@ -108,39 +109,57 @@ static fb_status fbi_seeds(fb_context *ctx, fb_tensors out, const fb_gradient_op
     if (given && given != out.n)
         return fbi_fail(ctx, FB_E_ARG, "fb_gradients: %d seeds for %d outputs", given, out.n);
     for (int i = 0; i < out.n; i++) {
-        if (!fbi_output_ok(ctx, out.t[i], "fb_gradients"))
+        char what[32] = "the output";
+        if (out.n > 1)
+            snprintf(what, sizeof what, "output %d", i);
+        fb_tensor *grad = given ? o->seeds.t[i] : NULL;
+        if (!fbi_output_ok(ctx, out.t[i], "fb_gradients", what) ||
+            (grad && !fbi_tensor_check(ctx, grad, "fb_gradients", "a seed")))
             return ctx->status;
-        seed[i] = fbi_make_seed(ctx, out.t[i], given ? o->seeds.t[i] : NULL, "fb_gradients", 1.0);
+        seed[i] = fbi_make_seed(ctx, out.t[i], grad, "fb_gradients", 1.0);
         if (!seed[i])
             return ctx->status;
     }
     return FB_OK;
 }
 
-static fb_status fbi_hand_out(fb_context *ctx, fbi_capture *caps, fb_tensors wrt, bool unused_ok,
-                              fb_status st, fb_tensor **grads)
+/* A handle of its own on the gradient, so that keeping or dropping it touches nobody else. A seed
+ * that is a leaf may have come through as it is: then the handle leads to that leaf. */
+static fb_tensor *fbi_own_handle(fb_tensor *grad, bool linked)
+{
+    fb_tensor *g = fbi_tensor_alias(grad);
+    fbi_node *n = g && linked ? fbi_node_of(grad) : NULL;
+    if (n) {
+        g->node = n;
+        n->refs++;
+        g->out_index = grad->node ? grad->out_index : 0;
+    }
+    return g;
+}
+
+/* The gradient of an input that has none. */
+static fb_tensor *fbi_no_gradient(fb_context *ctx, fb_tensor *input, int i,
+                                  const fb_gradient_options *o)
+{
+    if (o && o->materialize_grads && input)
+        return fbi_grad_full(input, 0);
+    if (!o || !o->allow_unused)
+        fbi_fail(ctx, FB_E_ARG, "fb_gradients: %s input %d %s %s; set allow_unused",
+                 fb_needs_grad(input) ? "the outputs do not depend on" : "no gradient is wanted of",
+                 i, fb_dtype_name((fb_dtype)input->dtype), fbi_text(input));
+    return NULL;
+}
+
+static void fbi_hand_out(fb_context *ctx, fbi_capture *caps, fb_tensors wrt,
+                         const fb_gradient_options *o, fb_tensor **grads)
 {
     for (int i = 0; i < wrt.n; i++) {
-        grads[i] = NULL;
-        if (!caps[i].grad) {
-            if (!st && !unused_ok)
-                st = fbi_fail(ctx, FB_E_ARG,
-                              "fb_gradients: the outputs do not depend on input %d %s; "
-                              "set allow_unused",
-                              i, fbi_text(wrt.t[i]));
-            continue;
-        }
-        /* a handle of its own, so that keeping or dropping it touches nobody else */
-        fb_tensor *g = fbi_tensor_alias(caps[i].grad);
-        if (g && caps[i].grad->node) {
-            g->node = caps[i].grad->node;
-            g->node->refs++;
-            g->out_index = caps[i].grad->out_index;
-        }
-        fbi_tensor_unref(caps[i].grad);
-        grads[i] = st ? NULL : g;
+        fb_tensor *g = caps[i].grad;
+        if (!ctx->status)
+            grads[i] =
+                g ? fbi_own_handle(g, o && o->create_graph) : fbi_no_gradient(ctx, wrt.t[i], i, o);
+        fbi_tensor_unref(g);
     }
-    return st;
 }
 
 fb_status fb_gradients(fb_tensors out, fb_tensors wrt, const fb_gradient_options *o,
@@ -161,13 +180,15 @@ fb_status fb_gradients(fb_tensors out, fb_tensors wrt, const fb_gradient_options
     fbi_capture *caps = calloc((size_t)wrt.n + 1, sizeof *caps);
     fb_status st = seed && caps ? FB_OK : fbi_fail(ctx, FB_E_NOMEM, "fb_gradients: no memory");
     for (int i = 0; i < wrt.n && !st; i++) {
-        if (!wrt.t[i] && o && o->allow_unused)
+        char what[32];
+        snprintf(what, sizeof what, "input %d", i);
+        if (!wrt.t[i] && o && (o->allow_unused || o->materialize_grads))
             continue;
-        if (!fbi_tensor_check(ctx, wrt.t[i], "fb_gradients", "an input"))
+        if (!fbi_tensor_check(ctx, wrt.t[i], "fb_gradients", what))
             st = ctx->status;
         else if (fb_needs_grad(wrt.t[i]))
-            caps[i] = (fbi_capture){fbi_node_of(wrt.t[i]), wrt.t[i]->node ? wrt.t[i]->out_index : 0,
-                                    NULL};
+            caps[i] = (fbi_capture){.node = fbi_node_of(wrt.t[i]),
+                                    .out_index = wrt.t[i]->node ? wrt.t[i]->out_index : 0};
     }
     if (!st) {
         FB_SCOPE(ctx);
@@ -182,8 +203,11 @@ fb_status fb_gradients(fb_tensors out, fb_tensors wrt, const fb_gradient_options
             st = fbi_pass_run(&pass, out, seed, caps, wrt.n);
     }
     if (caps)
-        st = fbi_hand_out(ctx, caps, wrt, o && o->allow_unused, st, grads);
+        fbi_hand_out(ctx, caps, wrt, o, grads);
     free(seed);
     free(caps);
+    st = st ? st : ctx->status;
+    for (int i = 0; i < wrt.n && st; i++)
+        grads[i] = NULL;
     return st;
 }

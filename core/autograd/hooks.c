@@ -13,6 +13,7 @@ struct fb_hook {
 
 struct fbi_hook_list {
     fb_hook *first;
+    char *note; /* owned */
 };
 
 fb_hook *fb_hook_grad(fb_tensor *t, fb_grad_fn fn, void *user)
@@ -62,8 +63,25 @@ void fbi_hooks_free(fbi_node *n)
         next = h->next;
         free(h);
     }
+    free(n->hooks->note);
     free(n->hooks);
     n->hooks = NULL;
+}
+
+void fbi_node_set_note(fbi_node *n, char *text)
+{
+    if (!n->hooks)
+        n->hooks = calloc(1, sizeof *n->hooks);
+    if (!n->hooks || n->hooks->note) {
+        free(text);
+        return;
+    }
+    n->hooks->note = text;
+}
+
+const char *fbi_node_note(const fbi_node *n)
+{
+    return n->hooks ? n->hooks->note : NULL;
 }
 
 fb_status fbi_hooks_run(fb_context *ctx, fbi_node *n, uint32_t out_index, fb_tensor **grad)

@@ -109,8 +109,8 @@ fb_status fbi_leaf_write(fb_context *ctx, fbi_leaf *leaf, fb_tensor *g)
 /* A leaf node whose contributions may be written without being looked at first. */
 static bool fbi_plain(const fbi_pass *pass, const fbi_node *n)
 {
-    return !pass->capture && !pass->linked && !n->op && n->leaf && !n->hooks &&
-           !(n->flags & FBI_NODE_CUSTOM);
+    return (!pass->capture || (n->flags & FBI_NODE_STRAIGHT)) && !pass->linked &&
+           !pass->ctx->anomaly && !n->op && n->leaf && !n->hooks && !(n->flags & FBI_NODE_CUSTOM);
 }
 
 fb_tensor *fbi_pass_dst(fbi_pass *pass, fbi_node *n, int i, float *beta)

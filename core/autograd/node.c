@@ -35,7 +35,7 @@ static void fbi_node_release(fb_context *ctx, fbi_node *n, fbi_node **dead)
             custom->drop(custom->self);
     }
     for (int i = 0; i < n->n_saved; i++)
-        fbi_tensor_unref(fbi_saves(n)[i].t); /* before the edges: those still hold the producers */
+        fbi_unsave(&fbi_saves(n)[i]); /* before the edges: those still hold the producers */
     for (int i = 0; i < n->n_out; i++)
         fbi_tensor_unref(fbi_grads(n)[i]);
     for (int i = 0; i < n->n_in; i++) {

@@ -12,13 +12,27 @@ typedef struct fbi_edge {
     uint32_t out_index;
 } fbi_edge;
 
-enum { FBI_SAVED_OUTPUT = 1 }; /* a detached twin of the node's own output: no cycle */
+enum {
+    FBI_SAVED_OUTPUT = 1, /* a detached twin of the node's own output: no cycle */
+    FBI_SAVED_PACKED = 2  /* by hooks: `packed` */
+};
+
+struct fbi_packed;
 
 typedef struct fbi_saved {
-    fb_tensor *t;
+    union {
+        fb_tensor *t; /* counted; NULL: nothing */
+        struct fbi_packed *packed;
+    };
     uint32_t version; /* of the storage when saved */
-    uint32_t flags;
+    uint32_t flags;   /* out_index << 8 of an output */
 } fbi_saved;
+
+typedef enum fbi_save_what {
+    FBI_SAVE_INPUT = 0,
+    FBI_SAVE_OUTPUT,   /* the node's own */
+    FBI_SAVE_UNWRITTEN /* the same, but its values come later: fbi_save_written */
+} fbi_save_what;
 
 struct fbi_hook_list;
 
@@ -33,14 +47,15 @@ struct fbi_node {
     uint64_t seq;   /* order of recording; backward runs downwards */
     const void *site;
     fbi_leaf *leaf;              /* of an accumulation node */
-    struct fbi_hook_list *hooks; /* on outputs */
+    struct fbi_hook_list *hooks; /* on outputs, and a note of fb_detect_anomaly */
     fbi_node *next;              /* list of the walk, free list */
 };
 
 enum {
     FBI_NODE_SPENT = 1,  /* backward has been through and freed what was saved */
     FBI_NODE_CUSTOM = 2, /* fb_function, checkpoint: `attrs` holds a fbi_custom */
-    FBI_NODE_NEEDED = 4  /* during a walk that returns gradients: leads to one of them */
+    FBI_NODE_NEEDED = 4, /* during a walk that returns gradients: leads to one of them */
+    FBI_NODE_PACKED = 8  /* something that it saved is packed */
 };
 
 static inline fbi_edge *fbi_edges(fbi_node *n)
@@ -127,9 +142,33 @@ void fbi_leaf_free(fb_context *ctx, fbi_leaf *leaf); /* called when the tensor g
 /* The node that stands for t as an input: its producer, or its leaf's accumulation node, or NULL.
  */
 fbi_node *fbi_node_of(fb_tensor *t);
-void fbi_save(fbi_node *n, int slot, fb_tensor *t, bool own_output);
+/* Keep t for backward, by the context's hooks if it has some. */
+fb_status fbi_save(fbi_node *n, int slot, fb_tensor *t, fbi_save_what what);
+/* The own outputs of t's node have their values now, which are t's. */
+fb_status fbi_save_written(fb_tensor *t);
 /* The saved tensor, version checked; in linked mode an own output is linked to the node again. */
 fb_tensor *fbi_unpack(fb_context *ctx, fbi_node *n, int slot, bool linked);
+/* Give up what a slot holds. */
+void fbi_unsave(fbi_saved *s);
+/* What unpacking made is not needed any more. */
+void fbi_unpacked_forget(fbi_node *n);
+
+/* --- core/autograd/relay.c --- */
+struct fbi_custom;
+/* Put another handle in the place of each t[i] that needs a gradient, all made by one new node
+ * whose backward is `custom`: it gets their gradients (NULL: none) and gives those of the old
+ * handles. The node owns custom.self, unless this fails. */
+fb_status fbi_relay(fb_context *ctx, const struct fbi_custom *custom, fb_tensor **t, int n);
+
+/* --- core/autograd/anomaly.c --- */
+/* How many elements of a tensor are not finite. */
+typedef struct fbi_oddity {
+    int64_t nan, inf;
+} fbi_oddity;
+/* Of t, read by the host; nothing for NULL and what is no float. */
+fbi_oddity fbi_odd(fb_tensor *t);
+/* Remember for messages what the node was recorded for: its inputs, the context's label. */
+void fbi_anomaly_note(fb_context *ctx, fbi_node *n, fb_tensor *const *in, int n_in);
 
 /* --- core/autograd/tally.c --- */
 fbi_tally *fbi_tally_new(fb_context *ctx); /* refs 1. NULL: error is set */

@@ -83,11 +83,15 @@ fb_status fbi_walk_collect(fbi_pass *p, fb_tensors out)
     return FB_OK;
 }
 
-void fbi_walk_needed(fbi_pass *p, const fbi_capture *caps, int n_caps)
+void fbi_walk_needed(fbi_pass *p, fbi_capture *caps, int n_caps)
 {
-    for (int i = 0; i < n_caps; i++)
-        if (caps[i].node)
-            caps[i].node->flags |= FBI_NODE_NEEDED;
+    for (int i = 0; i < n_caps; i++) {
+        fbi_node *n = caps[i].node;
+        if (!n)
+            continue;
+        caps[i].flags = n->flags;
+        n->flags |= (uint8_t)(FBI_NODE_NEEDED | (caps[i].straight ? FBI_NODE_STRAIGHT : 0));
+    }
     for (int i = p->n - 1; i >= 0; i--) /* inputs have the smaller seq */
         for (int k = 0; k < p->order[i]->n_in; k++) {
             fbi_node *to = fbi_edges(p->order[i])[k].to;
@@ -98,14 +102,17 @@ void fbi_walk_needed(fbi_pass *p, const fbi_capture *caps, int n_caps)
 
 void fbi_walk_end(fbi_pass *p, const fbi_capture *caps, int n_caps)
 {
-    for (int i = 0; i < n_caps; i++)
+    const uint8_t ours = FBI_NODE_NEEDED | FBI_NODE_STRAIGHT;
+    for (int i = 0; i < p->n; i++)
+        if (p->order[i])
+            p->order[i]->flags &= (uint8_t)~FBI_NODE_NEEDED;
+    for (int i = n_caps - 1; i >= 0; i--) /* backwards: of a node twice, the first has what was */
         if (caps[i].node)
-            caps[i].node->flags &= (uint8_t)~FBI_NODE_NEEDED;
+            caps[i].node->flags = (uint8_t)((caps[i].node->flags & ~ours) | (caps[i].flags & ours));
     for (int i = 0; i < p->n; i++) {
         fbi_node *n = p->order[i];
         if (!n)
             continue;
-        n->flags &= (uint8_t)~FBI_NODE_NEEDED;
         for (int k = 0; k < n->n_out; k++) {
             fbi_tensor_unref(fbi_grads(n)[k]);
             fbi_grads(n)[k] = NULL;
@@ -114,7 +121,6 @@ void fbi_walk_end(fbi_pass *p, const fbi_capture *caps, int n_caps)
     }
     for (int i = 0; i < p->n_leaves; i++) {
         fbi_node *n = p->leaves[i].node;
-        n->flags &= (uint8_t)~FBI_NODE_NEEDED;
         fbi_tensor_unref(fbi_grads(n)[0]);
         fbi_grads(n)[0] = p->leaves[i].grad;
         if (n->leaf)

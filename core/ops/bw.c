@@ -1,4 +1,7 @@
 /* Backward of one node, as the walk of core/autograd sees it. */
+#include <flambeau/core/ops/join.h>
+#include <flambeau/core/ops/view.h>
+
 #include "core/autograd/pass_priv.h"
 #include "core/autograd/walk_priv.h"
 #include "core/ops/call_priv.h"
@@ -87,7 +90,7 @@ fb_tensor *fbi_bw_spare(const fbi_bw *bw)
 fb_tensor *fbi_bw_pending(const fbi_bw *bw, int i)
 {
     fbi_edge e = fbi_edges(bw->node)[i];
-    if (bw->linked || !e.to || fbi_is_leaf_node(e.to))
+    if (bw->linked || !e.to || fbi_is_leaf_node(e.to) || bw->ctx->anomaly)
         return NULL;
     fb_tensor *t = fbi_grads(e.to)[e.out_index];
     return t && t->refs == 1 && t->storage->refs == 1 && fbi_dense(t) ? t : NULL;
@@ -192,25 +195,31 @@ fb_status fbi_grad_copy(fb_context *ctx, fb_tensor *dst, fb_tensor *g)
     return fbi_kernel_run(ctx, FBI_OP_copy, NULL, (fb_tensor *[]){dst, g}, 2, &dst, 1, 0);
 }
 
+fb_status fbi_grad_fill(fb_tensor *dst, double value)
+{
+    fbi_attrs_fill attrs = {.value = value};
+    return dst->numel ? fbi_kernel_run(dst->ctx, FBI_OP_fill, &attrs, NULL, 0, &dst, 1, 0) : FB_OK;
+}
+
+fb_tensor *fbi_grad_const(fb_context *ctx, fb_dtype dtype, fb_shape shape, double value)
+{
+    fb_tensor *t = fbi_empty(ctx, dtype, shape);
+    return !t || fbi_grad_fill(t, value) ? NULL : t;
+}
+
 fb_tensor *fbi_grad_full(fb_tensor *like, double value)
 {
-    fb_tensor *t = fbi_empty(like->ctx, (fb_dtype)like->dtype, fb_shape_of(like));
-    fbi_attrs_fill attrs = {.value = value};
-    if (!t || fbi_kernel_run(like->ctx, FBI_OP_fill, &attrs, NULL, 0, &t, 1, 0))
-        return NULL;
-    return t;
+    return fbi_grad_const(like->ctx, (fb_dtype)like->dtype, fb_shape_of(like), value);
+}
+
+fb_tensor *fbi_grad_stack(fb_tensor *const *rows, int n, fb_shape shape)
+{
+    fb_tensor *all = fb_stack((fb_tensors){rows, n}, 0);
+    return all ? fb_reshape(all, shape) : NULL;
 }
 
 fb_tensor *fbi_grad_scale(fb_tensor *g, double factor)
 {
     fbi_attrs_scalars attrs = {factor, 0};
     return FBI_RUN(mul_scalar, &attrs, g);
-}
-
-void fbi_saved_own_refresh(fb_tensor *t)
-{
-    fbi_node *n = t->node;
-    for (int i = 0; n && i < n->n_saved; i++)
-        if (fbi_saves(n)[i].flags & FBI_SAVED_OUTPUT)
-            fbi_saves(n)[i].version = t->storage->version;
 }

@@ -86,6 +86,8 @@ fb_status fbi_record(fbi_call *c)
         return c->ctx->status;
     if (d->attrs_bytes && c->attrs)
         memcpy(fbi_attrs(n), c->attrs, d->attrs_bytes);
+    if (__builtin_expect(c->ctx->anomaly, 0))
+        fbi_anomaly_note(c->ctx, n, c->in, c->n_in);
     for (int i = 0; i < c->n_in; i++) {
         fbi_node *to = c->in[i] ? fbi_node_of(c->in[i]) : NULL;
         if (!to || !fb_dtype_is_float(c->in[i]->dtype))
@@ -94,12 +96,17 @@ fb_status fbi_record(fbi_call *c)
         fbi_edges(n)[i] = (fbi_edge){to, c->in[i]->out_index};
     }
     int slot = 0;
-    for (int i = 0; i < 6; i++)
+    fb_status st = FB_OK;
+    for (int i = 0; i < 6 && !st; i++)
         if (d->saves & (1u << i)) {
             if (i < c->n_in && c->in[i] && fbi_kept(n, i))
-                fbi_save(n, slot, c->in[i], false);
+                st = fbi_save(n, slot, c->in[i], FBI_SAVE_INPUT);
             slot++;
         }
+    if (st) {
+        fbi_node_unref(c->ctx, n);
+        return st;
+    }
     for (int i = 0; i < c->n_out; i++) {
         fb_tensor *o = c->out[i];
         if (c->inplace && o->node)
@@ -110,13 +117,13 @@ fb_status fbi_record(fbi_call *c)
             n->refs++;
         }
         if (d->saves & (256u << i)) {
-            if (fbi_kept_out(c, i))
-                fbi_save(n, slot, o, true);
+            if (fbi_kept_out(c, i) && !st)
+                st = fbi_save(n, slot, o, c->inplace ? FBI_SAVE_UNWRITTEN : FBI_SAVE_OUTPUT);
             slot++;
         }
     }
     fbi_node_unref(c->ctx, n);
-    return FB_OK;
+    return st;
 }
 
 static fb_status fbi_run_unified(fb_context *ctx, const fbi_opdef *d, const void *attrs,
@@ -138,6 +145,8 @@ static fb_status fbi_run_unified(fb_context *ctx, const fbi_opdef *d, const void
     if (!st && !(d->flags & FBI_VIEW))
         st = fbi_launch(&c);
     fbi_doing_end(ctx, before);
+    if (__builtin_expect(ctx->anomaly, 0) && !st)
+        st = fbi_watch(&c, NULL);
     if (!st) {
         fbi_hash(ctx, d->op, out[0]);
         if (fbi_recording(ctx, d, in, n_in))
@@ -327,13 +336,18 @@ fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_
                   .threads = ctx->threads};
     if (rec && (st = fbi_record(&c)))
         return st;
+    fbi_oddity odd = {0};
+    if (__builtin_expect(ctx->anomaly, 0))
+        odd = fbi_odd(in[0]);
     const char *before = fbi_doing_begin(ctx, d->name);
     st = fbi_launch(&c);
     fbi_doing_end(ctx, before);
     fbi_bump(in[0]);
-    if (rec)
-        fbi_saved_own_refresh(in[0]);
+    if (rec && !st)
+        st = fbi_save_written(in[0]);
     fbi_hash(ctx, op, in[0]);
+    if (__builtin_expect(ctx->anomaly, 0) && !st)
+        st = fbi_watch(&c, &odd);
     return st;
 }
 

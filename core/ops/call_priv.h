@@ -12,8 +12,9 @@ fb_status fbi_run_as_is(fb_context *ctx, const fbi_opdef *d, const void *attrs,
 fb_status fbi_launch(fbi_call *c);
 /* A node for the call; outputs point at it. */
 fb_status fbi_record(fbi_call *c);
-/* After an in-place change by t's own node: what it saved of its output is that new value. */
-void fbi_saved_own_refresh(fb_tensor *t);
+/* In anomaly mode, after the kernel: an error if a result is odd and no input was. `before`: what
+ * in[0] had been, if the call has overwritten it; NULL: it has not. */
+fb_status fbi_watch(const fbi_call *c, const fbi_oddity *before);
 /* Recorded cast and broadcast; NULL: error is set. */
 fb_tensor *fbi_cast_to(fb_tensor *t, fb_dtype dtype);
 fb_tensor *fbi_expand_to(fb_tensor *t, fb_shape sizes, const char *op);

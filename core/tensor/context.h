@@ -120,6 +120,20 @@ FB_API void fb_memory_trim(fb_context *ctx);
 FB_API void fb_no_grad(fb_context *ctx);
 /** Record again, within an fb_no_grad. */
 FB_API void fb_enable_grad(fb_context *ctx);
+/**
+ * Look for NaN and Inf, to find where they come from: torch.autograd.set_detect_anomaly.
+ *
+ * A backward stops at the first operator that makes a gradient with NaN or Inf of gradients without
+ * them. Beyond PyTorch, an operator whose result has NaN fails if its inputs had none, and one
+ * whose result has Inf fails if its inputs had neither and no number given to it was infinite (a
+ * fill of -inf is wanted). The message (FB_E_USER) names operator, output or input, call site and
+ * shapes; for backward those of the call that was recorded, if it was recorded in this mode.
+ *
+ * For finding mistakes: every result is read by the host, on a card after waiting for it, and sums
+ * of gradients may round otherwise than without. A scaled loss (fb_scaler) that overflows is
+ * reported, too, although the scaler would skip that step.
+ */
+FB_API void fb_detect_anomaly(fb_context *ctx);
 /** Whether operators are being recorded. */
 FB_API bool fb_is_grad_enabled(const fb_context *ctx);
 

@@ -15,6 +15,7 @@ using std::atomic_int;
 typedef struct fbi_backend fbi_backend;
 typedef struct fbi_alloc fbi_alloc;
 typedef struct fbi_slabs fbi_slabs;
+typedef struct fbi_saver fbi_saver;
 struct fbi_call;
 typedef fb_status (*fbi_kernel)(const struct fbi_call *);
 
@@ -24,9 +25,10 @@ enum { FBI_MESSAGE_BYTES = 1024, FBI_TEXT_RING = 8, FBI_TEXT_BYTES = 160 };
 typedef struct fbi_scope_mark {
     uint64_t serial;
     uint32_t begin; /* index in the arena */
-    bool grad_on;
+    bool grad_on, anomaly;
     uint8_t autocast;
     const void *site; /* of fb_scope_begin */
+    fbi_saver *saver;
 } fbi_scope_mark;
 
 /* An object that the context closes, newest first, and how. */
@@ -102,6 +104,8 @@ struct fb_context {
     bool grad_on, off;       /* off: an error is set, operators return NULL at once */
     uint8_t autocast, depth; /* depth of public calls: the outermost one's site is reported */
     int threads;             /* constant of the run, part of the numerics */
+    bool anomaly;            /* fb_detect_anomaly: results and gradients are looked at */
+    bool recomputing;        /* a checkpoint runs its function for the second time */
     const fbi_kernel
         *kernels; /* [FBI_OP_COUNT] of the device and ISA level; NULL: not on this device */
     const fbi_backend *backend;
@@ -143,6 +147,8 @@ struct fb_context {
     fbi_backward_hook *backward_hooks;
     fbi_pass_count pass_count;
     fbi_scaling scaling;
+    fbi_saver *saver; /* what keeps saved tensors; NULL: they stay where they are. Counted, but what
+                         the mark of the innermost scope has is that mark's */
 
     /* everything else */
     fbi_closer *closers;

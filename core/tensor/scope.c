@@ -4,6 +4,9 @@
 
 #include "core/tensor/slab_priv.h"
 
+/* core/autograd lies above this room, so its header is not included here. */
+void fbi_saver_unref(fbi_saver *saver);
+
 /* Room for one more of `size` bytes; false: error is set. */
 static bool grow(fb_context *ctx, void **items, uint32_t n, uint32_t *cap, size_t size)
 {
@@ -43,6 +46,8 @@ bool fbi_scope_push(fb_context *ctx, const void *site)
         .serial = ++ctx->scope_serial,
         .begin = ctx->arena_n,
         .grad_on = ctx->grad_on,
+        .anomaly = ctx->anomaly,
+        .saver = ctx->saver,
         .autocast = ctx->autocast,
         .site = site,
     };
@@ -79,7 +84,12 @@ static void pop(fb_context *ctx)
         ctx->casts.forget(ctx);
         ctx->casts.scope = 0;
     }
+    ctx->anomaly = mark.anomaly;
+    fbi_saver *saver = ctx->saver;
+    ctx->saver = mark.saver;
     ctx->scopes_n--;
+    if (saver != mark.saver)
+        fbi_saver_unref(saver); /* may run user code */
 }
 
 void fbi_scope_end_all(fb_context *ctx)
@@ -254,6 +264,12 @@ FB_API void fb_enable_grad(fb_context *ctx)
 {
     if (ctx)
         ctx->grad_on = true;
+}
+
+FB_API void fb_detect_anomaly(fb_context *ctx)
+{
+    if (ctx)
+        ctx->anomaly = true;
 }
 
 FB_API bool fb_is_grad_enabled(const fb_context *ctx)
