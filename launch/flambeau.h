@@ -52,9 +52,11 @@
 
 #include <flambeau/core/nn/activations.h>
 #include <flambeau/core/nn/generate.h>
+#include <flambeau/core/nn/hooks.h>
 #include <flambeau/core/nn/init.h>
 #include <flambeau/core/nn/layers.h>
 #include <flambeau/core/nn/module.h>
+#include <flambeau/core/nn/per_sample.h>
 #include <flambeau/core/nn/recurrent.h>
 #include <flambeau/core/nn/transformer.h>
 

@@ -12,6 +12,7 @@ typedef struct fbi_at {
     fb_context *ctx;
     fb_scope home; /* the caller's: where results go */
     bool create, strict;
+    bool placed; /* there is a place for results */
     int n_in, n_out;
     fb_tensor **x, **y; /* one block */
 } fbi_at;
@@ -42,6 +43,8 @@ static fb_status fbi_at_begin(fbi_at *at, fb_checkpoint_fn fn, void *user, fb_te
     if (at->n_in < 1 || at->n_out < 1 || !fn)
         return fbi_fail(ctx, FB_E_ARG, "%s: %d inputs, %d outputs%s", at->who, at->n_in, at->n_out,
                         fn ? "" : ", and the function is NULL");
+    if (!at->placed)
+        return fbi_fail(ctx, FB_E_ARG, "%s: the place for results is NULL", at->who);
     at->x = calloc((size_t)at->n_in + (size_t)at->n_out, sizeof *at->x);
     if (!at->x)
         return fbi_fail(ctx, FB_E_NOMEM, "%s: no memory", at->who);
@@ -140,14 +143,15 @@ static fb_status fbi_at_results(const fbi_at *at, fb_tensor *const *g, fb_tensor
 static fb_status fbi_at_end(fbi_at *at, fb_tensor **results, int64_t n)
 {
     free(at->x);
-    for (int64_t i = 0; i < n && at->ctx->status; i++)
+    for (int64_t i = 0; results && i < n && at->ctx->status; i++)
         results[i] = NULL;
     return at->ctx->status;
 }
 
-static fbi_at fbi_at_of(const char *who, fb_tensors in, int n_out, const fb_functional_options *o)
+static fbi_at fbi_at_of(const char *who, fb_tensors in, int n_out, const fb_functional_options *o,
+                        fb_tensor *const *results)
 {
-    fbi_at at = {.who = who, .n_in = in.n, .n_out = n_out};
+    fbi_at at = {.who = who, .n_in = in.n, .n_out = n_out, .placed = results != NULL};
     for (int i = 0; i < in.n && !at.ctx; i++)
         at.ctx = in.t[i] ? in.t[i]->ctx : NULL;
     at.home = fb_scope_current(at.ctx);
@@ -278,7 +282,7 @@ static fb_status fbi_rows(const fbi_at *at, fb_tensor *const *y, int n_y, fb_ten
 fb_status fb_jacobian(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out,
                       const fb_functional_options *opts, fb_tensor **jac)
 {
-    fbi_at at = fbi_at_of("fb_jacobian", in, n_out, opts);
+    fbi_at at = fbi_at_of("fb_jacobian", in, n_out, opts, jac);
     int64_t n = in.n > 0 && n_out > 0 ? (int64_t)in.n * n_out : 0;
     fbi_clear(jac, n);
     if (!fbi_enter(at.ctx))
@@ -309,7 +313,7 @@ static fb_status fbi_at_first(fbi_at *at, fb_tensor **g)
 fb_status fb_hessian(fb_checkpoint_fn fn, void *user, fb_tensors in,
                      const fb_functional_options *opts, fb_tensor **hes)
 {
-    fbi_at at = fbi_at_of("fb_hessian", in, 1, opts);
+    fbi_at at = fbi_at_of("fb_hessian", in, 1, opts, hes);
     int64_t n = in.n > 0 ? (int64_t)in.n * in.n : 0;
     fbi_clear(hes, n);
     if (!fbi_enter(at.ctx))
@@ -328,7 +332,7 @@ fb_status fb_hessian(fb_checkpoint_fn fn, void *user, fb_tensors in,
 fb_status fb_vjp(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out, fb_tensors v,
                  const fb_functional_options *opts, fb_tensor **out, fb_tensor **grads)
 {
-    fbi_at at = fbi_at_of("fb_vjp", in, n_out, opts);
+    fbi_at at = fbi_at_of("fb_vjp", in, n_out, opts, grads);
     fbi_clear(grads, in.n);
     fbi_clear(out, n_out);
     if (!fbi_enter(at.ctx))
@@ -375,7 +379,7 @@ static fb_status fbi_at_tangents(fbi_at *at, fb_tensor *const *v, fb_tensor **u,
 fb_status fb_jvp(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out, fb_tensors v,
                  const fb_functional_options *opts, fb_tensor **out, fb_tensor **tangents)
 {
-    fbi_at at = fbi_at_of("fb_jvp", in, n_out, opts);
+    fbi_at at = fbi_at_of("fb_jvp", in, n_out, opts, tangents);
     fbi_clear(tangents, n_out);
     fbi_clear(out, n_out);
     if (!fbi_enter(at.ctx))
@@ -405,7 +409,7 @@ fb_status fb_jvp(fb_checkpoint_fn fn, void *user, fb_tensors in, int n_out, fb_t
 fb_status fb_hvp(fb_checkpoint_fn fn, void *user, fb_tensors in, fb_tensors v,
                  const fb_functional_options *opts, fb_tensor **out, fb_tensor **hv)
 {
-    fbi_at at = fbi_at_of("fb_hvp", in, 1, opts);
+    fbi_at at = fbi_at_of("fb_hvp", in, 1, opts, hv);
     fbi_clear(hv, in.n);
     fbi_clear(out, 1);
     if (!fbi_enter(at.ctx))

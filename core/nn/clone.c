@@ -132,6 +132,12 @@ static fb_module *clone(copies *c, fb_module *m)
                         .number = -1};
     clear_fields(copy);
     fb_status st = fbi_nn_is_list(m) ? clone_list(c, copy, m) : FB_OK;
+    if (m->extra && m->extra->checkpoint) { /* hooks are not copied: they are somebody's */
+        fbi_nn_extra *extra = fbi_nn_extra_of(copy);
+        if (extra)
+            extra->checkpoint = true;
+        st = extra ? st : m->ctx->status;
+    }
     for (const fb_field *f = m->type->fields; f && f->kind && !st; f++)
         st = clone_field(c, copy, m, f);
     if (!st)

@@ -22,6 +22,8 @@ static fb_tensor *sequential_forward(fb_module *m, fb_tensor *x)
     bool each = fbi_nn_root(m)->note != NULL; /* somebody wants to see every layer */
     for (int64_t i = 0; i < list->n; i++) {
         fb_activation act = i + 1 < list->n && !each ? fbi_nn_activation_of(list->m[i + 1]) : 0;
+        if (act && !(fbi_nn_is_plain(list->m[i]) && fbi_nn_is_plain(list->m[i + 1])))
+            act = 0;                             /* somebody looks at the result between them */
         if (act && fbi_nn_is_linear(list->m[i])) /* the next layer's work, too */
             x = fbi_nn_linear_act(list->m[i++], x, act);
         else if (act == FB_ACT_RELU && fbi_nn_is_conv2d(list->m[i]))

@@ -240,6 +240,7 @@ void fbi_nn_unref(fb_module *m)
     fbi_nn_flat_drop(m);
     if (m->own && --m->own->refs == 0)
         free(m->own);
+    fbi_nn_extra_free(m);
     free(m->self);
     free(m);
 }

@@ -111,6 +111,21 @@ FB_API fb_status fb_nn_requires_grad(fb_module *root, const char *glob, bool req
 FB_API fb_status fb_nn_freeze(fb_module *root, const char *glob);
 /** Undo fb_nn_freeze. */
 FB_API fb_status fb_nn_unfreeze(fb_module *root, const char *glob);
+/**
+ * Activation checkpointing by rule: modules below root whose path matches (names as in fb_nn_find;
+ * "" is root itself, which * does not match) keep only their inputs and outputs in training, and
+ * run again in backward: torch.utils.checkpoint. `on` false ends it.
+ *
+ * The same bits as without: random numbers are restored, batch norms count a batch once. Of modules
+ * within each other the outermost is the one that counts. Modules without a forward function
+ * (lists) are passed over. Plain are calls in eval, under fb_no_grad, and by fb_nn_call or a
+ * function of the module's own, but those of transformer layers; create_graph through a checkpoint
+ * is refused, and so is eval between forward and backward (FB_E_STATE). Hooks of modules within a
+ * marked one run twice; its own, once. FB_E_NOT_FOUND if nothing matches.
+ *
+ * Chen, Xu, Zhang, Guestrin: Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174.
+ */
+FB_API fb_status fb_nn_checkpoint(fb_module *root, const char *glob, bool on);
 /** One parameter under two names: `path` becomes `to`. */
 FB_API fb_status fb_nn_tie(fb_module *root, const char *path, const char *to);
 /** Replace the initialiser of matching parameters (before they are made), or draw them anew. */

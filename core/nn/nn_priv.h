@@ -30,6 +30,13 @@ typedef struct fbi_call_note {
     void (*called)(void *self, fb_module *m, const fb_tensor *x, const fb_tensor *y);
 } fbi_call_note;
 
+/* What few modules have. */
+typedef struct fbi_nn_extra {
+    struct fb_nn_hook *hooks;
+    int running;     /* calls and backwards that walk over the hooks */
+    bool checkpoint; /* fb_nn_checkpoint */
+} fbi_nn_extra;
+
 struct fb_module {
     fb_context *ctx;
     const fb_module_type *type;
@@ -39,6 +46,7 @@ struct fb_module {
     int refs;                  /* one for the user or the parent, one for each optimizer or EMA */
     bool training, frozen;     /* frozen: a norm layer that stays in eval */
     const fbi_stat_sink *sink; /* of batch norm; not owned */
+    fbi_nn_extra *extra;       /* NULL: nothing */
 
     /* of roots only */
     bool ready;     /* parameters are made */
@@ -121,6 +129,28 @@ void fbi_named_free(fbi_named_list *list);
 typedef fb_status (*fbi_module_visit)(const char *path, fb_module *m, void *user);
 fb_status fbi_nn_each_module(fb_module *m, fbi_module_visit fn, void *user);
 
+/* --- calls (call.c, hooks.c, checkpoint.c) --- */
+
+/* Whether a call of m is a call of its function and nothing else. */
+static inline bool fbi_nn_is_plain(const fb_module *m)
+{
+    return !m->extra || (!m->extra->hooks && !m->extra->checkpoint);
+}
+/* NULL: error is set. */
+fbi_nn_extra *fbi_nn_extra_of(fb_module *m);
+void fbi_nn_extra_free(fb_module *m);
+
+typedef fb_status (*fbi_nn_inner)(fb_module *m, void *args, fb_tensors in, fb_outs out);
+/* inner(m, args, in, out) between the hooks of m. */
+fb_status fbi_nn_hooked(fb_module *m, fbi_nn_inner inner, void *args, fb_tensors in, fb_outs out);
+/* A call whose tensors are all known: hooks see them, and if m is marked and trained it runs under
+ * fb_checkpoint_call. inner gets `in` and args, of which a copy may be kept. */
+fb_status fbi_nn_call_with(fb_module *m, fbi_nn_inner inner, const void *args, size_t bytes,
+                           fb_tensors in, fb_outs out);
+/* inner, under a checkpoint if m asks for one. */
+fb_status fbi_nn_kept(fb_module *m, fbi_nn_inner inner, void *args, size_t bytes, fb_tensors in,
+                      fb_outs out);
+
 /* --- values --- */
 
 /* Draw the first values of t, which lies in memory already. */
@@ -151,6 +181,8 @@ fb_tensor *fbi_nn_tied_weight(fb_context *ctx, const char *what, fb_module *of, 
 
 /* --- norm layers (norm.c) --- */
 bool fbi_nn_is_norm(const fb_module *m);
+/* Whether a sample's result depends on the others of its batch. */
+bool fbi_nn_mixes_samples(const fb_module *m);
 
 typedef enum fbi_init_kind {
     FBI_INIT_ZEROS = 0,

@@ -124,6 +124,8 @@ static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
         return fb_batch_norm(x, b->weight, b->bias, b->eps, NULL, NULL);
     fb_tensor *mean = NULL, *biased = NULL;
     fb_tensor *y = fb_batch_norm(x, b->weight, b->bias, b->eps, &mean, &biased);
+    if (m->ctx->recomputing) /* the first run of the checkpoint has counted this batch */
+        return y;
     /* The operator may have kept its own variance for backward: change a copy. */
     fb_tensor *var = y ? fbi_empty(m->ctx, (fb_dtype)biased->dtype, fb_shape_of(biased)) : NULL;
     if (!var || m->ctx->backend->copy(m->ctx, fbi_ptr(var), fbi_ptr(biased),
@@ -147,6 +149,11 @@ static const fb_module_type batch_norm1d_type = {.name = "BatchNorm1d",
 static bool is_batch_norm(const fb_module *m)
 {
     return m->type->fields == batch_norm_fields;
+}
+
+bool fbi_nn_mixes_samples(const fb_module *m)
+{
+    return is_batch_norm(m) && (m->training || !((const batch_norm *)m->self)->running_mean);
 }
 
 static fb_module *batch_norm_new(fb_context *ctx, const fb_module_type *type, int64_t channels,

@@ -98,6 +98,41 @@ static fb_tensor *layer_call(fb_module *m, void *args)
     return x;
 }
 
+/* What of a call is no tensor; those are x, memory, and mask and padding of both. */
+typedef struct looks {
+    bool given[2], causal[2], per_head[2];
+} looks;
+
+static fb_status layer_inner(fb_module *m, void *args, fb_tensors in, fb_outs out)
+{
+    const looks *how = args;
+    fb_attend_options o[2];
+    for (int i = 0; i < 2; i++)
+        o[i] = (fb_attend_options){.mask = in.t[2 + 2 * i],
+                                   .padding = in.t[3 + 2 * i],
+                                   .causal = how->causal[i],
+                                   .per_head = how->per_head[i]};
+    call c = {in.t[0], in.t[1], how->given[0] ? &o[0] : NULL, how->given[1] ? &o[1] : NULL};
+    *out.t[0] = layer_call(m, &c);
+    return m->ctx->status;
+}
+
+static fb_tensor *call_layer(fb_module *m, const call *c)
+{
+    const fb_attend_options *o[2] = {c->self, c->cross}, none = {0};
+    looks how = {0};
+    for (int i = 0; i < 2; i++) {
+        how.given[i] = o[i];
+        o[i] = o[i] ? o[i] : &none;
+        how.causal[i] = o[i]->causal;
+        how.per_head[i] = o[i]->per_head;
+    }
+    fb_tensor *y = NULL;
+    fb_tensors in =
+        FB_TENSORS(c->x, c->memory, o[0]->mask, o[0]->padding, o[1]->mask, o[1]->padding);
+    return fbi_nn_call_with(m, layer_inner, &how, sizeof how, in, FB_OUTS(&y)) ? NULL : y;
+}
+
 /* --- stacks --- */
 
 typedef struct stack {
@@ -113,7 +148,7 @@ static fb_tensor *stack_call(fb_module *m, void *args)
     if (!fbi_tensor_check(m->ctx, c.x, m->type->name, "x"))
         return NULL;
     for (int64_t i = 0; i < fb_nn_list_size(s->layers) && c.x; i++)
-        c.x = fb_nn_call(fb_nn_list_at(s->layers, i), layer_call, &c);
+        c.x = call_layer(fb_nn_list_at(s->layers, i), &c);
     return c.x && s->norm ? fb_nn_forward(s->norm, c.x) : c.x;
 }
 
@@ -259,7 +294,7 @@ static fb_tensor *called(fb_module *m, const char *function, const fb_module_typ
     if (!fbi_nn_enter(m))
         return NULL;
     if (m->type == one)
-        return fb_nn_call(m, layer_call, &c);
+        return call_layer(m, &c);
     if (m->type == many)
         return fb_nn_call(m, stack_call, &c);
     fbi_fail(m->ctx, FB_E_ARG, "%s: a %s is neither a %s nor a layer of one", function,

@@ -109,6 +109,49 @@ static void running_statistics_are_the_mean_over_ranks(void **state)
     assert_true(fabs((double)((const float *)check_data(running))[0] - 0.1 * mean) < 1e-6);
 }
 
+static fb_status add_bytes(const char *name, fb_tensor *t, void *user)
+{
+    char **at = user;
+    size_t bytes = (size_t)fb_numel(t) * fb_dtype_size(fb_dtype_of(t));
+    fb_status st = fb_read(t, *at, bytes);
+    (void)name;
+    *at += bytes;
+    return st;
+}
+
+/* Gradients arrive once, drop-outs are drawn again, statistics are taken once. */
+static void checkpointed_modules_have_the_bits_of_plain_ones(void **state)
+{
+    (void)state;
+    static char bytes[2][4096];
+    fb_module *m[2];
+    m[0] =
+        fb_nn_sequential(ctx, fb_nn_linear(ctx, IN, 8, NULL),
+                         fb_nn_sequential(ctx, fb_nn_batch_norm1d(ctx, 8, NULL), fb_nn_tanh(ctx),
+                                          fb_nn_dropout(ctx, 0.3), fb_nn_linear(ctx, 8, 8, NULL)),
+                         fb_nn_linear(ctx, 8, 2, NULL));
+    m[1] = fb_nn_clone(m[0]);
+    assert_int_equal(fb_nn_checkpoint(m[1], "1", true), FB_OK);
+    size_t n[2];
+    for (int k = 0; k < 2; k++) {
+        fb_optimizer *opt = fb_optim_sgd(ctx, m[k], FB_OPTS(fb_sgd_options, .lr = 0.1));
+        assert_int_equal(fb_ddp_attach(all, m[k], NULL), FB_OK);
+        for (int i = 0; i < 3; i++) {
+            FB_SCOPE(ctx);
+            backward_of_part(m[k]);
+            fb_optim_step(opt);
+            fb_context_batch(ctx, NULL);
+        }
+        check_ok(ctx);
+        char *at = bytes[k];
+        assert_int_equal(fb_nn_each_param(m[k], add_bytes, &at), FB_OK);
+        assert_int_equal(fb_nn_each_buffer(m[k], add_bytes, &at), FB_OK);
+        n[k] = (size_t)(at - bytes[k]);
+    }
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(bytes[0], bytes[1], n[0]);
+}
+
 static void a_differing_parameter_is_named(void **state)
 {
     (void)state;
@@ -356,6 +399,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_step_is_that_of_one_process_with_all_samples),
         cmocka_unit_test(every_rank_starts_from_rank_zeros_values),
         cmocka_unit_test(running_statistics_are_the_mean_over_ranks),
+        cmocka_unit_test(checkpointed_modules_have_the_bits_of_plain_ones),
         cmocka_unit_test(gradients_are_averages_as_soon_as_backward_returns),
         cmocka_unit_test(what_no_rank_used_has_no_gradient_and_does_not_move),
         cmocka_unit_test(what_one_rank_used_moves_on_all),

@@ -274,6 +274,8 @@ static void what_is_wrong_is_said(void **state)
     check_error(ctx, FB_E_ARG, "fb_jacobian: 2 inputs, 0 outputs");
     assert_int_equal(fb_jacobian(NULL, NULL, both, 1, NULL, r), FB_E_ARG);
     check_error(ctx, FB_E_ARG, "the function is NULL");
+    assert_int_equal(fb_jvp(cube, NULL, x, 1, x, NULL, NULL, NULL), FB_E_ARG);
+    check_error(ctx, FB_E_ARG, "fb_jvp: the place for results is NULL");
     assert_int_equal(fb_vjp(cube, NULL, FB_TENSORS(in[0], NULL), 1, x, NULL, NULL, r), FB_E_ARG);
     check_error(ctx, FB_E_ARG, "fb_vjp: input 1 is NULL");
     assert_int_equal(fb_hessian(number, NULL, FB_TENSORS(in[0], ints), NULL, r), FB_E_DTYPE);
