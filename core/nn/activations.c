@@ -60,10 +60,7 @@ static fb_tensor *softplus(fb_tensor *x, double beta, double threshold)
 static fb_tensor *rrelu(const fb_module *m, fb_tensor *x)
 {
     const activation *o = m->self;
-    if (!m->training || !x)
-        return fb_leaky_relu(x, (o->a + o->b) / 2);
-    fb_tensor *slope = fb_uniform(m->ctx, (fb_dtype)x->dtype, fb_shape_of(x), o->a, o->b);
-    return slope ? fb_prelu(x, slope) : NULL;
+    return m->training ? fb_rrelu(x, o->a, o->b) : fb_leaky_relu(x, (o->a + o->b) / 2);
 }
 
 static fb_tensor *softmax2d(fb_tensor *x)

@@ -281,6 +281,11 @@ typedef struct fb_spectral_norm_options {
  */
 FB_API FB_USE_RESULT fb_module *fb_nn_spectral_norm(fb_module *m, const char *path,
                                                     const fb_spectral_norm_options *opts);
+/** fb_cosine_similarity of (a, b) along `dim`; PyTorch: 1, 1e-8. */
+FB_API FB_USE_RESULT fb_module *fb_nn_cosine_similarity(fb_context *ctx, int dim, double eps);
+/** fb_pairwise_distance of (a, b); PyTorch: 2, 1e-6, false. */
+FB_API FB_USE_RESULT fb_module *fb_nn_pairwise_distance(fb_context *ctx, double p, double eps,
+                                                        bool keepdim);
 
 FB_END
 #endif

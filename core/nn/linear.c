@@ -1,7 +1,6 @@
 /* Linear and bilinear layers; weights that are shared. */
 #include <flambeau/core/nn/layers.h>
 #include <flambeau/core/ops/linalg.h>
-#include <flambeau/core/ops/pointwise.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -103,18 +102,7 @@ static void bilinear_forward_n(fb_module *m, fb_tensors in, fb_outs out)
                  out.n);
         return;
     }
-    for (int i = 0; i < 2; i++) {
-        fb_tensor *x = in.t[i];
-        if (!fbi_tensor_check(m->ctx, x, "Bilinear", i ? "b" : "a"))
-            return;
-        if (x->ndim >= 1 && x->size[x->ndim - 1] == b->weight->size[1 + i])
-            continue;
-        fbi_fail(m->ctx, FB_E_SHAPE, "Bilinear: %s is %s, weight is %s", i ? "b" : "a", fbi_text(x),
-                 fbi_text(b->weight));
-        return;
-    }
-    fb_tensor *y = fb_einsum("...i,kij,...j->...k", FB_TENSORS(in.t[0], b->weight, in.t[1]));
-    *out.t[0] = y && b->bias ? fb_add(y, b->bias) : y;
+    *out.t[0] = fb_bilinear(in.t[0], in.t[1], b->weight, b->bias);
 }
 
 static const fb_module_type bilinear_type = {.name = "Bilinear",

