@@ -25,6 +25,13 @@ JVP = J.bind("jvp", I, FUNCTION, P, Tensors, I, Tensors, P, P, P)
 HVP = J.bind("hvp", I, FUNCTION, P, Tensors, Tensors, P, P, P)
 FB = J.FB
 
+
+def normalized(a):
+    """Of PyTorch's own layer_norm the third derivative is not that of differences."""
+    centred = a - a.mean(1, keepdim=True)
+    return centred / ((centred * centred).mean(1, keepdim=True) + 1e-5).sqrt()
+
+
 # name, PyTorch's, ours, sizes of the inputs
 SEVERAL = [
     ("product", lambda a, b: (a @ b,), lambda a, b: [FB["matmul"](a, b)], [(2, 3), (3, 2)]),
@@ -37,7 +44,7 @@ SEVERAL = [
      lambda a, b: [FB["div"](FB["sin"](a), FB["add_scalar"](FB["mul"](b, b), 1)), a],
      [(2, 1), (1, 3)]),
     ("unused", lambda a, b: (a.exp(),), lambda a, b: [FB["exp"](a)], [(2,), (3,)]),
-    ("layer_norm", lambda a, w: (torch.nn.functional.layer_norm(a, (4,), w),),
+    ("layer_norm", lambda a, w: (normalized(a) * w,),
      lambda a, w: [FB["layer_norm"](a, shape(4), w, None, 1e-5)], [(2, 4), (4,)]),
 ]
 ONE = [
