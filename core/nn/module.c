@@ -191,7 +191,8 @@ fb_module *fbi_nn_new_named(fb_context *ctx, const fb_module_type *base, const v
         return NULL;
     }
     memcpy(whole, self, base->size);
-    memcpy(whole + base->size, params, (size_t)n * sizeof *params);
+    if (n > 0)
+        memcpy(whole + base->size, params, (size_t)n * sizeof *params);
     fb_module *m = fb_nn_new(ctx, &own->type, whole);
     free(whole);
     if (!m) {

@@ -1,4 +1,4 @@
-/* ranks: 1 2 timeout: 400 */
+/* ranks: 1 2 timeout: 400 labels: trainer */
 /* The trainer: its limits, its steps, and what it refuses. */
 #include "tests/launch/trainer_test_priv.h"
 
