@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# timeout: 300
 # The promise of fixed-order sums, on the real example: losses and digest have the same bits for 1 to 4
 # ranks, through an interruption, and for another way of exchanging; another seed gives others.
 set -euo pipefail
