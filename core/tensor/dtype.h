@@ -17,9 +17,9 @@ typedef enum fb_dtype {
     FB_I64,
     FB_U8,
     FB_BOOL, /**< one byte, 0 or 1 */
-    FB_I8,   /**< on disk only, so far */
-    FB_I16,  /**< on disk only, so far */
-    FB_U16,  /**< on disk only, so far */
+    FB_I8,   /**< of data; which operators take it: flambeau ops */
+    FB_I16,  /**< of data; which operators take it: flambeau ops */
+    FB_U16,  /**< of data; which operators take it: flambeau ops */
     FB_DTYPE_COUNT
 } fb_dtype;
 
