@@ -1,5 +1,5 @@
 /* Jacobians, Hessians and products with vectors. Numbers are those of torch.autograd.functional. */
-#include "tests/check.h"
+#include "tests/core/autograd/leaves_priv.h"
 
 #include <flambeau/core/autograd/functional.h>
 #include <flambeau/core/ops/create.h>
@@ -8,17 +8,6 @@
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/view.h>
 #include <math.h>
-
-static int open_context(void **state)
-{
-    *state = check_open_device(1);
-    return 0;
-}
-
-static int close_context(void **state)
-{
-    return fb_context_close(*state) == FB_OK ? 0 : -1;
-}
 
 static const double x_values[2] = {0.5, -1.5}, y_values[6] = {2, 0.25, -1, 0.5, 3, 1.5};
 static const double u_values[2] = {1, 0.5}, w_values[6] = {0, 1, 2, -1, 0.5, 0.25};

@@ -1,5 +1,5 @@
 /* fb_gradients: seeds, several outputs, inputs on the way, unused ones. Numbers are PyTorch's. */
-#include "tests/check.h"
+#include "tests/core/autograd/leaves_priv.h"
 
 #include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/ops/create.h>
@@ -7,22 +7,6 @@
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
 #include <math.h>
-
-static int open_context(void **state)
-{
-    *state = check_open_device(1);
-    return 0;
-}
-
-static int close_context(void **state)
-{
-    return fb_context_close(*state) == FB_OK ? 0 : -1;
-}
-
-static fb_tensor *leaf(fb_context *ctx, float a, float b)
-{
-    return fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(2), (float[]){a, b}), true);
-}
 
 static void expect(fb_tensor *t, double a, double b)
 {

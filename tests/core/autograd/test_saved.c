@@ -1,5 +1,5 @@
 /* Saved-tensor hooks: what is packed and unpacked, when it is dropped, what goes wrong. */
-#include "tests/check.h"
+#include "tests/core/autograd/leaves_priv.h"
 
 #include <flambeau/core/autograd/function.h>
 #include <flambeau/core/autograd/saved.h>
@@ -12,32 +12,6 @@
 #include <math.h>
 
 #include "core/autograd/saver_priv.h"
-
-static int open_context(void **state)
-{
-    *state = check_open_device(1);
-    return 0;
-}
-
-static int close_context(void **state)
-{
-    return fb_context_close(*state) == FB_OK ? 0 : -1;
-}
-
-static fb_tensor *vector(fb_context *ctx, float a, float b)
-{
-    return fb_from(ctx, FB_F32, FB_SHAPE(2), (float[]){a, b});
-}
-
-static fb_tensor *leaf(fb_context *ctx, float a, float b)
-{
-    return fb_requires_grad(vector(ctx, a, b), true);
-}
-
-static fb_tensor *total(fb_tensor *x)
-{
-    return fb_sum(x, FB_ALL, false);
-}
 
 static void expect(fb_tensor *t, double a, double b)
 {
