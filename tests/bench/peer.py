@@ -73,6 +73,22 @@ def gpt():
     return GPT(256, layers=4, heads=4, width=256, context=128)
 
 
+def nanogpt():
+    from chargpt import GPT
+    return GPT(65, layers=6, heads=6, width=384, context=256)
+
+
+class CharLSTM(nn.Sequential):
+    """Logits of the next character at every step."""
+
+    def __init__(self):
+        super().__init__(nn.Embedding(65, 256), nn.LSTM(256, 256, 2, batch_first=True), nn.Linear(256, 65))
+
+    def forward(self, tokens):
+        embedding, lstm, head = self
+        return head(lstm(embedding(tokens))[0])
+
+
 def resnet18():
     widths = ((64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1),
               (256, 512, 2), (512, 512, 1))
@@ -118,6 +134,8 @@ WORKLOADS = {
     "cnn": (cnn, 64, lambda n: images(n, 1, 28), 1, 10, adam, False),
     "gpt": (gpt, 8, lambda n: torch.randint(0, 256, (n, 128)), 128, 256, adam, False),
     "resnet18": (resnet18, 32, lambda n: images(n, 3, 32), 1, 10, adam, False),
+    "nanogpt": (nanogpt, 12, lambda n: torch.randint(0, 65, (n, 256)), 256, 65, adam, False),
+    "lstm": (CharLSTM, 32, lambda n: torch.randint(0, 65, (n, 64)), 64, 65, adam, False),
     "gpt2": (lambda: gpt2(False), 64, lambda n: torch.randint(0, 50304, (n, 1024)), 1024, 50304, adamw, True),
     "resnet50": (lambda: resnet50(False), 128, lambda n: images(n, 3, 224), 1, 1000, sgd, True),
 }

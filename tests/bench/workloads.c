@@ -44,6 +44,21 @@ static fb_module *open_gpt(fb_context *ctx)
         ctx, &(gpt_config){.layers = 4, .heads = 4, .width = 256, .context = 128, .vocab = 256});
 }
 
+/* nanoGPT's recipe for characters. */
+static fb_module *open_nanogpt(fb_context *ctx)
+{
+    return gpt_open(
+        ctx, &(gpt_config){.layers = 6, .heads = 6, .width = 384, .context = 256, .vocab = 65});
+}
+
+static fb_module *open_lstm(fb_context *ctx)
+{
+    return fb_nn_sequential(
+        ctx, fb_nn_embedding(ctx, 65, 256, NULL),
+        fb_nn_lstm(ctx, 256, 256, FB_OPTS(fb_rnn_options, .layers = 2, .batch_first = true)),
+        fb_nn_linear(ctx, 256, 65, NULL));
+}
+
 /* GPT-2 124M; the vocabulary is 50257, rounded up to a multiple of 128. */
 static fb_module *open_gpt2(fb_context *ctx)
 {
@@ -115,6 +130,8 @@ static const workload full_size[] = {
     {"cnn", open_cnn, open_adam, FB_SHAPE(64, 28, 28, 1), 0, 10, 64},
     {"gpt", open_gpt, open_adam, FB_SHAPE(8, 128), 256, 256, 8 * 128},
     {"resnet18", resnet18_open, open_adam, FB_SHAPE(32, 32, 32, 3), 0, 10, 32},
+    {"nanogpt", open_nanogpt, open_adam, FB_SHAPE(12, 256), 65, 65, 12 * 256},
+    {"lstm", open_lstm, open_adam, FB_SHAPE(32, 64), 65, 65, 32 * 64},
     {"gpt2", open_gpt2, open_adamw, FB_SHAPE(64, 1024), 50304, 50304, 64 * 1024},
     {"resnet50", open_resnet50, open_sgd, FB_SHAPE(128, 224, 224, 3), 0, 1000, 128},
     {0}};
