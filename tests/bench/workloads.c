@@ -2,22 +2,23 @@
  * ones in peer.py.
  *
  *     workloads [options] THREADS        reads lines "NAME REPETITIONS", answers with seconds
- *     workloads [options] THREADS NAME   prints a line after the first step, makes five more, ends
+ *     workloads [options] THREADS NAME   a line after the first step; seconds of five more; the end
  *
  *     --device NAME   "cpu"; seconds are those until the device has done the work
  *     --batch N       other than the workload's own
  *     --tiny          networks and batches that a simulated card can take
+ *     --profile       after each line, or after the five steps, where the time went, on stderr
  */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <flambeau/flambeau.h>
 
 #include "examples/chargpt/model.h"
 #include "tests/bench/models/models.h"
+#include "tests/bench/parts/parts.h"
 
 /* --- the models --- */
 
@@ -204,13 +205,6 @@ static void record(fb_context *ctx, int64_t n, bool backward)
 
 /* --- the talk with compare --- */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static training *find(training *all, const char *name)
 {
     for (; all->w.name; all++)
@@ -230,6 +224,19 @@ static void run(fb_context *ctx, training *all, const char *name, int64_t n)
         fb_fail(ctx, FB_E_ARG, "workloads: %s: there is no such workload", name);
 }
 
+static void timed_run(fb_context *ctx, training *all, const char *name, int64_t n, bool profile)
+{
+    if (profile)
+        profile_begin(ctx);
+    double begun = bench_now();
+    run(ctx, all, name, n);
+    double took = bench_now() - begun;
+    if (profile)
+        profile_print(n);
+    if (fb_ok(ctx))
+        printf("%.9f\n", took);
+}
+
 static void forget(training *all)
 {
     for (; all->w.name; all++) {
@@ -241,7 +248,7 @@ static void forget(training *all)
 typedef struct settings {
     const char *device;
     int64_t batch; /* 0: each workload's own */
-    bool tiny;
+    bool tiny, profile;
     int threads;
     const char *name; /* NULL: read lines */
 } settings;
@@ -251,12 +258,15 @@ static bool parse(int argc, char **argv, settings *o)
     static const struct option options[] = {{"device", required_argument, NULL, 'd'},
                                             {"batch", required_argument, NULL, 'b'},
                                             {"tiny", no_argument, NULL, 't'},
+                                            {"profile", no_argument, NULL, 'p'},
                                             {0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'd')
             o->device = optarg;
         else if (c == 't')
             o->tiny = true;
+        else if (c == 'p')
+            o->profile = true;
         else if (c != 'b' || (o->batch = atoll(optarg)) < 1)
             return false;
     }
@@ -270,7 +280,8 @@ int main(int argc, char **argv)
     settings o = {.device = "cpu"};
     training all[MOST] = {{.model = NULL}};
     if (!parse(argc, argv, &o)) {
-        fprintf(stderr, "usage: workloads [--device NAME] [--batch N] [--tiny] THREADS [NAME]\n");
+        fprintf(stderr, "usage: workloads [--device NAME] [--batch N] [--tiny] [--profile] "
+                        "THREADS [NAME]\n");
         return 2;
     }
     const workload *rows = o.tiny ? tiny_size : full_size;
@@ -285,17 +296,13 @@ int main(int argc, char **argv)
     if (o.name) {
         run(ctx, all, o.name, 1);
         puts("first step");
-        run(ctx, all, o.name, 5);
+        timed_run(ctx, all, o.name, 5, o.profile);
         forget(all);
         return fb_context_close(ctx);
     }
     char name[16];
-    for (long long n; fb_ok(ctx) && scanf("%15s %lld", name, &n) == 2;) {
-        double begun = now();
-        run(ctx, all, name, n);
-        if (fb_ok(ctx))
-            printf("%.9f\n", now() - begun);
-    }
+    for (long long n; fb_ok(ctx) && scanf("%15s %lld", name, &n) == 2;)
+        timed_run(ctx, all, name, n, o.profile);
     forget(all);
     return fb_context_close(ctx);
 }
