@@ -6,10 +6,28 @@
 #include "core/base/threads_priv.h"
 #include "core/ops/op_priv.h"
 
-#if defined(__x86_64__)
-extern const fbi_kernel fbi_cpu_kernels_v2[], fbi_cpu_kernels_v3[], fbi_cpu_kernels_v4[];
+/* What is compiled once per instruction set (kernels_isa.h). */
+typedef struct fbi_level {
+    const char *name;
+    const fbi_kernel *kernels;
+    void (*update)(const fbi_update *u);
+    void (*average)(const fbi_average *a);
+} fbi_level;
+#define LEVEL(isa)                                                                      \
+    {                                                                                   \
+        .name = #isa, .kernels = fbi_cpu_kernels_##isa, .update = fbi_cpu_update_##isa, \
+        .average = fbi_cpu_average_##isa,                                               \
+    }
+#define DECLARE(isa)                                 \
+    extern const fbi_kernel fbi_cpu_kernels_##isa[]; \
+    void fbi_cpu_update_##isa(const fbi_update *u);  \
+    void fbi_cpu_average_##isa(const fbi_average *a);
 
-static const char *const fbi_isa_names[3] = {"v2", "v3", "v4"};
+#if defined(__x86_64__)
+DECLARE(v2)
+DECLARE(v3)
+DECLARE(v4)
+static const fbi_level levels[] = {LEVEL(v2), LEVEL(v3), LEVEL(v4)};
 
 static int fbi_isa_of_machine(void)
 {
@@ -23,61 +41,67 @@ static int fbi_isa_of_machine(void)
                ? 1
                : 0;
 }
+#else
+DECLARE(v0)
+static const fbi_level levels[] = {LEVEL(v0)};
+
+static int fbi_isa_of_machine(void)
+{
+    return 0;
+}
+#endif
+
+enum { LEVELS = sizeof levels / sizeof levels[0] };
 
 const char *fbi_cpu_isa(void)
 {
-    return fbi_isa_names[fbi_isa_of_machine()];
+    return levels[fbi_isa_of_machine()].name;
+}
+
+/* NULL: the context is not on the CPU. */
+static const fbi_level *level_of(const fb_context *ctx)
+{
+    for (int i = 0; i < LEVELS; i++)
+        if (ctx->kernels == levels[i].kernels)
+            return &levels[i];
+    return NULL;
 }
 
 const char *fbi_cpu_kernels_of(const fb_context *ctx)
 {
-    const fbi_kernel *const tables[3] = {fbi_cpu_kernels_v2, fbi_cpu_kernels_v3,
-                                         fbi_cpu_kernels_v4};
-    for (int i = 0; i < 3; i++)
-        if (ctx->kernels == tables[i])
-            return fbi_isa_names[i];
-    return "";
+    const fbi_level *level = level_of(ctx);
+    return level ? level->name : "";
+}
+
+void fbi_cpu_update(const fb_context *ctx, const fbi_update *u)
+{
+    level_of(ctx)->update(u);
+}
+
+static fb_status cpu_average(fb_context *ctx, const fbi_average *a)
+{
+    level_of(ctx)->average(a);
+    return FB_OK;
 }
 
 /* FB_ISA may ask for less than the machine has, never for more. */
 static fb_status fbi_choose_kernels(fb_context *ctx)
 {
-    const fbi_kernel *const tables[3] = {fbi_cpu_kernels_v2, fbi_cpu_kernels_v3,
-                                         fbi_cpu_kernels_v4};
     int best = fbi_isa_of_machine(), use = best;
     const char *want = getenv("FB_ISA");
-    if (want && *want) {
+    if (LEVELS > 1 && want && *want) {
         use = 0;
-        while (use < 3 && strcmp(want, fbi_isa_names[use]) != 0)
+        while (use < LEVELS && strcmp(want, levels[use].name) != 0)
             use++;
-        if (use == 3)
+        if (use == LEVELS)
             return fbi_fail(ctx, FB_E_ARG, "FB_ISA=%s: known are v2, v3 and v4", want);
         if (use > best)
             return fbi_fail(ctx, FB_E_UNSUPPORTED, "FB_ISA=%s: this processor has %s", want,
-                            fbi_isa_names[best]);
+                            levels[best].name);
     }
-    ctx->kernels = tables[use];
+    ctx->kernels = levels[use].kernels;
     return FB_OK;
 }
-#else
-extern const fbi_kernel fbi_cpu_kernels_v0[];
-
-const char *fbi_cpu_isa(void)
-{
-    return "v0";
-}
-
-const char *fbi_cpu_kernels_of(const fb_context *ctx)
-{
-    return ctx->kernels == fbi_cpu_kernels_v0 ? "v0" : "";
-}
-
-static fb_status fbi_choose_kernels(fb_context *ctx)
-{
-    ctx->kernels = fbi_cpu_kernels_v0;
-    return FB_OK;
-}
-#endif
 
 static fb_status cpu_open(fb_context *ctx, int index, const fb_context_options *options,
                           const fbi_core_api *core)
@@ -152,5 +176,6 @@ const fbi_backend fbi_backend_cpu = {
     .fill_zero = cpu_fill_zero,
     .sync = cpu_sync,
     .pack_free = cpu_pack_free,
+    .average = cpu_average,
     .host_memory = true,
 };

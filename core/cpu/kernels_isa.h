@@ -47,6 +47,10 @@ enum { FBI_PAR_MIN = 32768 };
 #include "core/ops/ops.def"
 #include "core/ops/ops_end.h"
 
+/* Loops over flat memory (update.c). */
+void FBI_K(fbi_cpu_update)(const fbi_update *u);
+void FBI_K(fbi_cpu_average)(const fbi_average *a);
+
 /* The table of this level (kernels.c). */
 extern const fbi_kernel FBI_K(fbi_cpu_kernels)[FBI_OP_COUNT];
 

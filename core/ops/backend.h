@@ -271,6 +271,8 @@ extern const fbi_backend fbi_backend_cpu;
 const char *fbi_cpu_isa(void);
 /* The kernels that a context uses, in the same names; "" if it is not on the CPU. */
 const char *fbi_cpu_kernels_of(const fb_context *ctx);
+/* In the host's memory. */
+void fbi_cpu_update(const fb_context *ctx, const fbi_update *u);
 /* Whether this build has LAPACK, which rows with flag LAPACK need. */
 bool fbi_cpu_has_lapack(void);
 /* Version of the oneDNN that is loaded, e.g. "2.6.0"; "none" without it. */

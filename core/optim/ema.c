@@ -101,12 +101,12 @@ static fb_status follow(fb_ema *ema, fb_field_kind kind, fb_tensor *a, fb_tensor
     if (x->dtype != FB_F32 && x->dtype != FB_F64)
         return fbi_fail(ctx, FB_E_DTYPE, "fb_ema_update: %s is %s; F32 and F64 are averaged",
                         x->leaf->name, fb_dtype_name(x->dtype));
-    return fbi_average_flat(ctx, &(fbi_average){.dtype = (fb_dtype)x->dtype,
-                                                .threads = ctx->threads,
-                                                .n = x->numel,
-                                                .a = fbi_ptr(a),
-                                                .x = fbi_ptr(x),
-                                                .decay = ema->decay});
+    return ctx->backend->average(ctx, &(fbi_average){.dtype = (fb_dtype)x->dtype,
+                                                     .threads = ctx->threads,
+                                                     .n = x->numel,
+                                                     .a = fbi_ptr(a),
+                                                     .x = fbi_ptr(x),
+                                                     .decay = ema->decay});
 }
 
 static fb_status follow_all(fb_ema *ema, fb_field_kind kind)

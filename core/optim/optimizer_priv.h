@@ -175,12 +175,6 @@ fb_status fbi_judge_fetch(fb_optimizer *opt);
 /* Sum of v[0 .. n) pairwise. */
 double fbi_pairwise(const double *v, int64_t n);
 
-/* --- update.c: the loops --- */
-/* In the host's memory. */
-void fbi_update_flat(const fbi_update *u);
-/* On the device that holds the memory. */
-fb_status fbi_average_flat(fb_context *ctx, const fbi_average *a);
-
 /* --- compose.c --- */
 /* One parameter by a composed method; its step counts already, its gradient is not scaled yet. */
 fb_status fbi_compose(fb_optimizer *opt, fbi_entry *e);

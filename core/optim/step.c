@@ -210,7 +210,7 @@ static bool extend(fbi_run *r, const fbi_run *b)
     return true;
 }
 
-static void update(const fbi_method_numbers *m, const fbi_run *r)
+static void update(const fb_context *ctx, const fbi_method_numbers *m, const fbi_run *r)
 {
     fbi_update u = {.m = *m,
                     .f = fbi_factors_of(m, r->lr_scale, r->weight_decay, (double)r->step, r->scale),
@@ -222,7 +222,7 @@ static void update(const fbi_method_numbers *m, const fbi_run *r)
                     .g = r->g};
     for (int k = 0; k < FBI_MAX_STATES; k++)
         u.s[k] = r->s[k];
-    fbi_update_flat(&u);
+    fbi_cpu_update(ctx, &u);
 }
 
 static fb_status update_all(fb_optimizer *opt)
@@ -244,14 +244,14 @@ static fb_status update_all(fb_optimizer *opt)
         fbi_run r = run_of(opt, e);
         if (!last || !pads_stay || !same_blocks(last, e) || !extend(&run, &r)) {
             if (last)
-                update(&m, &run);
+                update(opt->ctx, &m, &run);
             run = r;
         }
         last = e;
         fbi_bump(e->t);
     }
     if (last)
-        update(&m, &run);
+        update(opt->ctx, &m, &run);
     return st;
 }
 

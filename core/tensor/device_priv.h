@@ -44,7 +44,7 @@ struct fbi_backend {
     fb_status (*fill_zero)(fb_context *ctx, void *dst, size_t bytes);
     fb_status (*sync)(fb_context *ctx);
     void (*pack_free)(fb_context *ctx, fbi_pack *packs);
-    /* Loops over flat memory (core/ops/backend.h); NULL with host_memory: the callers have them. */
+    /* A loop over flat memory (core/ops/backend.h). */
     fb_status (*average)(fb_context *ctx, const fbi_average *a);
     bool host_memory; /* pointers may be read by the host */
     /* Every block has the size asked for and goes back at once: a simulator checks both. */

@@ -94,6 +94,10 @@ macro(flambeau_cpu_room folder)
   # Its only arithmetic is s += x * b: fused where the instruction set has it.
   set_source_files_properties(${PROJECT_SOURCE_DIR}/${folder}/winograd_product.c
     PROPERTIES COMPILE_OPTIONS -ffp-contract=fast)
+  if(NOT cpu_levels STREQUAL "v0") # older processors skip prefetchw
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/${folder}/update.c
+      PROPERTIES COMPILE_OPTIONS -mprfchw)
+  endif()
   if(cpu_kernels)
     foreach(level ${cpu_levels})
       add_library(fb_cpu_${level} OBJECT ${cpu_kernels})

@@ -291,6 +291,25 @@ static void bits_do_not_depend_on_threads(void **state)
     }
 }
 
+static void bits_do_not_depend_on_the_instruction_set(void **state)
+{
+    (void)state;
+    static const char *const lower[] = {"v2", "v3"};
+    static float best[LONG], less[LONG];
+    for (int k = 0; k < TRIALS; k++)
+        for (int i = 0; i < 2 && strcmp(lower[i], fbi_cpu_isa()) < 0; i++) {
+            if (strstr("lamb adafactor muon", trials[k].name)) /* they have sums */
+                continue;
+            unsetenv("FB_ISA");
+            long_run(&trials[k], 2, best);
+            setenv("FB_ISA", lower[i], 1);
+            long_run(&trials[k], 2, less);
+            if (memcmp(best, less, sizeof best))
+                fail_msg("%s (trial %d): other bits with %s", trials[k].name, k, lower[i]);
+        }
+    unsetenv("FB_ISA");
+}
+
 /* --- state --- */
 
 typedef struct found {
@@ -573,6 +592,7 @@ int main(void)
         cmocka_unit_test(maximizing_is_minimizing_the_negative),
         cmocka_unit_test(rules_say_what_muon_leaves_to_adamw),
         cmocka_unit_test(momentum_can_be_changed_where_there_is_one),
+        cmocka_unit_test(bits_do_not_depend_on_the_instruction_set), /* changes FB_ISA */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

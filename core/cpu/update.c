@@ -1,24 +1,25 @@
 /* The loops of the optimizers: one pass over parameter, gradient and state. Element by element, so
- * the bits do not depend on how the work is split. */
-#include <string.h>
-
-#include "core/base/half.h"
-#include "core/base/stream_priv.h"
+ * the bits depend neither on how the work is split nor on the instruction set. */
+#include "core/cpu/kernels_isa.h"
 #include "core/ops/update_priv.h"
-#include "core/optim/optimizer_priv.h"
-#include "core/tensor/device_priv.h"
 
-enum {
-    MIN_PARALLEL = 32768, /* elements below which one thread is faster */
-    BLOCK = 1024          /* elements that are computed before they are written */
-};
+enum { BLOCK = 512 }; /* elements: what is worked on together */
+
+/* All threads have read all parameters in forward. A store to a line that another core holds waits
+ * for it, up to 25 ns, so the lines are asked for a block ahead; a store past the caches would
+ * make the next forward wait for memory. */
+static void claim(const void *p, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch((const char *)p + at, 1);
+}
 
 #define T       float
 #define NAME(n) n##_f32
-#include "core/optim/update_body_priv.h"
+#include "core/cpu/update_body_priv.h"
 #define T       double
 #define NAME(n) n##_f64
-#include "core/optim/update_body_priv.h"
+#include "core/cpu/update_body_priv.h"
 
 static void sweep(const fbi_update *u)
 {
@@ -65,13 +66,13 @@ static void half_block(const fbi_update *u, int64_t at, int64_t n)
 
 static void halves(const fbi_update *u)
 {
-    bool parallel = u->n > MIN_PARALLEL && u->threads > 1;
+    bool parallel = u->n > FBI_PAR_MIN && u->threads > 1;
 #pragma omp parallel for num_threads(u->threads) schedule(static) if (parallel)
     for (int64_t at = 0; at < u->n; at += BLOCK)
         half_block(u, at, u->n - at < BLOCK ? u->n - at : BLOCK);
 }
 
-void fbi_update_flat(const fbi_update *u)
+void FBI_K(fbi_cpu_update)(const fbi_update *u)
 {
     if (u->half)
         halves(u);
@@ -79,13 +80,10 @@ void fbi_update_flat(const fbi_update *u)
         sweep(u);
 }
 
-fb_status fbi_average_flat(fb_context *ctx, const fbi_average *a)
+void FBI_K(fbi_cpu_average)(const fbi_average *a)
 {
-    if (!ctx->backend->host_memory)
-        return ctx->backend->average(ctx, a);
     if (a->dtype == FB_F64)
         average_f64(a);
     else
         average_f32(a);
-    return FB_OK;
 }
