@@ -10,7 +10,7 @@
 #include "comm/work_priv.h"
 #include "core/base/log_priv.h"
 
-static const double node_patience_s = 5, patience_s = 1;
+static const double node_patience_s = 5, patience_s = 3;
 
 typedef struct leaving {
     fb_world *world;
@@ -52,12 +52,12 @@ static bool all_closing(void *self)
     if (world->notices && !l->node_told && node_is_closing(world)) {
         l->node_told = true;
         if (world->local_rank == 0 || !world->page_shared)
-            fbi_control_send_remote(world, FBI_NOTICE_CLOSED, world->own->text);
+            fbi_control_send(world, FBI_NOTICE_CLOSED, world->own->text);
     }
     bool late = world->own->status != FB_OK || fbi_now() - l->began > 0.5;
     if (world->notices && !l->announced && !l->node_told && late) {
         l->announced = true;
-        fbi_control_send_remote(world, FBI_NOTICE_CLOSING, world->own->text);
+        fbi_control_send(world, FBI_NOTICE_CLOSING, world->own->text);
     }
     if (world->notices && !l->node_told)
         return false; /* others wait to be told, even if the last rank closes just now */
@@ -149,7 +149,7 @@ static bool wait_until_printed(fb_world *world)
         int silent = node_silent(world, &alive);
         if (!silent && !told) {
             told = true;
-            fbi_control_send_remote(world, FBI_NOTICE_PRINTED, "");
+            fbi_control_send(world, FBI_NOTICE_PRINTED, "");
         }
         if (world->notices)
             fbi_control_poll(world);

@@ -49,20 +49,48 @@ static fb_status say(fb_work *w, const fbi_signature *(*of)(fb_work *, int))
     if (flag)
         fbi_ranks_text(flag, g->world->size, ranks, sizeof ranks);
     free(flag);
+    fbi_suspect s = fbi_world_suspect(g->world, g->ranks[odd]);
+    fbi_finding v;
+    s.last = other;
     fbi_rank_text(g->world, g->ranks[odd], who, sizeof who);
     fbi_call_text(other, call, sizeof call);
     fbi_brought_text(other, has, sizeof has);
     fbi_brought_text(common, have, sizeof have);
     if (same_call(common, other))
-        return fbi_world_poison(g->world,
-                                "%s: %s wants %s, %s brought %s: do all ranks build the same "
-                                "model, and the same batch?",
-                                who, call, has, ranks, have);
-    return fbi_world_poison(g->world,
-                            "%s: %s wants %s, %s are in %s with %s: do all ranks make the "
-                            "same calls in the same order?",
-                            who, call, has, ranks,
-                            fbi_call_text(common, common_call, sizeof common_call), have);
+        fbi_verdict_say(&v, FBI_VERDICT_DIVERGING, &s,
+                        "%s: %s wants %s, %s brought %s: do all ranks build the same model, and "
+                        "the same batch?",
+                        who, call, has, ranks, have);
+    else
+        fbi_verdict_say(&v, FBI_VERDICT_DIVERGING, &s,
+                        "%s: %s wants %s, %s are in %s with %s: do all ranks make the same calls "
+                        "in the same order?",
+                        who, call, has, ranks,
+                        fbi_call_text(common, common_call, sizeof common_call), have);
+    for (int r = 0; r < n; r++)
+        if (r != odd)
+            fbi_verdict_waits(&v, g->ranks[r], of(w, r));
+    return fbi_world_judge(g->world, &v);
+}
+
+int fbi_odd_one(const uint64_t *values, int n, bool *same)
+{
+    int best = 0, best_count = 0, odd = -1;
+    for (int r = 0; r < n; r++) {
+        int count = 0;
+        for (int q = 0; q < n; q++)
+            count += values[q] == values[r];
+        if (count > best_count) {
+            best = r;
+            best_count = count;
+        }
+    }
+    for (int r = 0; r < n; r++) {
+        same[r] = values[r] == values[best];
+        if (!same[r])
+            odd = r;
+    }
+    return odd;
 }
 
 fb_status fbi_signatures_compare(fb_work *w, const fbi_signature *(*of)(fb_work *, int))
@@ -71,4 +99,31 @@ fb_status fbi_signatures_compare(fb_work *w, const fbi_signature *(*of)(fb_work 
         if (!same(&w->sig, of(w, r)))
             return say(w, of);
     return FB_OK;
+}
+
+FB_API fb_status fb_world_agree(fb_world *world, const char *what, uint64_t value)
+{
+    if (!world)
+        return FB_E_ARG;
+    FBI_ENTRY(world->ctx);
+    if (!what)
+        return fbi_fail(world->ctx, FB_E_ARG, "agree: a name for the value is needed");
+    uint64_t *all = malloc((size_t)world->size * sizeof *all);
+    bool *same = calloc((size_t)world->size, sizeof *same);
+    fb_status st = all && same ? fbi_group_gather(world->all, "agree", &value, sizeof value, all)
+                               : fbi_fail(world->ctx, FB_E_NOMEM, "agree: no memory");
+    int odd = st ? -1 : fbi_odd_one(all, world->size, same);
+    if (odd >= 0) {
+        char who[96], ranks[128];
+        int most = 0;
+        while (!same[most])
+            most++;
+        st = fbi_fail(world->ctx, FB_E_COMM, "agree: %s: %s has %#llx, %s have %#llx", what,
+                      fbi_rank_text(world, odd, who, sizeof who), (unsigned long long)all[odd],
+                      fbi_ranks_text(same, world->size, ranks, sizeof ranks),
+                      (unsigned long long)all[most]);
+    }
+    free(all);
+    free(same);
+    return st;
 }

@@ -22,7 +22,7 @@ void fbi_control_open(fb_world *world)
         listen(world);
 }
 
-void fbi_control_send(fb_world *world, int to, int kind, const char *text)
+static void send_notice(fb_world *world, int to, int kind, const fbi_finding *verdict)
 {
     fbi_mpi *m = world->mpi;
     fbi_letter *letter = calloc(1, sizeof *letter);
@@ -31,23 +31,30 @@ void fbi_control_send(fb_world *world, int to, int kind, const char *text)
     letter->notice.kind = kind;
     letter->notice.rank = world->rank;
     letter->notice.status = world->own->status;
-    snprintf(letter->notice.text, sizeof letter->notice.text, "%s", text);
+    letter->notice.verdict = *verdict;
     MPI_Isend(&letter->notice, (int)sizeof letter->notice, MPI_BYTE, to, NOTICE_TAG, m->control,
               &letter->request);
     letter->next = m->letters;
     m->letters = letter;
 }
 
-void fbi_control_send_remote(fb_world *world, int kind, const char *text)
+static void send_remote(fb_world *world, int kind, const fbi_finding *verdict)
 {
     for (int r = 0; r < world->size && world->notices; r++)
         if (fbi_is_remote(world, r))
-            fbi_control_send(world, r, kind, text);
+            send_notice(world, r, kind, verdict);
 }
 
-void fbi_control_poison(fb_world *world, const char *text)
+void fbi_control_send(fb_world *world, int kind, const char *text)
 {
-    fbi_control_send_remote(world, FBI_NOTICE_POISON, text);
+    fbi_finding carrier = {0};
+    snprintf(carrier.text, sizeof carrier.text, "%s", text);
+    send_remote(world, kind, &carrier);
+}
+
+void fbi_control_poison(fb_world *world, const fbi_finding *verdict)
+{
+    send_remote(world, FBI_NOTICE_POISON, verdict);
 }
 
 static void read_notice(fb_world *world)
@@ -59,7 +66,7 @@ static void read_notice(fb_world *world)
     if (n->kind != FBI_NOTICE_POISON && n->status)
         m->failure = *n;
     if (n->kind == FBI_NOTICE_POISON)
-        fbi_world_poison_received(world, n->text);
+        fbi_world_judged(world, &n->verdict);
     else if (n->kind == FBI_NOTICE_CLOSING && !m->closing[n->rank])
         m->closing[n->rank] = FBI_NOTICE_CLOSING;
     for (int r = 0; r < world->size; r++) { /* its node's first rank speaks for all of it */

@@ -22,6 +22,18 @@ FB_API int fb_group_shards(const fb_group *group)
     return group ? group->shards : 1;
 }
 
+FB_API fb_status fb_group_set_timeout(fb_group *group, double seconds)
+{
+    if (!group)
+        return FB_E_ARG;
+    if (seconds != seconds)
+        return fbi_fail(group->world->ctx, FB_E_ARG,
+                        "group_set_timeout: the time is no number: give seconds, 0 for the "
+                        "default, or -1 for none");
+    group->timeout_s = seconds;
+    return FB_OK;
+}
+
 fb_context *fbi_group_context(const fb_group *group)
 {
     return group ? group->world->ctx : NULL;

@@ -21,6 +21,7 @@ struct fb_group {
     int id, rank, size;
     int *ranks; /* [size]: numbers in the world, ascending or as the keys said */
     uint64_t seq;
+    double timeout_s;                 /* 0: the world's; < 0: none */
     uint32_t *sent, *received;        /* [size]: point-to-point calls so far */
     int shards, first_leaf, n_leaves; /* V, and the leaves of this rank */
     fbi_layout *flat;                 /* one piece for each rank */

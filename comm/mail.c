@@ -176,10 +176,14 @@ static bool agrees(fb_work *w)
         if (w->task.kind == FBI_KIND_SEND || (s->count == w->sig.count && s->dtype == w->sig.dtype))
             return true;
         char call[160], sent[256], wanted[256];
-        fbi_world_poison(w->group->world, "rank %d: %s wants %s, rank %d sent %s",
-                         w->group->world->rank, fbi_call_text(&w->sig, call, sizeof call),
-                         fbi_brought_text(&w->sig, wanted, sizeof wanted),
-                         w->group->ranks[w->task.root], fbi_brought_text(s, sent, sizeof sent));
+        fb_world *world = w->group->world;
+        const fbi_suspect self = fbi_world_suspect(world, world->rank);
+        fbi_finding v;
+        fbi_verdict_say(&v, FBI_VERDICT_DIVERGING, &self, "rank %d: %s wants %s, rank %d sent %s",
+                        world->rank, fbi_call_text(&w->sig, call, sizeof call),
+                        fbi_brought_text(&w->sig, wanted, sizeof wanted),
+                        w->group->ranks[w->task.root], fbi_brought_text(s, sent, sizeof sent));
+        fbi_world_judge(world, &v);
         return false;
     }
     if (fbi_signatures_compare(w, signature_of))

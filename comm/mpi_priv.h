@@ -13,7 +13,7 @@
 typedef struct fbi_notice {
     int32_t kind; /* FBI_NOTICE_... */
     int32_t rank, status;
-    char text[FBI_MESSAGE_BYTES];
+    fbi_finding verdict; /* of other kinds only the text counts */
 } fbi_notice;
 /* A rank is closing; all ranks of its node are; all of them have said what ended the job. */
 enum { FBI_NOTICE_POISON = 1, FBI_NOTICE_CLOSING, FBI_NOTICE_CLOSED, FBI_NOTICE_PRINTED };
@@ -61,9 +61,9 @@ bool fbi_world_choose_device(fb_world *world, const char *asked, char device[FBI
 
 /* --- notices (comm/control.c) --- */
 void fbi_control_open(fb_world *world);
-void fbi_control_poison(fb_world *world, const char *text);
-void fbi_control_send(fb_world *world, int to, int kind, const char *text);
-void fbi_control_send_remote(fb_world *world, int kind, const char *text);
+/* To every rank of another node. */
+void fbi_control_poison(fb_world *world, const fbi_finding *verdict);
+void fbi_control_send(fb_world *world, int kind, const char *text);
 void fbi_control_poll(fb_world *world);
 void fbi_control_close(fb_world *world);
 

@@ -1,9 +1,21 @@
-/* Texts about calls and ranks, for the messages. */
+/* The verdict on the page; texts about calls and ranks, for the messages. */
 #include "comm/page_priv.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <flambeau/core/base/status.h>
+
+bool fbi_page_judge(fbi_page *page, const fbi_finding *verdict)
+{
+    int none = 0;
+    if (!atomic_compare_exchange_strong(&page->poison, &none, -1))
+        return false;
+    page->verdict = *verdict;
+    atomic_store_explicit(&page->poison, FB_E_COMM, memory_order_release);
+    return true;
+}
 
 static const char *const kind_names[FBI_KIND_COUNT] = {
     [FBI_KIND_NONE] = "nothing",
@@ -23,6 +35,15 @@ static const char *const kind_names[FBI_KIND_COUNT] = {
 const char *fbi_kind_name(int kind)
 {
     return kind > 0 && kind < FBI_KIND_COUNT ? kind_names[kind] : kind_names[FBI_KIND_NONE];
+}
+
+bool fbi_same_exchange(const fbi_signature *a, const fbi_signature *b)
+{
+    bool a_pair = a->kind == FBI_KIND_SEND || a->kind == FBI_KIND_RECV;
+    bool b_pair = b->kind == FBI_KIND_SEND || b->kind == FBI_KIND_RECV;
+    if (a->group != b->group || a->seq != b->seq || a_pair != b_pair)
+        return false;
+    return a->kind != b->kind || !a_pair;
 }
 
 const char *fbi_call_text(const fbi_signature *sig, char *buf, size_t size)

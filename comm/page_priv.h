@@ -45,9 +45,38 @@ typedef enum fbi_rank_state {
     FBI_RANK_CLOSING      /* in fb_world_close; `status` and `text` say how it went */
 } fbi_rank_state;
 
+/* Why a job ended. */
+typedef enum fbi_verdict_kind {
+    FBI_VERDICT_NONE = 0,
+    FBI_VERDICT_DEAD,
+    FBI_VERDICT_STOPPED,     /* by SIGSTOP */
+    FBI_VERDICT_STUCK,       /* it runs, and does not come; or ranks wait for each other */
+    FBI_VERDICT_DIVERGING,   /* another call, other shapes, other weights */
+    FBI_VERDICT_UNREACHABLE, /* its host is silent */
+    FBI_VERDICT_LEFT,        /* it has closed while others wait for it */
+    FBI_VERDICT_FAILED,      /* with an error of its own, which is in the text */
+    FBI_VERDICT_COUNT
+} fbi_verdict_kind;
+
+enum { FBI_WAITING = 8 };
+typedef struct fbi_waiting {
+    int32_t rank;
+    char call[124];
+} fbi_waiting;
+
+/* Plain data: it lies on the page and travels between nodes. */
+typedef struct fbi_finding {
+    int32_t kind, rank, pid, n_waiting;
+    char host[64];
+    fbi_signature call; /* of that rank: its last */
+    fbi_waiting waiting[FBI_WAITING];
+    char text[1024];
+} fbi_finding;
+
 typedef struct fbi_page_rank {
     _Alignas(64) atomic_uint state;
     atomic_int waits_for; /* rank of the world, or -1 */
+    atomic_int limit_ms;  /* how long it waits for one that does something else; 0: for ever */
     atomic_uint calls;    /* collectives entered: unchanged means no progress */
     atomic_uint printed;  /* 1 after this rank has said what ended the job */
     int32_t status;
@@ -56,14 +85,19 @@ typedef struct fbi_page_rank {
 } fbi_page_rank;
 
 typedef struct fbi_page {
-    _Alignas(64) atomic_int poison; /* 0; -1 while the text is being written; then a status */
+    _Alignas(64) atomic_int poison; /* 0; -1 while the verdict is being written; then a status */
     atomic_uint sleepers;           /* ranks that sleep on a word: whoever changes one wakes them */
-    char text[1024];
+    fbi_finding verdict;
     fbi_page_rank rank[]; /* by local rank */
 } fbi_page;
 
+/* Put a verdict on the page. False if there is one already. Any thread may. */
+bool fbi_page_judge(fbi_page *page, const fbi_finding *verdict);
+
 /* "all_reduce", ... */
 const char *fbi_kind_name(int kind);
+/* Both are in one exchange, as far as that is known: the same collective, or its two sides. */
+bool fbi_same_exchange(const fbi_signature *a, const fbi_signature *b);
 /* "all_reduce #17 at train.c:88". */
 const char *fbi_call_text(const fbi_signature *sig, char *buf, size_t size);
 /* "F32 [1000]", "64 bytes", or "" where there is nothing to say. */

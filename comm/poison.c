@@ -32,7 +32,7 @@ fb_status fbi_world_check(fb_world *world)
     if (__builtin_expect(atomic_load_explicit(&world->page->poison, memory_order_relaxed) == 0, 1))
         return FB_OK;
     if (world->poisoned) {
-        fbi_fail(world->ctx, FB_E_COMM, "%s", world->page->text);
+        fbi_fail(world->ctx, FB_E_COMM, "%s", world->page->verdict.text);
         return FB_E_COMM;
     }
     settled_poison(world);
@@ -42,8 +42,8 @@ fb_status fbi_world_check(fb_world *world)
     if (atomic_load(&world->own->state) == FBI_RANK_WAITING && !world->wrote_poison)
         snprintf(own, sizeof own, "; rank %d waits in %s", world->rank,
                  fbi_call_text(&world->own->sig, call, sizeof call));
-    snprintf(text, sizeof text, "%.*s%s", (int)(sizeof text - sizeof own - 1), world->page->text,
-             own);
+    snprintf(text, sizeof text, "%.*s%s", (int)(sizeof text - sizeof own - 1),
+             world->page->verdict.text, own);
     fbi_logline("rank %d: %s", world->rank, text);
     atomic_store(&world->own->printed, 1);
     fbi_fail(world->ctx, FB_E_COMM, "%s", text);
@@ -53,15 +53,49 @@ fb_status fbi_world_check(fb_world *world)
     return FB_E_COMM;
 }
 
-/* Put a text on this node's page; false if one is there. */
-static bool write_poison(fb_world *world, const char *text)
+/* Put a verdict on this node's page; false if one is there. */
+static bool write_poison(fb_world *world, const fbi_finding *verdict)
 {
-    int none = 0;
-    if (!atomic_compare_exchange_strong(&world->page->poison, &none, -1))
+    if (!fbi_page_judge(world->page, verdict))
         return false;
-    snprintf(world->page->text, sizeof world->page->text, "%s", text);
-    atomic_store_explicit(&world->page->poison, FB_E_COMM, memory_order_release);
+    fbi_verdict_write(verdict, world->run_dir);
     return true;
+}
+
+/* Who waits, on this node: the rank that speaks comes first. */
+static void note_waiting(const fb_world *world, fbi_finding *v)
+{
+    for (int r = 0; r < world->size; r++) {
+        if (fbi_is_remote(world, r))
+            continue;
+        const fbi_page_rank *e = &world->page->rank[world->peers[r].local];
+        if (r != v->rank && atomic_load(&e->state) == FBI_RANK_WAITING)
+            fbi_verdict_waits(v, r, &e->sig);
+    }
+}
+
+fb_status fbi_world_judge(fb_world *world, fbi_finding *v)
+{
+    if (v->rank != world->rank && atomic_load(&world->own->state) == FBI_RANK_WAITING)
+        fbi_verdict_waits(v, world->rank, &world->own->sig);
+    note_waiting(world, v);
+    if (write_poison(world, v)) {
+        world->wrote_poison = true;
+        fbi_control_poison(world, v);
+    }
+    return fbi_world_check(world);
+}
+
+fbi_suspect fbi_world_suspect(const fb_world *world, int rank)
+{
+    const fbi_peer *p = &world->peers[rank];
+    fbi_suspect s = {.rank = rank, .pid = p->pid, .host = p->host};
+    if (fbi_is_remote(world, rank))
+        return s;
+    const fbi_page_rank *e = &world->page->rank[p->local];
+    s.last = &e->sig;
+    s.waiting = atomic_load(&e->state) == FBI_RANK_WAITING;
+    return s;
 }
 
 fb_status fbi_world_poison(fb_world *world, const char *fmt, ...)
@@ -71,16 +105,15 @@ fb_status fbi_world_poison(fb_world *world, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    if (write_poison(world, text)) {
-        world->wrote_poison = true;
-        fbi_control_poison(world, text);
-    }
-    return fbi_world_check(world);
+    const fbi_suspect self = fbi_world_suspect(world, world->rank);
+    fbi_finding v;
+    fbi_verdict_say(&v, FBI_VERDICT_FAILED, &self, "%s", text);
+    return fbi_world_judge(world, &v);
 }
 
-void fbi_world_poison_received(fb_world *world, const char *text)
+void fbi_world_judged(fb_world *world, const fbi_finding *verdict)
 {
-    write_poison(world, text);
+    write_poison(world, verdict);
 }
 
 fb_status fbi_world_tell(fb_world *world, const fbi_signature *sig)

@@ -58,6 +58,7 @@ static void publish(fb_world *world, const fbi_waitable *what, int missing)
 {
     if (what->sig != &world->own->sig)
         world->own->sig = *what->sig;
+    atomic_store(&world->own->limit_ms, (int)(1e3 * fbi_world_limit(world, what)));
     atomic_store(&world->own->waits_for, missing);
     if (!what->closing)
         atomic_store(&world->own->state, FBI_RANK_WAITING);

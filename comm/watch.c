@@ -51,66 +51,51 @@ static const fbi_page_rank *entry_of(const fb_world *world, int rank)
     return &world->page->rank[world->peers[rank].local];
 }
 
-/* "; its last call was all_reduce #16 at train.c:88", or "" */
-static void last_call(const fb_world *world, int rank, char *buf, size_t size)
+static fbi_waiter ourselves(const fb_world *world, const fbi_waitable *what)
 {
-    const fbi_page_rank *e = entry_of(world, rank);
-    char call[160];
-    buf[0] = '\0';
-    if (!e || e->sig.kind == FBI_KIND_NONE)
-        return;
-    bool waiting = atomic_load(&e->state) == FBI_RANK_WAITING;
-    snprintf(buf, size, "; it %s %s", waiting ? "was in" : "last called",
-             fbi_call_text(&e->sig, call, sizeof call));
-}
-
-/* "rank 0 waits for it in all_reduce #17 at train.c:90 with F32 [1000]" */
-static void our_call(const fb_world *world, const fbi_waitable *what, char *buf, size_t size)
-{
-    char call[160], brought[256];
-    snprintf(buf, size, "rank %d waits for it in %s with %s", world->rank,
-             fbi_call_text(what->sig, call, sizeof call),
-             fbi_brought_text(what->sig, brought, sizeof brought));
+    return (fbi_waiter){world->rank, what->sig};
 }
 
 static fb_status say_dead(fb_world *world, const fbi_waitable *what, int rank)
 {
-    char last[256], ours[512];
-    last_call(world, rank, last, sizeof last);
-    our_call(world, what, ours, sizeof ours);
-    return fbi_world_poison(world,
-                            "rank %d (%s, pid %d) is dead: killed, or it ended without "
-                            "fb_world_close%s; %s",
-                            rank, world->peers[rank].host, world->peers[rank].pid, last, ours);
+    const fbi_suspect s = fbi_world_suspect(world, rank);
+    const fbi_waiter w = ourselves(world, what);
+    fbi_finding v;
+    fbi_verdict_dead(&v, &s, &w);
+    return fbi_world_judge(world, &v);
 }
 
 static fb_status say_closing(fb_world *world, const fbi_waitable *what, int rank)
 {
     const fbi_page_rank *e = entry_of(world, rank);
+    const fbi_suspect s = fbi_world_suspect(world, rank);
+    const fbi_waiter w = ourselves(world, what);
     char who[96], ours[512];
-    our_call(world, what, ours, sizeof ours);
+    fbi_waiter_text(&w, ours, sizeof ours);
     fbi_rank_text(world, rank, who, sizeof who);
     const char *error = e && e->status ? e->text : NULL;
+    fbi_finding v;
     if (!e && world->mpi->failure.kind && world->mpi->failure.rank == rank)
-        error = world->mpi->failure.text;
+        error = world->mpi->failure.verdict.text;
     if (error)
-        return fbi_world_poison(world, "%s has ended with an error: %.600s; %s", who, error, ours);
-    return fbi_world_poison(world,
-                            "%s has ended its program (fb_world_close); %s: do all ranks make the "
-                            "same calls?",
-                            who, ours);
+        fbi_verdict_say(&v, FBI_VERDICT_FAILED, &s, "%s has ended with an error: %.600s; %s", who,
+                        error, ours);
+    else
+        fbi_verdict_say(&v, FBI_VERDICT_LEFT, &s,
+                        "%s has ended its program (fb_world_close); %s: do all ranks make the same "
+                        "calls?",
+                        who, ours);
+    fbi_verdict_waits(&v, w.rank, w.sig);
+    return fbi_world_judge(world, &v);
 }
 
 static fb_status say_stopped(fb_world *world, const fbi_waitable *what, int rank, double seconds)
 {
-    char last[256], ours[512];
-    last_call(world, rank, last, sizeof last);
-    our_call(world, what, ours, sizeof ours);
-    return fbi_world_poison(
-        world,
-        "rank %d (%s, pid %d) has been stopped for %.0f s (SIGSTOP)%s; %s: kill "
-        "-CONT it sooner, or set FLAMBEAU_STOPPED_SECONDS",
-        rank, world->peers[rank].host, world->peers[rank].pid, seconds, last, ours);
+    const fbi_suspect s = fbi_world_suspect(world, rank);
+    const fbi_waiter w = ourselves(world, what);
+    fbi_finding v;
+    fbi_verdict_stopped(&v, &s, &w, seconds);
+    return fbi_world_judge(world, &v);
 }
 
 /* Whether a rank that closes will not do its part any more. It may have done it between our two
@@ -164,6 +149,20 @@ static fb_status look_at_processes(fb_world *world, fbi_watch *watch, const fbi_
     return FB_OK;
 }
 
+static fb_status say_ended(fb_world *world, const fbi_waitable *what, int rank)
+{
+    const fbi_suspect s = fbi_world_suspect(world, rank);
+    const fbi_waiter w = ourselves(world, what);
+    char who[96], ours[512];
+    fbi_finding v;
+    fbi_verdict_say(&v, FBI_VERDICT_UNREACHABLE, &s,
+                    "%s does not answer, and SIGTERM asks rank %d to end; %s",
+                    fbi_rank_text(world, rank, who, sizeof who), world->rank,
+                    fbi_waiter_text(&w, ours, sizeof ours));
+    fbi_verdict_waits(&v, w.rank, w.sig);
+    return fbi_world_judge(world, &v);
+}
+
 /* Ranks of other nodes: what their notices said; and mpirun ends a job without saying why. */
 static fb_status look_at_notices(fb_world *world, fbi_watch *watch, const fbi_waitable *what)
 {
@@ -174,30 +173,38 @@ static fb_status look_at_notices(fb_world *world, fbi_watch *watch, const fbi_wa
         if (world->mpi->closing[r] && !what->closing && has_gone(world, watch, what, r, failed))
             return say_closing(world, what, r);
         if (fbi_signal_age() > 0.7) {
-            char who[96], ours[512];
-            our_call(world, what, ours, sizeof ours);
-            return fbi_world_poison(world,
-                                    "%s does not answer, and SIGTERM asks rank %d to end; %s",
-                                    fbi_rank_text(world, r, who, sizeof who), world->rank, ours);
+            return say_ended(world, what, r);
         }
     }
     return FB_OK;
 }
 
-/* Follow "waits for" from this rank; the key of the circle, or 0. */
-static uint64_t find_circle(const fb_world *world, int missing)
+/* Where the waiting of this rank leads to. */
+typedef struct chain {
+    uint64_t key; /* of what the ranks on the way were doing; 0: it leads nowhere */
+    int end;      /* a rank that waits for nobody; -1: back here */
+} chain;
+
+static chain follow(const fb_world *world, const fbi_signature *sig, int missing)
 {
+    const chain nowhere = {0, -1};
     uint64_t key = atomic_load(&world->own->calls) * 31u + 1;
+    bool apart = false;
     for (int r = missing, steps = 0; steps < world->local_size; steps++) {
-        if (r == world->rank)
-            return key | 1;
+        if (r == world->rank) /* all in one call: data are on their way */
+            return apart ? (chain){key | 1, -1} : nowhere;
         const fbi_page_rank *e = r < 0 ? NULL : entry_of(world, r);
-        if (!e || atomic_load(&e->state) != FBI_RANK_WAITING)
-            return 0;
+        unsigned state = e ? atomic_load(&e->state) : FBI_RANK_CLOSING;
+        if (state == FBI_RANK_CLOSING)
+            return nowhere;
         key = key * 0x9E3779B97F4A7C15u + atomic_load(&e->calls) * 64u + (uint64_t)r;
+        if (state == FBI_RANK_RUNNING)
+            return (chain){key | 1, r};
+        apart |= !fbi_same_exchange(sig, &e->sig);
+        sig = &e->sig;
         r = atomic_load(&e->waits_for);
     }
-    return 0;
+    return nowhere;
 }
 
 static fb_status say_circle(fb_world *world, int missing)
@@ -205,6 +212,8 @@ static fb_status say_circle(fb_world *world, int missing)
     char text[700];
     size_t at = 0;
     int r = world->rank;
+    const fbi_suspect self = fbi_world_suspect(world, r);
+    fbi_finding v;
     for (int next = missing, n = 0; n < 4 && at < sizeof text; n++) {
         const fbi_page_rank *e = entry_of(world, r);
         char call[160];
@@ -217,51 +226,82 @@ static fb_status say_circle(fb_world *world, int missing)
         if (next < 0)
             break;
     }
-    return fbi_world_poison(world,
-                            "ranks wait for each other: %s: do all ranks make the same calls in "
-                            "the same order?",
-                            text);
+    fbi_verdict_say(&v, FBI_VERDICT_STUCK, &self,
+                    "ranks wait for each other: %s: do all ranks make the same calls in the same "
+                    "order?",
+                    text);
+    return fbi_world_judge(world, &v);
 }
 
-static fb_status look_for_circles(fb_world *world, fbi_watch *watch, const fbi_waitable *what,
-                                  double now)
+static fb_status say_stuck(fb_world *world, const fbi_waitable *what, int rank, double seconds)
+{
+    const fbi_suspect s = fbi_world_suspect(world, rank);
+    const fbi_waiter w = ourselves(world, what);
+    fbi_finding v;
+    fbi_verdict_stuck(&v, &s, &w, seconds);
+    return fbi_world_judge(world, &v);
+}
+
+double fbi_world_limit(const fb_world *world, const fbi_waitable *what)
+{
+    double limit = world->timeout_s;
+    if (what->closing)
+        return 0; /* whoever closes may wait for one that saves, or goes on alone */
+    for (const fb_group *g = world->groups; g; g = g->next)
+        if (g->id == what->sig->group && g->timeout_s != 0)
+            limit = g->timeout_s;
+    return limit > 0 ? limit : 0;
+}
+
+/* Circles, and ranks that run but do not come. */
+static fb_status look_along_chain(fb_world *world, fbi_watch *watch, const fbi_waitable *what,
+                                  double passed)
 {
     int missing = what->missing(what->self, 0);
-    uint64_t key = watch->stopped > 0 || what->closing ? 0 : find_circle(world, missing);
-    if (key != watch->cycle_key) {
-        watch->cycle_key = key;
-        watch->cycle_since = now;
+    chain c = {0, -1};
+    if (watch->stopped == 0 && !what->closing)
+        c = follow(world, what->sig, missing);
+    if (c.key != watch->chain_key) {
+        watch->chain_key = c.key;
+        watch->chain_s = 0;
     }
-    if (key && now - watch->cycle_since > world->stuck_s)
+    watch->chain_s += passed < 0.2 ? passed : 0.2; /* as for stopped ones */
+    double limit = fbi_world_limit(world, what);
+    if (c.key && c.end < 0 && watch->chain_s > world->stuck_s)
         return say_circle(world, missing);
+    if (c.key && c.end >= 0 && limit > 0 && watch->chain_s > limit)
+        return say_stuck(world, what, c.end, watch->chain_s);
     return FB_OK;
 }
 
 /* Waiting long for a rank that works is no error; say it once. */
 static void note_long_wait(fb_world *world, fbi_watch *watch, const fbi_waitable *what, double now)
 {
-    if (watch->noted || now - watch->began < 60)
+    double limit = fbi_world_limit(world, what), patience = limit > 0 ? limit / 2 : 60;
+    if (watch->noted || now - watch->began < patience)
         return;
     watch->noted = true;
     for (int i = 0; i < world->local_rank; i++)
         if (world->page_shared && atomic_load(&world->page->rank[i].state) == FBI_RANK_WAITING)
             return; /* the lowest waiting rank of a node speaks */
-    char who[96], call[160];
+    char who[96], call[160], end[64] = "";
     int missing = what->missing(what->self, 0);
+    if (limit > 0)
+        snprintf(end, sizeof end, ", until %.0f s", limit);
     if (missing >= 0)
-        fbi_logline("rank %d has waited 60 s for %s in %s, and goes on waiting", world->rank,
-                    fbi_rank_text(world, missing, who, sizeof who),
-                    fbi_call_text(what->sig, call, sizeof call));
+        fbi_logline("rank %d has waited %.0f s for %s in %s, and goes on waiting%s", world->rank,
+                    patience, fbi_rank_text(world, missing, who, sizeof who),
+                    fbi_call_text(what->sig, call, sizeof call), end);
 }
 
 fb_status fbi_watch_look(fb_world *world, fbi_watch *watch, const fbi_waitable *what)
 {
-    double now = fbi_now();
-    fb_status status = look_at_processes(world, watch, what, now - watch->last);
+    double now = fbi_now(), passed = now - watch->last;
+    fb_status status = look_at_processes(world, watch, what, passed);
     if (!status && world->notices)
         status = look_at_notices(world, watch, what);
     if (!status)
-        status = look_for_circles(world, watch, what, now);
+        status = look_along_chain(world, watch, what, passed);
     if (!status)
         note_long_wait(world, watch, what, now);
     return status;

@@ -25,6 +25,15 @@ static double env_seconds(const char *name, double otherwise)
     return s > 0 ? s : otherwise;
 }
 
+/* Likewise; 0 and below are no limit. */
+static double env_limit(const char *name, double otherwise)
+{
+    const char *text = getenv(name);
+    char *end = NULL;
+    double s = text ? strtod(text, &end) : otherwise;
+    return text && (end == text || *end || s != s) ? otherwise : s;
+}
+
 /* What all ranks take from rank 0, whatever their own environment says. */
 typedef struct common {
     uint64_t seed;
@@ -206,12 +215,15 @@ fb_world *fbi_world_open(int *argc, char ***argv, MPI_Comm from, const fb_world_
     world->guest = o->guest;
     if (o->guest)
         fbi_log_quiet(true);
-    world->stopped_s = env_seconds("FLAMBEAU_STOPPED_SECONDS", 10);
+    world->stopped_s = env_seconds("FLAMBEAU_STOPPED_SECONDS", 3);
+    world->timeout_s = env_limit("FLAMBEAU_TIMEOUT_SECONDS", 60);
     world->link_room = 32 << 20;
     world->link_s = env_seconds("FLAMBEAU_LINK_SECONDS", 600);
     world->stuck_s = env_seconds("FLAMBEAU_STUCK_SECONDS", 5);
     if (!fbi_boot(world, argc, argv, from))
         goto fail;
+    if (getenv("FLAMBEAU_RUN_DIR"))
+        fbi_world_report_to(world, getenv("FLAMBEAU_RUN_DIR"));
     const char *comm = getenv("FLAMBEAU_COMM");
     world->messages = world->messages || (comm && strcmp(comm, "messages") == 0);
     common c = agree_on_options(world, o);
@@ -249,6 +261,13 @@ FB_API fb_world *fb_world_open_comm(MPI_Comm comm, const fb_world_options *optio
 FB_API fb_world *fb_world_open_f(int fcomm, const fb_world_options *options)
 {
     return fb_world_open_comm(MPI_Comm_f2c((MPI_Fint)fcomm), options);
+}
+
+void fbi_world_report_to(fb_world *world, const char *folder)
+{
+    snprintf(world->run_dir, sizeof world->run_dir, "%s", folder);
+    if (world->rank == 0)
+        fbi_verdict_forget(world->run_dir);
 }
 
 FB_API fb_context *fb_world_context(fb_world *world)
@@ -314,6 +333,14 @@ FB_API bool fb_world_any(fb_world *world, bool flag)
         return false;
     FBI_ENTRY(world->ctx);
     return most(world, "any", flag) != 0;
+}
+
+FB_API bool fb_world_all(fb_world *world, bool flag)
+{
+    if (!world)
+        return false;
+    FBI_ENTRY(world->ctx);
+    return most(world, "all", !flag) == 0 && fb_ok(world->ctx);
 }
 
 FB_API fb_status fb_world_barrier(fb_world *world)

@@ -70,6 +70,16 @@ FB_API bool fb_world_running(fb_world *world);
 FB_API void fb_world_stop(fb_world *world);
 /** True on every rank if `flag` is true on any. Collective. False on error. */
 FB_API bool fb_world_any(fb_world *world, bool flag);
+/** True on every rank if `flag` is true on each. Collective. False on error. */
+FB_API bool fb_world_all(fb_world *world, bool flag);
+/**
+ * Check that all ranks have the same value: a digest of a configuration, a number of samples.
+ * Collective.
+ *
+ * @param what names the value in the message, e.g. "train.h5"
+ * @return FB_OK; FB_E_COMM, on every rank, naming a rank that differs from most; FB_E_ARG for NULL
+ */
+FB_API fb_status fb_world_agree(fb_world *world, const char *what, uint64_t value);
 /** Wait until every rank has called it. Collective. */
 FB_API fb_status fb_world_barrier(fb_world *world);
 

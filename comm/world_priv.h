@@ -6,6 +6,7 @@
 #include <flambeau/comm/world.h>
 
 #include "comm/page_priv.h"
+#include "comm/verdict_priv.h"
 #include "core/tensor/context_priv.h"
 
 /* Every rank, as told once at the start. */
@@ -52,6 +53,8 @@ struct fb_world {
     bool wrote_poison; /* and it was this rank's verdict */
     fbi_site_name sites[FBI_SITES];
     double stopped_s, stuck_s; /* how long before a stopped or a cyclic wait is a verdict */
+    double timeout_s;          /* and one for a rank that runs but does not come */
+    char run_dir[1024];        /* where verdict.json goes; "": nowhere */
     /* links between devices (comm/link.c) */
     int links;
     int64_t link_room;       /* bytes of temporary memory of a sum */
@@ -63,13 +66,19 @@ struct fb_world {
 
 /* --- errors between ranks (comm/poison.c) --- */
 
-/* End the job's collectives: the first text on a node stays, all nodes are told, this rank's
+/* End the job's collectives: the first verdict on a node stays, all nodes are told, this rank's
  * context gets the error. @return FB_E_COMM */
+fb_status fbi_world_judge(fb_world *world, fbi_finding *verdict);
+/* The same for trouble of this rank's own. */
 fb_status fbi_world_poison(fb_world *world, const char *fmt, ...) FB_PRINTF(2, 3);
 /* FB_OK, or FB_E_COMM if any rank has ended the collectives; then it is reported here, once. */
 fb_status fbi_world_check(fb_world *world);
-/* A text that came from another node. */
-void fbi_world_poison_received(fb_world *world, const char *text);
+/* A verdict that came from another node. */
+void fbi_world_judged(fb_world *world, const fbi_finding *verdict);
+/* Where verdict.json is to go; the one of an earlier attempt is removed. */
+void fbi_world_report_to(fb_world *world, const char *folder);
+/* A rank as this node sees it. */
+fbi_suspect fbi_world_suspect(const fb_world *world, int rank);
 /* The context's error, told to all ranks at the call `sig`. @return its status */
 fb_status fbi_world_tell(fb_world *world, const fbi_signature *sig);
 /* "rank 3 (node07)". */
@@ -80,6 +89,10 @@ static inline bool fbi_is_remote(const fb_world *world, int rank)
 {
     return rank != world->rank && (world->peers[rank].node != world->node || !world->page_shared);
 }
+
+/* The highest rank whose value is not that of most (of the lowest, in doubt), which `same` marks;
+ * -1: all are equal. */
+int fbi_odd_one(const uint64_t *values, int n, bool *same);
 
 /* --- closing (comm/close.c) --- */
 
@@ -98,7 +111,7 @@ typedef struct fbi_waitable {
     atomic_uint *(*word)(void *self, int rank, unsigned *value);
     const fbi_signature *sig; /* what is being waited for, for the messages */
     void *self;
-    bool closing; /* others may close too */
+    bool closing; /* others may close too, and may take their time */
 } fbi_waitable;
 /* FB_OK, or FB_E_COMM: poisoned, or a verdict on a rank that is missing. */
 fb_status fbi_wait(fb_world *world, const fbi_waitable *what);
@@ -111,12 +124,14 @@ typedef struct fbi_watch {
     double began, last; /* seconds of the monotonic clock */
     double stopped;     /* seconds for which we have seen a rank stopped */
     double gone_since;  /* when a rank that closes was first missed; 0: none is */
-    double cycle_since;
-    uint64_t cycle_key; /* of the ranks that wait for each other; 0: none */
+    double chain_s;     /* for which we have seen the chain that begins here unchanged */
+    uint64_t chain_key; /* of the ranks that wait for one another; 0: none */
     bool noted;
 } fbi_watch;
 /* Looks at the ranks that are waited for. FB_OK, or FB_E_COMM after poisoning. */
 fb_status fbi_watch_look(fb_world *world, fbi_watch *watch, const fbi_waitable *what);
+/* How long ranks that run may be waited for; 0: for ever. */
+double fbi_world_limit(const fb_world *world, const fbi_waitable *what);
 double fbi_now(void);
 uint64_t fbi_process_start(int pid, char *state); /* 0: no such process */
 

@@ -1,8 +1,10 @@
 /* Checkpoints: what is in them, going on from one, the newest and the best. */
 #include "launch/trainer_priv.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "comm/world_priv.h"
 #include "core/tensor/context_priv.h"
 #include <flambeau/io/checkpoint.h>
 
@@ -52,6 +54,8 @@ fb_status fbi_trainer_resume(fb_trainer *t)
 {
     const fb_trainer_options *o = &t->o;
     bool there = fbi_trainer_saves(t) && has_checkpoint(t, o->checkpoint);
+    if (fbi_trainer_saves(t) && !getenv("FLAMBEAU_RUN_DIR"))
+        fbi_world_report_to(t->world, o->checkpoint);
     if (there && o->fresh)
         return fbi_fail(t->ctx, FB_E_STATE,
                         "trainer: %s has checkpoints, and trainer.fresh asks to begin anew: name "

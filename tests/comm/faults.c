@@ -95,6 +95,37 @@ static void stopped(void)
     sums(1000, 1);
 }
 
+static void endless(void)
+{
+    sums(1000, 3);
+    if (rank == 1)
+        for (volatile int i = 0;; i++)
+            ;
+    sums(1000, 1);
+}
+
+/* Every rank waits for ever, but rank 2 for less. */
+static void endless_in_a_group(void)
+{
+    fb_group *g = fb_group_split(all, 0, rank);
+    fb_group_set_timeout(g, rank == 2 ? 1.0 : -1.0);
+    if (rank == 1)
+        for (volatile int i = 0;; i++)
+            ;
+    fb_group_barrier(g);
+}
+
+/* Rank 1 leaves out one of ten; the others find out when it leaves. */
+static void skipped(void)
+{
+    sums(1000, rank == 1 ? 9 : 10);
+}
+
+static void disagrees(void)
+{
+    fb_world_agree(world, "train.h5", rank == 1 ? 0xbadu : 0x600du);
+}
+
 static void circle(void)
 {
     FB_SCOPE(ctx);
@@ -140,6 +171,10 @@ static const struct scenario {
     {"error_taken", error_taken},
     {"same_error", same_error},
     {"stopped", stopped},
+    {"endless", endless},
+    {"endless_in_a_group", endless_in_a_group},
+    {"skipped", skipped},
+    {"disagrees", disagrees},
     {"circle", circle},
     {"wrong_parcel", wrong_parcel},
     {"asked_to_stop", asked_to_stop},

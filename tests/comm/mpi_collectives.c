@@ -332,6 +332,43 @@ static void any_is_true_everywhere_if_it_is_anywhere(void **state)
     assert_false(fb_world_any(world, false));
 }
 
+static void all_is_true_everywhere_if_it_is_on_each(void **state)
+{
+    (void)state;
+    assert_true(fb_world_all(world, true));
+    assert_true(fb_world_all(world, rank == size - 1) == (size == 1));
+    assert_false(fb_world_all(world, false));
+    assert_false(fb_world_all(NULL, true));
+}
+
+static void a_value_that_differs_is_named_on_every_rank(void **state)
+{
+    (void)state;
+    assert_int_equal(fb_world_agree(world, "the seed", 42), FB_OK);
+    assert_int_equal(fb_world_agree(NULL, "the seed", 42), FB_E_ARG);
+    assert_int_equal(fb_world_agree(world, NULL, 42), FB_E_ARG);
+    check_error(ctx, FB_E_ARG, "a name for the value is needed");
+    if (size == 1)
+        return;
+    /* In a camp of two halves the lower rank is right. */
+    assert_int_equal(fb_world_agree(world, "the seed", rank == 1 ? 0xabcdef0123456789u : 42),
+                     FB_E_COMM);
+    check_error(ctx, FB_E_COMM, "has 0xabcdef0123456789, ");
+    assert_int_equal(fb_world_agree(world, "the seed", rank), FB_E_COMM);
+    check_error(ctx, FB_E_COMM, "rank 0 have 0");
+}
+
+static void a_timeout_is_a_number(void **state)
+{
+    (void)state;
+    assert_int_equal(fb_group_set_timeout(all, 0.0 / 0.0), FB_E_ARG);
+    check_error(ctx, FB_E_ARG, "the time is no number");
+    assert_int_equal(fb_group_set_timeout(NULL, 1), FB_E_ARG);
+    assert_int_equal(fb_group_set_timeout(all, -1), FB_OK);
+    assert_int_equal(fb_group_barrier(all), FB_OK);
+    assert_int_equal(fb_group_set_timeout(all, 0), FB_OK);
+}
+
 /* A hash of results, to compare transports; 0: a sum failed. */
 static uint64_t digest(void)
 {
@@ -365,6 +402,9 @@ static int run_all(void)
         cmocka_unit_test(bytes_of_different_lengths_are_gathered),
         cmocka_unit_test(mistakes_of_the_caller_are_errors_that_can_be_taken),
         cmocka_unit_test(any_is_true_everywhere_if_it_is_anywhere),
+        cmocka_unit_test(all_is_true_everywhere_if_it_is_on_each),
+        cmocka_unit_test(a_value_that_differs_is_named_on_every_rank),
+        cmocka_unit_test(a_timeout_is_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

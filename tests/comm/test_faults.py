@@ -2,6 +2,7 @@
 What the survivors say: ranks that disagree, die, leave, fail, stop or wait for each other. Nothing is timed: all stay until
 all have spoken. A job that hangs is ended after HANG seconds, and that is a failure. Not if it is mpirun that hangs: that of
 Debian 12 sometimes (about once in 50 jobs) locks itself up in PMIx_server_finalize when all ranks are gone."""
+import json
 import os
 import re
 import subprocess
@@ -55,10 +56,23 @@ def run(program, scenario, ranks, **variables):
     return job.communicate()[0] + f"ended after {HANG} s", None
 
 
-def check(scenario, speakers, *wanted, ranks=3, code=True, **variables):
-    """Every rank of `speakers` prints a line that has all of `wanted`; the job fails."""
-    out, rc = run(program, scenario, ranks, **variables)
-    wrong = []
+def read_verdict(path):
+    try:
+        with open(path, encoding="utf-8") as f:
+            return json.load(f)
+    except OSError:
+        return {}
+
+
+def check(scenario, speakers, *wanted, ranks=3, code=True, verdict=None, **variables):
+    """Every rank of `speakers` prints a line that has all of `wanted`; the job fails; verdict.json says `verdict`."""
+    with tempfile.TemporaryDirectory() as run_dir:
+        out, rc = run(program, scenario, ranks, FLAMBEAU_RUN_DIR=run_dir, **variables)
+        found = read_verdict(run_dir + "/verdict.json")
+    wrong = [f"verdict.json: {name} is not {value}: {found}" for name, value in (verdict or {}).items()
+             if found.get(name) != value]
+    if verdict and (not any(w["rank"] in speakers for w in found.get("waiting", [])) or not found.get("text")):
+        wrong.append(f"verdict.json does not say who waits: {found}")
     if rc is None or (rc != 0) != code:
         wrong.append(f"exit code {rc}")
     for rank in speakers:
@@ -77,10 +91,16 @@ with tempfile.TemporaryDirectory() as folder:
         check("other_count", (0, 1, 2), r"rank 1 \(.*\): all_reduce #0 at .*wants F32 \[1001\] SUM, ranks 0,2 brought "
               r"F32 \[1000\] SUM: do all ranks build the same model", **way)
         check("other_kind", (0, 1, 2), r"rank 1 \(.*\): barrier #0 at", r"ranks 0,2 are in all_reduce #0 at .* with F32 "
-              r"\[1000\] SUM: do all ranks make the same calls in the same order\?", **way)
+              r"\[1000\] SUM: do all ranks make the same calls in the same order\?",
+              verdict={"verdict": "diverging", "rank": 1, "call": "barrier", "sequence": 0}, **way)
         check("killed", (0, 2), r"rank 1 \(.*, pid \d+\) is dead: killed, or it ended without fb_world_close",
-              r"it last called all_reduce #4", r"rank [02] waits for it in all_reduce #5 at", **way)
-        check("stopped", (0, 2), r"rank 1 \(.*\) has been stopped for 1 s \(SIGSTOP\)", r"in all_reduce #3", **way)
+              r"it last called all_reduce #4", r"rank [02] waits for it in all_reduce #5 at",
+              verdict={"verdict": "dead", "rank": 1, "call": "all_reduce", "sequence": 4}, **way)
+        check("stopped", (0, 2), r"rank 1 \(.*\) has been stopped for 1 s \(SIGSTOP\)", r"in all_reduce #3",
+              verdict={"verdict": "stopped", "rank": 1, "call": "all_reduce", "sequence": 2}, **way)
+        check("endless", (0, 2), r"rank 1 \(.*\) is stuck: it runs, but has called nothing for 2 s; it last called all_reduce "
+              r"#2 at", r"waits for it in all_reduce #3",
+              verdict={"verdict": "stuck", "rank": 1, "call": "all_reduce", "sequence": 2}, FLAMBEAU_TIMEOUT_SECONDS="2", **way)
     check("killed", (0,), "rank 1 .* does not answer, and SIGTERM asks rank 0 to end", "all_reduce #5", ranks=2,
           FLAMBEAU_RANKS_PER_NODE="1")
     check("silent_exit", (0, 2), r"rank 1 .* is dead", "all_reduce #3")
@@ -92,6 +112,12 @@ with tempfile.TemporaryDirectory() as folder:
     out = check("same_error", ())
     if out.count("no such file") != 1 or "ranks 0-2: dataset x.h5: no such file" not in out:
         failures.append("same_error: is not said once for all ranks:\n" + out)
+    check("skipped", (0, 2), r"rank 1 \(.*\) has ended its program", "in all_reduce #9", verdict={"verdict": "left", "rank": 1})
+    check("endless_in_a_group", (0, 2), r"rank 1 \(.*\) is stuck: .* for 1 s", r"rank 2 waits for it in barrier #0 of group 3",
+          verdict={"verdict": "stuck", "rank": 1}, FLAMBEAU_TIMEOUT_SECONDS="0")
+    out = check("disagrees", ())
+    if not re.search(r"ranks 0-2: agree: train.h5: rank 1 \(.*\) has 0xbad, ranks 0,2 have 0x600d", out):
+        failures.append("disagrees: does not name the rank:\n" + out)
     check("circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0")
     check("wrong_parcel", (0, 1), r"recv #0 at .* wants F32 \[5\], rank 0 sent F32 \[4\]", ranks=2)
     out, rc = run(program, "asked_to_stop", 3)
