@@ -26,20 +26,21 @@ typedef struct job {
 
 /* --- inputs --- */
 
-/* One panel of channels, n of them; `inside`: no input is beyond the border; `full`: n >= LANES. */
+/* One panel of channels, n of them; `inside`: no input is beyond the border; `full`: n >= LANES;
+ * ahead: to the next tile. */
 FBI_WINO void take_panel(const fbi_wino_grid *g, const float *image, int64_t y0, int64_t x0,
-                         int64_t n, const bool inside, const bool full, float *to, int64_t point)
+                         int64_t n, const bool inside, const bool full, int64_t ahead, float *to,
+                         int64_t point)
 {
     FBI_WINO_ALIGNED fbi_wv t[6][6];
     for (int j = 0; j < 6; j++) {
         fbi_wv d[6], r[6];
         for (int i = 0; i < 6; i++) {
             int64_t y = y0 + i, x = x0 + j;
-            if (inside && j > 1)
-                __builtin_prefetch(image + (y * g->w + x + 4) * g->c);
-            if (inside || (y >= 0 && y < g->h && x >= 0 && x < g->w))
+            if (inside || (y >= 0 && y < g->h && x >= 0 && x < g->w)) {
+                __builtin_prefetch(image + (y * g->w + x) * g->c + ahead);
                 d[i] = fbi_wino_load(image + (y * g->w + x) * g->c, full ? L : n);
-            else
+            } else
                 d[i] = (fbi_wv){0};
         }
         fbi_wino_bt(d, r);
@@ -61,13 +62,14 @@ void fbi_wino_take(const fbi_wino_grid *g, const float *src, int64_t tile, float
     int64_t x0 = tile % g->across * 4 - g->pw, c = 0;
     const float *image = src + tile / per * g->h * g->w * g->c;
     bool inside = y0 >= 0 && y0 + 6 <= g->h && x0 >= 0 && x0 + 6 <= g->w;
+    int64_t ahead = fbi_wino_ahead(g, tile, g->h, g->w) * g->c;
     for (; c + L <= g->c; c += L, to += panel)
         if (inside)
-            take_panel(g, image + c, y0, x0, L, true, true, to, point);
+            take_panel(g, image + c, y0, x0, L, true, true, ahead, to, point);
         else
-            take_panel(g, image + c, y0, x0, L, false, true, to, point);
+            take_panel(g, image + c, y0, x0, L, false, true, ahead, to, point);
     if (c < g->c)
-        take_panel(g, image + c, y0, x0, g->c - c, false, false, to, point);
+        take_panel(g, image + c, y0, x0, g->c - c, false, false, ahead, to, point);
 }
 
 /* Floats from one point to the next: a vector more than needed, as powers of two would make the 36

@@ -81,6 +81,15 @@ static inline fbi_wino_grid fbi_wino_grid_of(int64_t n, int64_t c, int64_t h, in
     return g;
 }
 
+/* Pixels of images [h, w] from a tile's corner to the next one's: what a tile prefetches. */
+static inline int64_t fbi_wino_ahead(const fbi_wino_grid *g, int64_t tile, int64_t h, int64_t w)
+{
+    if ((tile + 1) % g->across)
+        return 4;
+    int64_t back = 4 * (g->across - 1);
+    return (tile + 1) % (g->down * g->across) ? 4 * w - back : (h - 4 * (g->down - 1)) * w - back;
+}
+
 /* The 6 x 6 inputs of a tile, transformed: point q of channel panel j goes to
  * to[q * point + j * panel], LANES floats each; channels past c are 0. */
 void FBI_K(fbi_wino_take)(const fbi_wino_grid *g, const float *src, int64_t tile, float *to,

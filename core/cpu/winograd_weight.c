@@ -41,7 +41,7 @@ static int64_t y_point(const job *q)
 }
 
 FBI_WINO void take_panel(const job *q, const float *image, int64_t y0, int64_t x0, int64_t n,
-                         const bool inside, const bool full, float *to)
+                         const bool inside, const bool full, int64_t ahead, float *to)
 {
     const fbi_wino_grid *g = &q->g;
     int64_t point = y_point(q);
@@ -49,9 +49,11 @@ FBI_WINO void take_panel(const job *q, const float *image, int64_t y0, int64_t x
     for (int j = 0; j < 4; j++) {
         fbi_wv d[4], r[6];
         for (int i = 0; i < 4; i++)
-            if (inside || (y0 + i < g->oh && x0 + j < g->ow))
-                d[i] = fbi_wino_load(image + ((y0 + i) * g->ow + x0 + j) * q->k, full ? L : n);
-            else
+            if (inside || (y0 + i < g->oh && x0 + j < g->ow)) {
+                const float *from = image + ((y0 + i) * g->ow + x0 + j) * q->k;
+                __builtin_prefetch(from + ahead);
+                d[i] = fbi_wino_load(from, full ? L : n);
+            } else
                 d[i] = (fbi_wv){0};
         fbi_wino_a(d, r);
         for (int i = 0; i < 6; i++)
@@ -73,14 +75,15 @@ static void take_gradient(const job *q, int64_t tile, float *to)
     int64_t x0 = tile % g->across * 4;
     const float *image = q->grad + tile / per * g->oh * g->ow * q->k;
     bool inside = y0 + 4 <= g->oh && x0 + 4 <= g->ow;
+    int64_t ahead = fbi_wino_ahead(g, tile, g->oh, g->ow) * q->k;
     for (int64_t k = 0; k < q->wides * W; k += L) {
         float *at = to + k / W * POINTS * y_point(q) + k % W;
         if (inside && k + L <= q->k)
-            take_panel(q, image + k, y0, x0, L, true, true, at);
+            take_panel(q, image + k, y0, x0, L, true, true, ahead, at);
         else if (k + L <= q->k)
-            take_panel(q, image + k, y0, x0, L, false, true, at);
+            take_panel(q, image + k, y0, x0, L, false, true, ahead, at);
         else
-            take_panel(q, image + k, y0, x0, q->k - k, false, false, at);
+            take_panel(q, image + k, y0, x0, q->k - k, false, false, ahead, at);
     }
 }
 
