@@ -1,6 +1,5 @@
 /* Nodes and leaves: making, counting, freeing. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/autograd/pass_priv.h"
 
@@ -10,10 +9,9 @@ fbi_node *fbi_node_new(fb_context *ctx, uint16_t op, int n_in, int n_out, int n_
     size_t bytes = sizeof(fbi_node) + (size_t)n_in * sizeof(fbi_edge) +
                    (size_t)n_out * sizeof(fb_tensor *) + (size_t)n_saved * sizeof(fbi_saved) +
                    attrs_bytes;
-    fbi_node *n = fbi_slab_node(ctx, bytes);
+    fbi_node *n = fbi_slab_node(ctx, bytes); /* zeroed */
     if (!n)
         return NULL;
-    memset(n, 0, bytes);
     n->refs = 1;
     n->op = op;
     n->n_in = (uint16_t)n_in;

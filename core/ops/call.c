@@ -80,8 +80,8 @@ static bool fbi_kept_out(const fbi_call *c, int i)
 fb_status fbi_record(fbi_call *c)
 {
     const fbi_opdef *d = c->op;
-    fbi_node *n = fbi_node_new(c->ctx, (uint16_t)d->op, c->n_in, c->n_out,
-                               __builtin_popcount(d->saves), d->attrs_bytes);
+    int n_saved = d->saves ? __builtin_popcount(d->saves) : 0;
+    fbi_node *n = fbi_node_new(c->ctx, (uint16_t)d->op, c->n_in, c->n_out, n_saved, d->attrs_bytes);
     if (!n)
         return c->ctx->status;
     if (d->attrs_bytes && c->attrs)
@@ -97,9 +97,9 @@ fb_status fbi_record(fbi_call *c)
     }
     int slot = 0;
     fb_status st = FB_OK;
-    for (int i = 0; i < 6 && !st; i++)
-        if (d->saves & (1u << i)) {
-            if (i < c->n_in && c->in[i] && fbi_kept(n, i))
+    for (uint32_t i = 0, saved = d->saves % FBI_OUT0; saved >> i && !st; i++)
+        if (saved & (1u << i)) {
+            if (i < c->n_in && c->in[i] && fbi_kept(n, (int)i))
                 st = fbi_save(n, slot, c->in[i], FBI_SAVE_INPUT);
             slot++;
         }

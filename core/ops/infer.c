@@ -29,16 +29,43 @@ fb_status fbi_out(fbi_call *c, int i, fb_dtype dtype, fb_shape shape)
     return c->out[i] ? FB_OK : c->ctx->status;
 }
 
+/* A fresh tensor with the sizes of `like`. What recording an operator costs is mostly this, so no
+ * shape is copied on the way. */
+static fb_tensor *fresh_like(fb_context *ctx, fb_dtype dtype, const fb_tensor *like)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow((size_t)like->numel, fb_dtype_size(dtype), &bytes))
+        return fbi_empty(ctx, dtype, fb_shape_of(like)); /* says what is wrong */
+    fbi_storage *s = fbi_storage_new(ctx, bytes);
+    fb_tensor *t = s ? fbi_tensor_new(ctx) : NULL;
+    if (!t) {
+        fbi_storage_unref(ctx, s);
+        return NULL;
+    }
+    t->storage = s;
+    t->dtype = (uint8_t)dtype;
+    t->ndim = like->ndim;
+    t->numel = like->numel;
+    int64_t stride = 1;
+    for (int i = like->ndim - 1; i >= 0; i--) {
+        t->size[i] = like->size[i];
+        t->stride[i] = stride;
+        stride *= like->size[i] > 0 ? like->size[i] : 1;
+    }
+    return t;
+}
+
 fb_status fbi_out_like(fbi_call *c, int i, fb_dtype dtype, const fb_tensor *like)
 {
-    fb_shape shape = fb_shape_of(like);
-    if (fbi_preset(c, i, dtype, shape))
+    if (c->out[i] && fbi_preset(c, i, dtype, fb_shape_of(like)))
         return FB_OK;
-    fb_status st = fbi_out(c, i, dtype, shape);
-    if (!st && !fbi_contiguous(like) && fbi_dense(like))
+    fb_tensor *t = c->out[i] = fresh_like(c->ctx, dtype, like);
+    if (!t)
+        return c->ctx->status;
+    if (!fbi_contiguous(like) && fbi_dense(like))
         for (int k = 0; k < like->ndim; k++)
-            c->out[i]->stride[k] = like->stride[k];
-    return st;
+            t->stride[k] = like->stride[k];
+    return FB_OK;
 }
 
 fb_status fbi_out_order(fbi_call *c, int i, fb_dtype dtype, fb_shape shape, const fb_tensor *like)

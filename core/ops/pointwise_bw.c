@@ -74,7 +74,8 @@ fb_status fbi_infer_unary(fbi_call *c)
 /* Of two operands, the one whose layout the result takes. */
 static const fb_tensor *fbi_layout(const fbi_call *c)
 {
-    return fbi_dense(c->in[0]) ? c->in[0] : c->in[1];
+    const fb_tensor *first = c->in[0];
+    return fbi_contiguous(first) || fbi_dense(first) ? first : c->in[1];
 }
 
 fb_status fbi_infer_binary(fbi_call *c)
