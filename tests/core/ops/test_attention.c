@@ -149,6 +149,9 @@ static const kind kinds[] = {
     {2, 6, 2, 21, 27, 8, 12, .causal = true},
     {2, 6, 1, 21, 27, 8, 12, .mask = {4, {1, 6, 21, 27}}, .dropout = 0.2},
     {2, 4, 2, 21, 27, 8, 12, .mask = {3, {4, 1, 27}}, .adds = true, .learnt = true},
+    {1, 1, 1, 150, 199, 48, 17, .causal = true}, /* several blocks, none of them full */
+    {1, 2, 1, 129, 70, 65, 16, .causal = true, .dropout = 0.3},
+    {1, 1, 1, 81, 290, 7, 33, .mask = {2, {1, 290}}, .dropout = 0.3},
 };
 
 static void every_kind_is_what_is_written_out(void **state)

@@ -1,25 +1,36 @@
 /* attention and its backward: rows in blocks, so that no [T, S] matrix is in memory. A head is one
- * thread's work: bits do not depend on the number of threads. Keys that causal masks hide from a
- * whole block are skipped; the backward computes the weights again. */
+ * thread's work: bits do not depend on the number of threads. Keys that causal masks hide from 16
+ * rows are skipped; the backward computes the weights again. */
 #include <math.h>
 #include <string.h>
 
 #include "core/base/rng_priv.h"
 #include "core/base/vmath.h"
 #include "core/cpu/kernels_isa.h"
-#include "core/cpu/lanes_priv.h"
 #include "core/cpu/mask_priv.h"
 #include "core/cpu/tiles_priv.h"
 
-enum { ROWS = 32 }; /* of a block */
+/* Rows of a block, and of one of its strips; keys whose products are made together, which stay in
+ * the first cache. Rows in memory of ours are whole strips long. */
+enum { ROWS = 64, STRIP = 16, PANEL = 64 };
 
-/* q [t, d], k [s, d], v [s, e]; and s, d, e rounded up to whole vectors. `group` heads of q share
- * one of k and v. */
+/* q [t, d], k [s, d], v [s, e]; s, d and e rounded up to whole strips; what is from one row of
+ * scores to the next. `group` heads of q share one of k and v. */
 typedef struct sizes {
-    int64_t heads, group, t, s, d, e, sp, dp, ep;
+    int64_t heads, group, t, s, d, e, sp, dp, ep, ld;
     const fbi_attrs_attention *a; /* attention_bwd has the same ones */
     const fb_tensor *mask;
 } sizes;
+
+static int64_t rounded(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static int64_t at_most(int64_t n, int64_t most)
+{
+    return n < most ? n : most;
+}
 
 static sizes sizes_of(const fbi_call *c)
 {
@@ -31,12 +42,12 @@ static sizes sizes_of(const fbi_call *c)
                .e = v->size[n - 1],
                .a = c->attrs,
                .mask = c->in[3]};
-    int64_t lanes = 64 / (int64_t)fb_dtype_size((fb_dtype)q->dtype);
     z.heads = q->numel / (z.t * z.d); /* nothing is empty */
     z.group = z.heads / (k->numel / (z.s * z.d));
-    z.sp = (z.s + lanes - 1) / lanes * lanes;
-    z.dp = (z.d + lanes - 1) / lanes * lanes;
-    z.ep = (z.e + lanes - 1) / lanes * lanes;
+    z.sp = rounded(z.s, PANEL);
+    z.dp = rounded(z.d, STRIP);
+    z.ep = rounded(z.e, STRIP);
+    z.ld = z.sp + STRIP; /* a power of two would put all rows into few lines of the cache */
     return z;
 }
 
@@ -54,23 +65,43 @@ static int64_t start_of(const fb_tensor *t, int64_t head)
 /* Keys that rows up to `last` see. */
 static int64_t seen(const sizes *z, int64_t last)
 {
-    return z->a->causal && last + 1 < z->s ? last + 1 : z->s;
+    return z->a->causal ? at_most(last + 1, z->s) : z->s;
+}
+
+#define LOG2_E 1.4426950408889634
+#define LN_2   0.69314718055994531
+
+/* 2^x for x that is not above 0 by more than a rounding: 3 ulp, 0 instead of denormals. */
+static inline float pow2_f32(float x)
+{
+    float v = x < -127.0f ? -127.0f : x; /* comparisons with NaN are false: it passes through */
+    float shifted = v + 12582912.0f;
+    float r = v - (shifted - 12582912.0f);
+    float p = 1.32647261e-3f;
+    p = p * r + 9.67151299e-3f;
+    p = p * r + 5.55073358e-2f;
+    p = p * r + 2.40222424e-1f;
+    p = p * r + 6.93147004e-1f;
+    p = p * r + 1.0f;
+    return p * fbi_bits_f32((fbi_f32_bits(shifted) + 127) << 23);
+}
+
+static inline double pow2_f64(double x)
+{
+    return exp2(x);
 }
 
 #define T     float
 #define M     fbi_m_f32
-#define EXP   fbi_expf
 #define LOG   fbi_logf
 #define FN(x) x##_f32
 #include "core/cpu/attend_t.h"
 #undef T
 #undef M
-#undef EXP
 #undef LOG
 #undef FN
 #define T     double
 #define M     fbi_m_f64
-#define EXP   exp
 #define LOG   log
 #define FN(x) x##_f64
 #include "core/cpu/attend_t.h"
@@ -103,7 +134,8 @@ static fb_status over_heads(const fbi_call *c, const sizes *z, int64_t together,
 fb_status FBI_KERNEL(attention)(const fbi_call *c)
 {
     sizes z = sizes_of(c);
-    int64_t n = z.d * z.sp + ROWS * (z.sp + z.ep) + z.s * z.ep + z.sp;
+    int64_t dropped = z.a->dropout != 0 ? STRIP * z.sp : 0;
+    int64_t n = z.d * z.sp + z.s * z.ep + ROWS * (z.ld + z.ep) + dropped;
     return over_heads(c, &z, 1, n, c->in[0]->dtype == FB_F64 ? forward_f64 : forward_f32);
 }
 
@@ -111,7 +143,8 @@ fb_status FBI_KERNEL(attention)(const fbi_call *c)
 fb_status FBI_KERNEL(attention_bwd)(const fbi_call *c)
 {
     sizes z = sizes_of(c);
-    int64_t n =
-        (z.d + z.e + 2 * ROWS + 1) * z.sp + (ROWS + 2 * z.s + z.t) * z.dp + (z.s + z.t) * z.ep;
+    int64_t dropped = z.a->dropout != 0 ? STRIP * z.sp : 0;
+    int64_t shared = (z.d + z.e) * z.sp + z.s * (2 * z.dp + z.ep);
+    int64_t n = shared + 2 * ROWS * (z.ld + z.dp + z.ep) + dropped;
     return over_heads(c, &z, z.group, n, c->in[0]->dtype == FB_F64 ? backward_f64 : backward_f32);
 }
