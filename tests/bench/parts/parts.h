@@ -7,6 +7,11 @@
 /** Seconds of a clock that only goes forward. */
 double bench_now(void);
 
+/** The array that peer.py has written to `dir`/`name`.npy; NULL: as fb_npy_load. */
+fb_tensor *exchange_load(fb_context *ctx, const char *dir, const char *name);
+/** Give every parameter the values of the array of its name. */
+fb_status exchange_weights(fb_module *model, const char *dir);
+
 /** From now on, add up the time of every operator of this context; the table is empty again. */
 void profile_begin(fb_context *ctx);
 /**
@@ -15,5 +20,7 @@ void profile_begin(fb_context *ctx);
  * it calls. What is not in an operator is "outside".
  */
 void profile_print(int64_t steps);
+/** Seconds since then in operators, of any phase, whose name begins so; no longer looks. */
+double profile_end(fb_context *ctx, const char *begins);
 
 #endif

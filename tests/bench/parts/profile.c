@@ -100,3 +100,13 @@ void profile_print(int64_t steps)
             (whole - inside) * 1e3 / (double)steps, (whole - inside) / whole * 100, "a step", "",
             whole * 1e3 / (double)steps, 100.0);
 }
+
+double profile_end(fb_context *ctx, const char *begins)
+{
+    double sum = 0;
+    for (int i = 0; i < profile.n; i++)
+        if (!strncmp(profile.rows[i].name, begins, strlen(begins)))
+            sum += profile.rows[i].seconds;
+    ctx->trace = NULL;
+    return sum;
+}
