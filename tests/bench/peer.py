@@ -1,179 +1,125 @@
 """The PyTorch side of tests/bench/compare: the same workloads, the same talk as workloads.c.
 
-    peer.py workloads THREADS VARIANT         lines "NAME REPETITIONS" in, seconds out
-    peer.py workloads THREADS VARIANT NAME    a line after the first step, five more, the end
-    peer.py all_reduce RANK PORT ROUNDS       gloo: "BYTES SECONDS" a size (2 ranks)
+    peer.py workloads [--data DIR] [--ranks R PORT] THREADS VARIANT
+        reads lines, answers each with a line:
+            NAME[/VARIANT] REPETITIONS    seconds; "nan" if PyTorch fails
+            losses NAME[/VARIANT]         the losses of the 20 first steps
+            drop NAME/VARIANT             0: it is forgotten
+    peer.py workloads THREADS VARIANT NAME    a line after the first step; seconds of five more
+    peer.py write DIR NAME...                 first weights and 20 batches of each, as .npy
+    peer.py cost NAME                         of a step: FLOP of products and convolutions, bytes of
+                                              what is kept for backward, bytes of parameters (JSON)
+    peer.py all_reduce R PORT                 gloo, 2 ranks; lines "BYTES TIMES": the least seconds
     peer.py loader FILE.h5 VARIANT            lines "epochs N" in, seconds out; VARIANT: memory,
                                               memory+workers, h5py
     peer.py version
 
-VARIANT: eager or compile, "+nhwc" for channels-last, "+cuda" for the card, "+batch=N" for another
-batch, "+tiny" for what workloads.c --tiny makes.
+VARIANT: eager or compile, "+nhwc" for channels-last, "+foreach" or "+loop" for another optimizer
+than the fused one, "+cuda" for the card, "+batch=N" for another batch, "+tiny" for what
+workloads.c --tiny makes. DIR is what workloads.c --data reads. R is 0 or 1: one of two ranks.
 """
+import argparse
+import json
 import os
-import statistics
+import pathlib
 import sys
 import time
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
+from networks import LOOPS, TINY, WORKLOADS
 
-SIZES = (4096, 65536, 1 << 20, 16 << 20, 256 << 20)
-
-
-class Residual(nn.Module):
-    """Two convolutions, as in ResNet-18."""
-
-    def __init__(self, a, b, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(a, b, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(b)
-        self.conv2 = nn.Conv2d(b, b, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(b)
-        self.shortcut = nn.Identity() if a == b else nn.Sequential(
-            nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + self.shortcut(x))
+BATCHES = 20
 
 
-class Bottleneck(nn.Module):
-    """Three, as in ResNet-50, with the stride in the 3 x 3 one."""
-
-    def __init__(self, a, width, stride):
-        super().__init__()
-        b = 4 * width
-        self.conv1, self.bn1 = nn.Conv2d(a, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = nn.Conv2d(width, b, 1, bias=False), nn.BatchNorm2d(b)
-        self.shortcut = nn.Identity() if a == b and stride == 1 else nn.Sequential(
-            nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
-
-    def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(y)))))
-        return F.relu(y + self.shortcut(x))
+def drawn(name, tiny=False, batch=None):
+    """Model, inputs and targets of one batch, and whether autocast makes products BF16."""
+    make, size, draw, targets, classes, optimizer, half = (TINY if tiny else WORKLOADS)[name]
+    size = batch or size
+    return make(), draw(size), torch.randint(0, classes, (size * targets,)), optimizer, half
 
 
-def mlp():
-    return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(),
-                         nn.Linear(256, 10))
+def loss_of(model, x, y):
+    out = model(x)
+    return F.cross_entropy(out.flatten(0, 1) if out.dim() == 3 else out, y)
 
 
-def cnn():
-    return nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(),
-                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * 12 * 12, 128), nn.ReLU(),
-                         nn.Linear(128, 10))
+class Training:
+    """One workload in one variant."""
 
+    def __init__(self, name, variant, data=None, rank=None):
+        flags = variant.split("+")
+        batch = next((int(f[6:]) for f in flags if f.startswith("batch=")), None)
+        self.device = "cuda" if "cuda" in flags else "cpu"
+        model, x, y, optimizer, self.half = drawn(name, "tiny" in flags, batch)
+        self.batches = [(x, y)]
+        if data:
+            model.load_state_dict(read_weights(data / name))
+            self.batches = [read_batch(data / name, i, rank) for i in range(BATCHES)]
+        place = {"memory_format": torch.channels_last} if "nhwc" in flags else {}
+        model = model.to(self.device, **place)
+        self.batches = [(x.to(self.device, **(place if x.dim() == 4 else {})), y.to(self.device))
+                        for x, y in self.batches]
+        self.first = {k: v.clone() for k, v in model.state_dict().items()}
+        self.model, self.next = model, 0
+        how = LOOPS[next((f for f in flags if f in LOOPS), "fused")]
+        self.opt = optimizer(model.parameters(), **how)
+        if rank is not None:
+            model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+        self.loss = loss_of if "compile" not in flags else torch.compile(loss_of, dynamic=False)
+        self.run = model
 
-def gpt():
-    from chargpt import GPT
-    return GPT(256, layers=4, heads=4, width=256, context=128)
-
-
-def nanogpt():
-    from chargpt import GPT
-    return GPT(65, layers=6, heads=6, width=384, context=256)
-
-
-class CharLSTM(nn.Sequential):
-    """Logits of the next character at every step."""
-
-    def __init__(self):
-        super().__init__(nn.Embedding(65, 256), nn.LSTM(256, 256, 2, batch_first=True), nn.Linear(256, 65))
-
-    def forward(self, tokens):
-        embedding, lstm, head = self
-        return head(lstm(embedding(tokens))[0])
-
-
-def resnet18():
-    widths = ((64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1),
-              (256, 512, 2), (512, 512, 1))
-    return nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
-                         *(Residual(*w) for w in widths), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(512, 10))
-
-
-def gpt2(tiny):
-    from chargpt import GPT
-    return GPT(64, 2, 2, 32, 16) if tiny else GPT(50304, 12, 12, 768, 1024)
-
-
-def resnet50(tiny):
-    w, classes = (4, 10) if tiny else (64, 1000)
-    stages = ((w, w, 1, 3), (4 * w, 2 * w, 2, 4), (8 * w, 4 * w, 2, 6), (16 * w, 8 * w, 2, 3))
-    blocks = (Bottleneck(4 * width if i else a, width, 1 if i else stride)
-              for a, width, stride, n in stages for i in range(n))
-    return nn.Sequential(nn.Conv2d(3, w, 7, 2, 3, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
-                         nn.MaxPool2d(3, 2, 1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(32 * w, classes))
-
-
-def adam(parameters):
-    return torch.optim.Adam(parameters, fused=True)
-
-
-def adamw(parameters):
-    return torch.optim.AdamW(parameters, weight_decay=0.1, fused=True)
-
-
-def sgd(parameters):
-    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-4, fused=True)
-
-
-def images(n, channels, size):
-    return torch.randn(n, channels, size, size)
-
-
-# model, batch, input of a batch, targets of one sample, classes, optimizer, BF16 by autocast
-WORKLOADS = {
-    "mlp": (mlp, 128, lambda n: torch.randn(n, 784), 1, 10, adam, False),
-    "cnn": (cnn, 64, lambda n: images(n, 1, 28), 1, 10, adam, False),
-    "gpt": (gpt, 8, lambda n: torch.randint(0, 256, (n, 128)), 128, 256, adam, False),
-    "resnet18": (resnet18, 32, lambda n: images(n, 3, 32), 1, 10, adam, False),
-    "nanogpt": (nanogpt, 12, lambda n: torch.randint(0, 65, (n, 256)), 256, 65, adam, False),
-    "lstm": (CharLSTM, 32, lambda n: torch.randint(0, 65, (n, 64)), 64, 65, adam, False),
-    "gpt2": (lambda: gpt2(False), 64, lambda n: torch.randint(0, 50304, (n, 1024)), 1024, 50304, adamw, True),
-    "resnet50": (lambda: resnet50(False), 128, lambda n: images(n, 3, 224), 1, 1000, sgd, True),
-}
-TINY = {
-    "mlp": (mlp, 2, lambda n: torch.randn(n, 784), 1, 10, adam, False),
-    "cnn": (cnn, 1, lambda n: images(n, 1, 28), 1, 10, adam, False),
-    "gpt2": (lambda: gpt2(True), 2, lambda n: torch.randint(0, 64, (n, 16)), 16, 64, adamw, True),
-    "resnet50": (lambda: resnet50(True), 2, lambda n: images(n, 3, 32), 1, 10, sgd, True),
-}
-
-
-def step_of(name, variant):
-    """A function that makes one training step."""
-    flags = variant.split("+")
-    make, batch, draw, targets, classes, optimizer, half = (TINY if "tiny" in flags else WORKLOADS)[name]
-    batch = next((int(f[6:]) for f in flags if f.startswith("batch=")), batch)
-    device = "cuda" if "cuda" in flags else "cpu"
-    model, x = make().to(device), draw(batch).to(device)
-    y = torch.randint(0, classes, (batch * targets,), device=device)
-    if "nhwc" in flags:
-        model = model.to(memory_format=torch.channels_last)
-        x = x.to(memory_format=torch.channels_last)
-    opt = optimizer(model.parameters())
-
-    def forward(x, y):
-        out = model(x)
-        return F.cross_entropy(out.flatten(0, 1) if out.dim() == 3 else out, y)
-
-    run = torch.compile(forward) if "compile" in flags else forward
-
-    def step():
-        opt.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=half):
-            loss = run(x, y)
+    def step(self):
+        x, y = self.batches[self.next]
+        self.next = (self.next + 1) % len(self.batches)
+        self.opt.zero_grad()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+            loss = self.loss(self.run, x, y)
         loss.backward()
-        opt.step()
-    return step
+        self.opt.step()
+        return loss
 
+    def losses(self):
+        """Those of one step with each batch, from the first weights on."""
+        self.model.load_state_dict(self.first)
+        self.opt.state.clear()
+        self.next = 0
+        return [self.step().item() for _ in self.batches]
+
+
+# --- weights and batches that both sides begin with ---
+
+def read_weights(folder):
+    import numpy
+    return {f.name[:-4]: torch.from_numpy(numpy.load(f)) for f in folder.glob("*.npy")
+            if f.name[0] not in "xy" or "." in f.name[:-4]}
+
+
+def read_batch(folder, i, rank):
+    """Images lie in the file as NHWC."""
+    import numpy
+    x, y = (torch.from_numpy(numpy.load(folder / f"{letter}{i}.npy")) for letter in "xy")
+    if rank is not None:
+        x, y = x.chunk(2)[rank], y.chunk(2)[rank]
+    return (x.permute(0, 3, 1, 2) if x.dim() == 4 else x).contiguous(), y.contiguous()
+
+
+def write(folder, *names):
+    import numpy
+    for name in names:
+        torch.manual_seed(1)
+        place = pathlib.Path(folder) / name
+        place.mkdir(parents=True)
+        for key, value in drawn(name)[0].state_dict().items():
+            numpy.save(place / f"{key}.npy", value.numpy())
+        for i in range(BATCHES):
+            _, x, y, _, _ = drawn(name)
+            x = x.permute(0, 2, 3, 1).contiguous() if x.dim() == 4 else x
+            numpy.save(place / f"x{i}.npy", x.numpy())
+            numpy.save(place / f"y{i}.npy", y.numpy())
+
+
+# --- the talk with compare ---
 
 def record(n, backward):
     """Record n additions of 16 floats, in graphs of 100; if asked, go back through them."""
@@ -186,56 +132,124 @@ def record(n, backward):
             t.sum().backward()
 
 
-def workloads(threads, variant, name=None):
-    torch.set_num_threads(int(threads))
+class Workloads:
+    """What has been asked for so far."""
+
+    def __init__(self, variant, data=None, rank=None):
+        self.variant, self.data, self.rank, self.known = variant, data, rank, {}
+
+    def find(self, what):
+        if what not in self.known:
+            name, _, variant = what.partition("/")
+            self.known[what] = Training(name, variant or self.variant, self.data, self.rank)
+        return self.known[what]
+
+    def run(self, what, n):
+        if what in ("record", "chain"):
+            return record(n, what == "chain")
+        training = self.find(what)
+        for _ in range(n):
+            training.step()
+        if training.device == "cuda":
+            torch.cuda.synchronize()
+
+    def timed(self, what, n):
+        begun = time.perf_counter()
+        try:
+            self.run(what, n)
+        except Exception as e:  # a variant that PyTorch cannot do is no choice
+            print(f"peer: {what}: {type(e).__name__}: {e}"[:500], file=sys.stderr)
+            self.known.pop(what, None)
+            return "nan"
+        return f"{time.perf_counter() - begun:.9f}"
+
+    def answer(self, line):
+        first, second = line.split()
+        if first == "losses":
+            return " ".join(f"{v:.9g}" for v in self.find(second).losses())
+        if first == "drop":
+            self.known.pop(second, None)
+            return "0"
+        return self.timed(first, int(second))
+
+
+def workloads(*arguments):
+    p = argparse.ArgumentParser()
+    p.add_argument("--data", type=pathlib.Path)
+    p.add_argument("--ranks", nargs=2)
+    p.add_argument("threads", type=int)
+    p.add_argument("variant")
+    p.add_argument("name", nargs="?")
+    o = p.parse_args(arguments)
+    torch.set_num_threads(o.threads)
     torch.set_flush_denormal(True)
     # F32 means F32 on a card too, as with us.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = "cuda" in variant
-    steps = {}
-
-    def run(name, n):
-        if name in ("record", "chain"):
-            return record(n, name == "chain")
-        if name not in steps:
-            steps[name] = step_of(name, variant)
-        for _ in range(n):
-            steps[name]()
-        if "cuda" in variant:
-            torch.cuda.synchronize()
-
-    if name:
-        run(name, 1)
+    torch.backends.cudnn.benchmark = "cuda" in o.variant
+    if o.ranks:
+        join(*o.ranks)
+    all_of_them = Workloads(o.variant, o.data, int(o.ranks[0]) if o.ranks else None)
+    if o.name:
+        all_of_them.run(o.name, 1)
         print("first step", flush=True)
-        return run(name, 5)
+        return print(all_of_them.timed(o.name, 5), flush=True)
     for line in sys.stdin:
-        name, n = line.split()
-        begun = time.perf_counter()
-        run(name, int(n))
-        print(f"{time.perf_counter() - begun:.9f}", flush=True)
+        print(all_of_them.answer(line), flush=True)
 
 
-def all_reduce(rank, port, rounds):
+# --- two ranks ---
+
+def join(rank, port):
     import torch.distributed as dist
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=int(rank), world_size=2)
-    for size in SIZES:
-        t = torch.zeros(size // 4)
-        times = 100 if size <= 16384 else 1
-        took = []
-        for i in range(-1, int(rounds)):
+    return dist
+
+
+def all_reduce(rank, port):
+    torch.set_num_threads(1)
+    dist = join(rank, port)
+    known = {}
+    for line in sys.stdin:
+        size, times = map(int, line.split())
+        t = known.setdefault(size, torch.zeros(size // 4))
+        run, least = max(1, min(100, (1 << 22) // size)), float("inf")
+        for _ in range(times):
             dist.barrier()
             begun = time.perf_counter()
-            for _ in range(times):
+            for _ in range(run):
                 dist.all_reduce(t)
-            most = torch.tensor((time.perf_counter() - begun) / times, dtype=torch.float64)
+            most = torch.tensor((time.perf_counter() - begun) / run, dtype=torch.float64)
             dist.all_reduce(most, dist.ReduceOp.MAX)
-            if i >= 0:
-                took.append(most.item())
-        if int(rank) == 0:
-            print(size, statistics.median(took), flush=True)
-    dist.destroy_process_group()
+            least = min(least, most.item())
+        print(f"{least:.9f}", flush=True)
 
+
+# --- what a step must do at least ---
+
+def cost(name):
+    from torch.utils.flop_counter import FlopCounterMode
+    model, x, y, _, _ = drawn(name)
+    kept = {}
+
+    def keep(t):
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    # Without oneDNN an LSTM is made of products that can be counted.
+    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            loss = loss_of(model, x, y)
+        loss.backward()
+    parameters = {p.untyped_storage().data_ptr(): p.numel() * 4 for p in model.parameters()}
+    by_kind = {}
+    for op, flop in counter.get_flop_counts()["Global"].items():
+        kind = "convolution" if "conv" in str(op) else "attention" if "attention" in str(op) else "product"
+        by_kind[kind] = by_kind.get(kind, 0) + flop
+    print(json.dumps({"flop": by_kind, "kept": sum(v for k, v in kept.items() if k not in parameters),
+                      "parameters": sum(parameters.values())}))
+
+
+# --- loaders ---
 
 class FromMemory(torch.utils.data.Dataset):
     """All images in memory; a batch is one indexing. What DataLoader does best."""
@@ -284,10 +298,13 @@ def loader(path, variant):
         print(f"{time.perf_counter() - begun:.9f}", flush=True)
 
 
+def version():
+    print(torch.__version__)
+
+
 def main():
-    if sys.argv[1] == "version":
-        return print(torch.__version__)
-    globals()[sys.argv[1]](*sys.argv[2:])
+    what = {f.__name__: f for f in (workloads, write, cost, all_reduce, loader, version)}
+    what[sys.argv[1]](*sys.argv[2:])
 
 
 if __name__ == "__main__":

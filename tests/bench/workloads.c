@@ -1,12 +1,16 @@
 /* The workloads of tests/bench/compare and tests/gpu/first_contact, which run them beside the same
  * ones in peer.py.
  *
- *     workloads [options] THREADS        reads lines "NAME REPETITIONS", answers with seconds
+ *     workloads [options] THREADS        reads lines, answers each with a line:
+ *         NAME REPETITIONS                   seconds
+ *         losses NAME                        the losses of the 20 first steps
  *     workloads [options] THREADS NAME   a line after the first step; seconds of five more; the end
  *
  *     --device NAME   "cpu"; seconds are those until the device has done the work
  *     --batch N       other than the workload's own
+ *     --data DIR      first weights and 20 batches, in turn, that peer.py has written there
  *     --tiny          networks and batches that a simulated card can take
+ *     --ranks         under mpirun: a batch is shared among the ranks; each reads its own lines
  *     --profile       after each line, or after the five steps, where the time went, on stderr
  */
 #include <getopt.h>
@@ -96,6 +100,13 @@ static fb_optimizer *open_adam(fb_context *ctx, fb_module *model)
     return fb_optim_adam(ctx, model, NULL);
 }
 
+/* For ResNet-18: at 1e-3 PyTorch's losses with NCHW and NHWC are 2 % apart after five steps; so
+ * they are 6e-5 apart after twenty, and the steps still change them by 2 %. */
+static fb_optimizer *open_slow_adam(fb_context *ctx, fb_module *model)
+{
+    return fb_optim_adam(ctx, model, FB_OPTS(fb_adam_options, .lr = 1e-5));
+}
+
 static fb_optimizer *open_adamw(fb_context *ctx, fb_module *model)
 {
     return fb_optim_adamw(ctx, model, FB_OPTS(fb_adamw_options, .weight_decay = 0.1));
@@ -118,19 +129,11 @@ typedef struct workload {
     int64_t classes, targets;
 } workload;
 
-/* A workload, and what its first use makes. */
-typedef struct training {
-    workload w;
-    fb_module *model;
-    fb_optimizer *opt;
-    fb_tensor *x, *y;
-} training;
-
 static const workload full_size[] = {
     {"mlp", open_mlp, open_adam, FB_SHAPE(128, 784), 0, 10, 128},
     {"cnn", open_cnn, open_adam, FB_SHAPE(64, 28, 28, 1), 0, 10, 64},
     {"gpt", open_gpt, open_adam, FB_SHAPE(8, 128), 256, 256, 8 * 128},
-    {"resnet18", resnet18_open, open_adam, FB_SHAPE(32, 32, 32, 3), 0, 10, 32},
+    {"resnet18", resnet18_open, open_slow_adam, FB_SHAPE(32, 32, 32, 3), 0, 10, 32},
     {"nanogpt", open_nanogpt, open_adam, FB_SHAPE(12, 256), 65, 65, 12 * 256},
     {"lstm", open_lstm, open_adam, FB_SHAPE(32, 64), 65, 65, 32 * 64},
     {"gpt2", open_gpt2, open_adamw, FB_SHAPE(64, 1024), 50304, 50304, 64 * 1024},
@@ -152,37 +155,121 @@ static void set_batch(workload *w, int64_t batch)
     w->input.d[0] = batch;
 }
 
-static fb_tensor *draw(fb_context *ctx, const workload *w)
+/* --- the options and what they open --- */
+
+typedef struct settings {
+    const char *device;
+    int64_t batch; /* 0: each workload's own */
+    bool tiny, profile, ranks;
+    int threads;
+    const char *data; /* folder of peer.py's weights and batches; NULL: draw them */
+    const char *name; /* NULL: read lines */
+    fb_world *world;  /* NULL: one process */
+    fb_context *ctx;
+} settings;
+
+enum { BATCHES = 20 };
+
+/* A workload, and what its first use makes. */
+typedef struct training {
+    workload w;
+    fb_module *model;
+    fb_optimizer *opt;
+    fb_tensor *x[BATCHES], *y[BATCHES];
+    int batches, next;
+} training;
+
+/* Images lie as NHWC and are seen as NCHW. */
+static fb_tensor *seen(fb_tensor *x)
 {
-    if (w->tokens)
-        return fb_randint(ctx, 0, w->tokens, w->input);
-    fb_tensor *x = fb_randn(ctx, FB_F32, w->input);
-    return w->input.n == 4 ? fb_permute(x, FB_DIMS(0, 3, 1, 2)) : x;
+    return x && fb_ndim(x) == 4 ? fb_permute(x, FB_DIMS(0, 3, 1, 2)) : x;
 }
 
-static void prepare(fb_context *ctx, training *t)
+static void draw(fb_context *ctx, training *t)
+{
+    const workload *w = &t->w;
+    fb_tensor *x =
+        w->tokens ? fb_randint(ctx, 0, w->tokens, w->input) : fb_randn(ctx, FB_F32, w->input);
+    fb_set(&t->x[0], seen(x));
+    fb_set(&t->y[0], fb_randint(ctx, 0, w->classes, FB_SHAPE(w->targets)));
+    t->batches = 1;
+}
+
+/* This rank's part of the first dimension. */
+static fb_tensor *share(const settings *o, fb_tensor *t)
+{
+    if (!o->world || !t)
+        return t;
+    int64_t n = fb_size(t, 0) / fb_world_size(o->world);
+    return fb_contiguous(fb_narrow(t, 0, n * fb_world_rank(o->world), n));
+}
+
+static void load(const settings *o, training *t)
+{
+    char dir[256], name[16];
+    snprintf(dir, sizeof dir, "%s/%s", o->data, t->w.name);
+    exchange_weights(t->model, dir);
+    for (int i = 0; i < BATCHES && fb_ok(o->ctx); i++) {
+        FB_SCOPE(o->ctx);
+        snprintf(name, sizeof name, "x%d", i);
+        fb_set(&t->x[i], seen(share(o, exchange_load(o->ctx, dir, name))));
+        snprintf(name, sizeof name, "y%d", i);
+        fb_set(&t->y[i], share(o, exchange_load(o->ctx, dir, name)));
+    }
+    t->batches = BATCHES;
+}
+
+/* --- training one of them --- */
+
+static void prepare(const settings *o, training *t)
 {
     if (t->model)
         return;
-    t->model = t->w.open(ctx);
-    t->opt = t->w.optimizer(ctx, t->model);
-    fb_set(&t->x, draw(ctx, &t->w));
-    fb_set(&t->y, fb_randint(ctx, 0, t->w.classes, FB_SHAPE(t->w.targets)));
+    t->model = t->w.open(o->ctx);
+    t->opt = t->w.optimizer(o->ctx, t->model);
+    if (o->data)
+        load(o, t);
+    else
+        draw(o->ctx, t);
+    if (o->world)
+        fb_ddp_attach(fb_world_group(o->world), t->model, NULL);
 }
 
-static void train(fb_context *ctx, training *t, int64_t steps)
+/* The loss before it. */
+static fb_tensor *step(training *t)
 {
-    FB_SCOPE(ctx);
-    prepare(ctx, t);
-    for (int64_t i = 0; i < steps && fb_ok(ctx); i++) {
-        FB_SCOPE(ctx);
-        fb_tensor *logits = fb_nn_forward(t->model, t->x);
-        if (t->w.tokens)
-            logits = fb_flatten(logits, 0, 1);
-        fb_backward(fb_cross_entropy(logits, t->y, NULL));
-        fb_optim_step(t->opt);
+    int i = t->next;
+    t->next = (i + 1) % t->batches;
+    fb_tensor *logits = fb_nn_forward(t->model, t->x[i]);
+    if (t->w.tokens)
+        logits = fb_flatten(logits, 0, 1);
+    fb_tensor *loss = fb_cross_entropy(logits, t->y[i], NULL);
+    fb_backward(loss);
+    fb_optim_step(t->opt);
+    return loss;
+}
+
+static void train(const settings *o, training *t, int64_t steps)
+{
+    FB_SCOPE(o->ctx);
+    prepare(o, t);
+    for (int64_t i = 0; i < steps && fb_ok(o->ctx); i++) {
+        FB_SCOPE(o->ctx);
+        (void)step(t);
     }
-    fb_context_sync(ctx);
+    fb_context_sync(o->ctx);
+}
+
+/* A line with the loss of each batch, from the first weights on. */
+static void print_losses(const settings *o, training *t)
+{
+    FB_SCOPE(o->ctx);
+    prepare(o, t);
+    for (int i = 0; i < t->batches && fb_ok(o->ctx); i++) {
+        FB_SCOPE(o->ctx);
+        printf("%s%.9g", i ? " " : "", fb_item(step(t)));
+    }
+    putchar('\n');
 }
 
 /* --- the cost of an operator --- */
@@ -213,58 +300,70 @@ static training *find(training *all, const char *name)
     return NULL;
 }
 
-static void run(fb_context *ctx, training *all, const char *name, int64_t n)
+static void run(const settings *o, training *all, const char *name, int64_t n)
 {
     training *t = find(all, name);
     if (t)
-        train(ctx, t, n);
+        train(o, t, n);
     else if (!strcmp(name, "record") || !strcmp(name, "chain"))
-        record(ctx, n, name[0] == 'c');
+        record(o->ctx, n, name[0] == 'c');
     else
-        fb_fail(ctx, FB_E_ARG, "workloads: %s: there is no such workload", name);
+        fb_fail(o->ctx, FB_E_ARG, "workloads: %s: there is no such workload", name);
 }
 
-static void timed_run(fb_context *ctx, training *all, const char *name, int64_t n, bool profile)
+static void timed_run(const settings *o, training *all, const char *name, int64_t n)
 {
-    if (profile)
-        profile_begin(ctx);
+    if (o->profile)
+        profile_begin(o->ctx);
     double begun = bench_now();
-    run(ctx, all, name, n);
+    run(o, all, name, n);
     double took = bench_now() - begun;
-    if (profile)
+    if (o->profile)
         profile_print(n);
-    if (fb_ok(ctx))
+    if (fb_ok(o->ctx))
         printf("%.9f\n", took);
+}
+
+static void answer_lines(const settings *o, training *all)
+{
+    char name[16];
+    while (fb_ok(o->ctx) && scanf("%15s", name) == 1) {
+        long long n;
+        training *t;
+        if (strcmp(name, "losses"))
+            scanf("%lld", &n) == 1 ? timed_run(o, all, name, n) : (void)0;
+        else if (scanf("%15s", name) == 1 && (t = find(all, name)))
+            print_losses(o, t);
+    }
 }
 
 static void forget(training *all)
 {
-    for (; all->w.name; all++) {
-        fb_set(&all->x, NULL);
-        fb_set(&all->y, NULL);
-    }
+    for (; all->w.name; all++)
+        for (int i = 0; i < all->batches; i++) {
+            fb_set(&all->x[i], NULL);
+            fb_set(&all->y[i], NULL);
+        }
 }
-
-typedef struct settings {
-    const char *device;
-    int64_t batch; /* 0: each workload's own */
-    bool tiny, profile;
-    int threads;
-    const char *name; /* NULL: read lines */
-} settings;
 
 static bool parse(int argc, char **argv, settings *o)
 {
     static const struct option options[] = {{"device", required_argument, NULL, 'd'},
                                             {"batch", required_argument, NULL, 'b'},
+                                            {"data", required_argument, NULL, 'w'},
                                             {"tiny", no_argument, NULL, 't'},
+                                            {"ranks", no_argument, NULL, 'r'},
                                             {"profile", no_argument, NULL, 'p'},
                                             {0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'd')
             o->device = optarg;
+        else if (c == 'w')
+            o->data = optarg;
         else if (c == 't')
             o->tiny = true;
+        else if (c == 'r')
+            o->ranks = true;
         else if (c == 'p')
             o->profile = true;
         else if (c != 'b' || (o->batch = atoll(optarg)) < 1)
@@ -275,13 +374,26 @@ static bool parse(int argc, char **argv, settings *o)
     return o->threads >= 1;
 }
 
+static bool open_all(settings *o, int argc, char **argv)
+{
+    if (o->ranks) {
+        o->world = fb_world_open_with(
+            &argc, &argv, FB_OPTS(fb_world_options, .device = o->device, .threads = o->threads));
+        o->ctx = fb_world_context(o->world);
+    } else {
+        o->ctx = fb_context_open(
+            FB_OPTS(fb_context_options, .device = o->device, .threads = o->threads));
+    }
+    return o->ctx != NULL;
+}
+
 int main(int argc, char **argv)
 {
     settings o = {.device = "cpu"};
     training all[MOST] = {{.model = NULL}};
     if (!parse(argc, argv, &o)) {
-        fprintf(stderr, "usage: workloads [--device NAME] [--batch N] [--tiny] [--profile] "
-                        "THREADS [NAME]\n");
+        fprintf(stderr, "usage: workloads [--device NAME] [--batch N] [--data DIR] [--tiny] "
+                        "[--ranks] [--profile] THREADS [NAME]\n");
         return 2;
     }
     const workload *rows = o.tiny ? tiny_size : full_size;
@@ -291,18 +403,15 @@ int main(int argc, char **argv)
             set_batch(&all[i].w, o.batch);
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    fb_context *ctx =
-        fb_context_open(FB_OPTS(fb_context_options, .device = o.device, .threads = o.threads));
+    if (!open_all(&o, argc, argv))
+        return 1;
     if (o.name) {
-        run(ctx, all, o.name, 1);
+        run(&o, all, o.name, 1);
         puts("first step");
-        timed_run(ctx, all, o.name, 5, o.profile);
-        forget(all);
-        return fb_context_close(ctx);
+        timed_run(&o, all, o.name, 5);
+    } else {
+        answer_lines(&o, all);
     }
-    char name[16];
-    for (long long n; fb_ok(ctx) && scanf("%15s %lld", name, &n) == 2;)
-        timed_run(ctx, all, name, n, o.profile);
     forget(all);
-    return fb_context_close(ctx);
+    return o.world ? fb_world_close(o.world) : fb_context_close(o.ctx);
 }
