@@ -1,7 +1,12 @@
-/* Winograd's F(4x4, 3x3): 3 x 3 convolutions with stride 1 by a quarter of the multiplications.
+/* Winograd's F(4x4, 3x3): 3 x 3 convolutions by a quarter of the multiplications.
  *
- * Images are cut into tiles of 4 x 4 results, each from 6 x 6 inputs. In the transformed domain a
- * convolution is 36 matrix products of tiles x channels. Lavin, Gray: arXiv:1509.09308.
+ * Images are cut into tiles of 4 x 4 results. In the transformed domain a convolution is a matrix
+ * product of tiles x channels for each point. Lavin, Gray: arXiv:1509.09308. With stride 1 a tile
+ * is made from 6 x 6 inputs, transformed to 36 points. With stride 2 (and padding 1) it is made
+ * from 9 x 9: in each direction the inputs of the outer taps, two of three, go through F(4, 2), 5
+ * points, and those of the middle tap are taken as they are, 4 points. So there are 81 products
+ * for 16 results instead of 144, with 36 transformed weights, as one tap has one for all its
+ * points.
  *
  * Sums run over channels (forward, data) or tiles (weight) in an order that only the sizes decide:
  * the bits do not depend on the number of threads, nor on v3 or v4; v2 has no fused multiply-add.
@@ -24,7 +29,8 @@ enum { FBI_WINO_LANES = 8, FBI_WINO_ROWS = 6, FBI_WINO_FEW = 4 };
 #else
 enum { FBI_WINO_LANES = 4, FBI_WINO_ROWS = 6, FBI_WINO_FEW = 4 };
 #endif
-enum { FBI_WINO_WIDE = 2 * FBI_WINO_LANES, FBI_WINO_POINTS = 36 };
+enum { FBI_WINO_WIDE = 2 * FBI_WINO_LANES };
+enum { FBI_WINO_WEIGHTS = 36 }; /* transformed weights of a pair of channels */
 
 typedef float fbi_wv __attribute__((vector_size(4 * FBI_WINO_LANES), aligned(4), may_alias));
 #define FBI_WINO_ALIGNED __attribute__((aligned(64)))
@@ -52,67 +58,76 @@ static inline int64_t fbi_wino_up(int64_t n, int64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
+/* Points of a tile: of one direction squared. */
+static inline int64_t fbi_wino_points(const fbi_conv *p)
+{
+    return p->stride[0] == 1 ? 36 : 81;
+}
+
+/* The weight that a point's product has. */
+static inline int64_t fbi_wino_weight_of(int64_t points, int64_t point)
+{
+    int64_t i = point / 9, j = point % 9;
+    return points == 36 ? point : (i < 5 ? i : 5) * 6 + (j < 5 ? j : 5);
+}
+
 /* In multiply-adds: the products, transforms of tiles and weights (as many as take their time),
  * against a plain sum at 4/5 of the products' speed. Measured on a Zen 4 core. */
 static inline bool fbi_wino_takes(const fbi_call *c, const fbi_conv *p)
 {
+    int64_t s = p->stride[0], most = s == 1 ? 2 : 1, least = s == 1 ? 0 : 1;
     if (c->ctx->exact_conv || p->dtype != FB_F32 || p->groups != 1 || p->kh != 3 || p->kw != 3 ||
-        p->stride[0] != 1 || p->stride[1] != 1 || p->dilation[0] != 1 || p->dilation[1] != 1 ||
-        p->padding[0] > 2 || p->padding[1] > 2)
+        s > 2 || p->stride[1] != s || p->dilation[0] != 1 || p->dilation[1] != 1)
         return false;
+    for (int i = 0; i < 2; i++)
+        if (p->padding[i] < least || p->padding[i] > most)
+            return false;
     double tiles = (double)p->n * (double)((p->oh + 3) / 4) * (double)((p->ow + 3) / 4);
     double pairs = (double)p->c * (double)p->k, both = (double)(p->c + p->k);
     double plain = 9 * pairs * (double)(p->n * p->oh * p->ow) * 1.25;
-    return FBI_WINO_POINTS * tiles * pairs + 800 * (tiles * both + pairs) < plain;
+    double points = (double)fbi_wino_points(p);
+    return points * tiles * pairs + 22 * points * tiles * both + 800 * pairs < plain;
 }
 
-/* Tiles of the images [n, h, w, c] -> [n, oh, ow, k]. */
-typedef struct fbi_wino_grid {
-    int64_t c, h, w, oh, ow, ph, pw, down, across, tiles;
-} fbi_wino_grid;
+/* What is transformed to points, the size of its tiles, and their distance. */
+typedef enum fbi_wino_source {
+    FBI_WINO_INPUT,           /* 6 x 6, 4 */
+    FBI_WINO_GRADIENT,        /* 4 x 4, 4: for the weight's gradient */
+    FBI_WINO_INPUT_HALVED,    /* with stride 2: 9 x 9, 8 */
+    FBI_WINO_GRADIENT_HALVED, /* 4 x 4, 4: for the weight's gradient */
+    FBI_WINO_DOUBLED          /* 5 x 5, 4: for the data's gradient */
+} fbi_wino_source;
 
-static inline fbi_wino_grid fbi_wino_grid_of(int64_t n, int64_t c, int64_t h, int64_t w, int64_t oh,
-                                             int64_t ow, int64_t ph, int64_t pw)
-{
-    fbi_wino_grid g = {.c = c, .h = h, .w = w, .oh = oh, .ow = ow, .ph = ph, .pw = pw};
-    g.down = (oh + 3) / 4;
-    g.across = (ow + 3) / 4;
-    g.tiles = n * g.down * g.across;
-    return g;
-}
+/* Images [n, h, w, c] and their tiles; the first one begins at (-ph, -pw). */
+typedef struct fbi_wino_tiles {
+    fbi_wino_source source;
+    const float *from;
+    int64_t c, h, w, ph, pw, down, across;
+} fbi_wino_tiles;
 
-/* Pixels of images [h, w] from a tile's corner to the next one's: what a tile prefetches. */
-static inline int64_t fbi_wino_ahead(const fbi_wino_grid *g, int64_t tile, int64_t h, int64_t w)
-{
-    if ((tile + 1) % g->across)
-        return 4;
-    int64_t back = 4 * (g->across - 1);
-    return (tile + 1) % (g->down * g->across) ? 4 * w - back : (h - 4 * (g->down - 1)) * w - back;
-}
-
-/* The 6 x 6 inputs of a tile, transformed: point q of channel panel j goes to
- * to[q * point + j * panel], LANES floats each; channels past c are 0. */
-void FBI_K(fbi_wino_take)(const fbi_wino_grid *g, const float *src, int64_t tile, float *to,
-                          int64_t point, int64_t panel);
+/* A tile transformed: point q of channel j goes to to[q * point + j / width * panel + j % width];
+ * channels from c up to a multiple of `width` are 0. */
+void FBI_K(fbi_wino_take)(const fbi_wino_tiles *t, int64_t tile, float *to, int64_t point,
+                          int64_t panel, int64_t width);
 #define fbi_wino_take FBI_K(fbi_wino_take)
 
-/* n of the vector's lanes, the others 0. */
-static inline fbi_wv fbi_wino_load(const float *from, int64_t n)
-{
-    fbi_wv v = {0};
-    if (n >= FBI_WINO_LANES)
-        memcpy(&v, from, sizeof v);
-    else if (n > 0)
-        memcpy(&v, from, (size_t)n * sizeof(float));
-    return v;
-}
+/* Where products become images [n, h, w, c]: tiles of `size` results in each direction, 4, or 8
+ * (the data's gradient with stride 2). */
+typedef struct fbi_wino_results {
+    float *to;
+    const float *bias; /* NULL: none */
+    int64_t c, h, w, down, across, points, size;
+} fbi_wino_results;
 
-static inline void fbi_wino_store(float *to, fbi_wv v, int64_t n)
-{
-    if (n >= FBI_WINO_LANES)
-        memcpy(to, &v, sizeof v);
-    else if (n > 0)
-        memcpy(to, &v, (size_t)n * sizeof(float));
-}
+/* WIDE channels from c0 on of a tile: point q is at m[q * point]. */
+void FBI_K(fbi_wino_give)(const fbi_wino_results *r, int64_t tile, int64_t c0, const float *m,
+                          int64_t point);
+#define fbi_wino_give FBI_K(fbi_wino_give)
+
+/* taps [9][WIDE] -> weights u[q * point + j], j < WIDE, and the way back of their gradients. */
+void FBI_K(fbi_wino_forth)(int64_t points, const float *taps, float *u, int64_t point);
+void FBI_K(fbi_wino_back)(int64_t points, const float *u, int64_t point, float *taps);
+#define fbi_wino_forth FBI_K(fbi_wino_forth)
+#define fbi_wino_back  FBI_K(fbi_wino_back)
 
 #endif

@@ -1,5 +1,4 @@
-/* The one-dimensional transforms of F(4, 3) at the points 0, 1, -1, 2, -2 and infinity, on vectors
- * of channels. */
+/* The one-dimensional transforms of Winograd's convolutions, on vectors of channels. */
 #ifndef FLAMBEAU_CORE_CPU_WINOGRAD_TILE_PRIV_H
 #define FLAMBEAU_CORE_CPU_WINOGRAD_TILE_PRIV_H
 
@@ -7,8 +6,10 @@
 
 #define FBI_WINO static inline __attribute__((always_inline))
 
+/* --- F(4, 3) at the points 0, 1, -1, 2, -2 and infinity --- */
+
 /* B^T d: six inputs */
-FBI_WINO void fbi_wino_bt(const fbi_wv d[6], fbi_wv r[6])
+FBI_WINO void fbi_wino_bt(const fbi_wv *d, fbi_wv *r)
 {
     fbi_wv a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], c = d[4] - d[2], e = 2 * (d[3] - d[1]);
     r[0] = 4 * d[0] - 5 * d[2] + d[4];
@@ -20,7 +21,7 @@ FBI_WINO void fbi_wino_bt(const fbi_wv d[6], fbi_wv r[6])
 }
 
 /* A^T m: four results */
-FBI_WINO void fbi_wino_at(const fbi_wv m[6], fbi_wv r[4])
+FBI_WINO void fbi_wino_at(const fbi_wv *m, fbi_wv *r)
 {
     fbi_wv a = m[1] + m[2], b = m[1] - m[2], c = m[3] + m[4], e = m[3] - m[4];
     r[0] = m[0] + a + c;
@@ -30,7 +31,7 @@ FBI_WINO void fbi_wino_at(const fbi_wv m[6], fbi_wv r[4])
 }
 
 /* A y: four gradients of results */
-FBI_WINO void fbi_wino_a(const fbi_wv y[4], fbi_wv r[6])
+FBI_WINO void fbi_wino_a(const fbi_wv *y, fbi_wv *r)
 {
     fbi_wv a = y[0] + y[2], b = y[1] + y[3], c = y[0] + 4 * y[2], e = 2 * y[1] + 8 * y[3];
     r[0] = y[0];
@@ -42,7 +43,7 @@ FBI_WINO void fbi_wino_a(const fbi_wv y[4], fbi_wv r[6])
 }
 
 /* G g: three weights */
-FBI_WINO void fbi_wino_g(const fbi_wv g[3], fbi_wv r[6])
+FBI_WINO void fbi_wino_g(const fbi_wv *g, fbi_wv *r)
 {
     fbi_wv a = (g[0] + g[2]) * (1 / 6.f), b = g[1] * (1 / 6.f);
     fbi_wv c = (g[0] + 4 * g[2]) * (1 / 24.f), e = g[1] * (1 / 12.f);
@@ -55,12 +56,119 @@ FBI_WINO void fbi_wino_g(const fbi_wv g[3], fbi_wv r[6])
 }
 
 /* G^T u: three gradients of weights */
-FBI_WINO void fbi_wino_gt(const fbi_wv u[6], fbi_wv r[3])
+FBI_WINO void fbi_wino_gt(const fbi_wv *u, fbi_wv *r)
 {
     fbi_wv a = u[1] + u[2], b = u[2] - u[1], c = u[3] + u[4], e = u[3] - u[4];
     r[0] = 0.25f * u[0] - (1 / 6.f) * a + (1 / 24.f) * c;
     r[1] = (1 / 6.f) * b + (1 / 12.f) * e;
     r[2] = (1 / 6.f) * (c - a) + u[5];
+}
+
+/* --- stride 2: F(4, 2) of the outer taps at the points 0, 1, -1, 2 and infinity, then 4 points of
+ * the middle one --- */
+
+FBI_WINO void fbi_wino_bt2(const fbi_wv d0, const fbi_wv d1, const fbi_wv d2, const fbi_wv d3,
+                           const fbi_wv d4, fbi_wv *r)
+{
+    fbi_wv c = d3 - d1;
+    r[0] = 2 * (d0 - d2) + c;
+    r[1] = c - d1 - d2;
+    r[2] = c + 3 * (d1 - d2);
+    r[3] = c;
+    r[4] = d4 - d2 - 2 * c;
+}
+
+FBI_WINO void fbi_wino_at2(const fbi_wv *m, fbi_wv *r)
+{
+    fbi_wv a = m[1] + m[2], b = m[1] - m[2];
+    r[0] = m[0] + a + m[3];
+    r[1] = b + 2 * m[3];
+    r[2] = a + 4 * m[3];
+    r[3] = b + 8 * m[3] + m[4];
+}
+
+/* Nine inputs: the outer taps read the even ones. */
+FBI_WINO void fbi_wino_bt_halved(const fbi_wv *d, fbi_wv *r)
+{
+    fbi_wino_bt2(d[0], d[2], d[4], d[6], d[8], r);
+    for (int i = 0; i < 4; i++)
+        r[5 + i] = d[2 * i + 1];
+}
+
+/* Four results */
+FBI_WINO void fbi_wino_at_halved(const fbi_wv *m, fbi_wv *r)
+{
+    fbi_wino_at2(m, r);
+    for (int i = 0; i < 4; i++)
+        r[i] += m[5 + i];
+}
+
+/* Five gradients of results, for those of the inputs */
+FBI_WINO void fbi_wino_bt_doubled(const fbi_wv *d, fbi_wv *r)
+{
+    fbi_wino_bt2(d[0], d[1], d[2], d[3], d[4], r);
+    for (int i = 0; i < 4; i++)
+        r[5 + i] = d[i];
+}
+
+/* Eight gradients of inputs: the middle tap's are the even ones. */
+FBI_WINO void fbi_wino_at_doubled(const fbi_wv *m, fbi_wv *r)
+{
+    fbi_wv y[4];
+    fbi_wino_at2(m, y);
+    for (int i = 0; i < 4; i++) {
+        r[2 * i] = m[5 + i];
+        r[2 * i + 1] = y[i];
+    }
+}
+
+/* Four gradients of results, for the weights' */
+FBI_WINO void fbi_wino_a_halved(const fbi_wv *y, fbi_wv *r)
+{
+    fbi_wv a = y[0] + y[2], b = y[1] + y[3];
+    r[0] = y[0];
+    r[1] = a + b;
+    r[2] = a - b;
+    r[3] = y[0] + 4 * y[2] + (2 * y[1] + 8 * y[3]);
+    r[4] = y[3];
+    for (int i = 0; i < 4; i++)
+        r[5 + i] = y[i];
+}
+
+FBI_WINO void fbi_wino_g_halved(const fbi_wv *g, fbi_wv *r)
+{
+    r[0] = 0.5f * g[0];
+    r[1] = -0.5f * (g[0] + g[2]);
+    r[2] = (1 / 6.f) * (g[2] - g[0]);
+    r[3] = (1 / 6.f) * (g[0] + 2 * g[2]);
+    r[4] = g[2];
+    r[5] = g[1];
+}
+
+FBI_WINO void fbi_wino_gt_halved(const fbi_wv *u, fbi_wv *r)
+{
+    r[0] = 0.5f * (u[0] - u[1]) + (1 / 6.f) * (u[3] - u[2]);
+    r[1] = u[5];
+    r[2] = (1 / 6.f) * u[2] - 0.5f * u[1] + (1 / 3.f) * u[3] + u[4];
+}
+
+/* n of the vector's lanes, the others 0. */
+static inline fbi_wv fbi_wino_load(const float *from, int64_t n)
+{
+    fbi_wv v = {0};
+    if (n >= FBI_WINO_LANES)
+        memcpy(&v, from, sizeof v);
+    else if (n > 0)
+        memcpy(&v, from, (size_t)n * sizeof(float));
+    return v;
+}
+
+static inline void fbi_wino_store(float *to, fbi_wv v, int64_t n)
+{
+    if (n >= FBI_WINO_LANES)
+        memcpy(to, &v, sizeof v);
+    else if (n > 0)
+        memcpy(to, &v, (size_t)n * sizeof(float));
 }
 
 #endif

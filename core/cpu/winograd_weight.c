@@ -1,4 +1,4 @@
-/* The weight's gradient by Winograd's F(4x4, 3x3): the adjoint of the forward convolution.
+/* The weight's gradient by Winograd's transforms: the adjoint of the forward convolution.
  *
  * Tiles are taken in chunks. The transformed inputs and gradients of a chunk are multiplied over
  * its tiles for each point and each pair of channel panels; chunks are added in order. Where the
@@ -8,17 +8,16 @@
 #include <stdlib.h>
 
 #include "core/cpu/dense_priv.h"
-#include "core/cpu/winograd_tile_priv.h"
+#include "core/cpu/winograd_priv.h"
 
-enum { L = FBI_WINO_LANES, W = FBI_WINO_WIDE, POINTS = FBI_WINO_POINTS };
-enum { SUM = POINTS * L * W };    /* floats of a pair of panels */
-enum { CHUNK = 64, WHOLE = 256 }; /* tiles of a chunk; all, if they are not more than WHOLE */
+enum { L = FBI_WINO_LANES, W = FBI_WINO_WIDE };
+enum { SUM = FBI_WINO_WEIGHTS * L * W };   /* floats of a pair of panels */
+enum { CHUNK = 64, WHOLE = 256 };          /* tiles of a chunk; all, if not more than WHOLE */
 enum { GROUPS = 8, GROUP_SUMS = 1 << 22 }; /* most groups; most floats of their sums */
 
 typedef struct job {
-    fbi_wino_grid g;
-    int64_t k, panels, wides, chunk, groups, per_group; /* per_group: tiles */
-    const float *src, *grad;
+    fbi_wino_tiles in, grad;
+    int64_t tiles, points, panels, wides, chunk, groups, per_group; /* per_group: tiles */
     float *dst;
     bool add, at_once; /* at_once: one chunk, whose sums are given back where they are made */
 } job;
@@ -40,78 +39,15 @@ static int64_t y_point(const job *q)
     return q->chunk * W + L;
 }
 
-FBI_WINO void take_panel(const job *q, const float *image, int64_t y0, int64_t x0, int64_t n,
-                         const bool inside, const bool full, int64_t ahead, float *to)
-{
-    const fbi_wino_grid *g = &q->g;
-    int64_t point = y_point(q);
-    FBI_WINO_ALIGNED fbi_wv t[6][4];
-    for (int j = 0; j < 4; j++) {
-        fbi_wv d[4], r[6];
-        for (int i = 0; i < 4; i++)
-            if (inside || (y0 + i < g->oh && x0 + j < g->ow)) {
-                const float *from = image + ((y0 + i) * g->ow + x0 + j) * q->k;
-                __builtin_prefetch(from + ahead);
-                d[i] = fbi_wino_load(from, full ? L : n);
-            } else
-                d[i] = (fbi_wv){0};
-        fbi_wino_a(d, r);
-        for (int i = 0; i < 6; i++)
-            t[i][j] = r[i];
-    }
-    for (int i = 0; i < 6; i++) {
-        fbi_wv r[6];
-        fbi_wino_a(t[i], r);
-        for (int j = 0; j < 6; j++)
-            fbi_wino_store(to + (i * 6 + j) * point, r[j], L);
-    }
-}
-
-/* The 4 x 4 gradients of a tile, transformed; those past the image and past k are 0. */
-static void take_gradient(const job *q, int64_t tile, float *to)
-{
-    const fbi_wino_grid *g = &q->g;
-    int64_t per = g->down * g->across, y0 = tile % per / g->across * 4;
-    int64_t x0 = tile % g->across * 4;
-    const float *image = q->grad + tile / per * g->oh * g->ow * q->k;
-    bool inside = y0 + 4 <= g->oh && x0 + 4 <= g->ow;
-    int64_t ahead = fbi_wino_ahead(g, tile, g->oh, g->ow) * q->k;
-    for (int64_t k = 0; k < q->wides * W; k += L) {
-        float *at = to + k / W * POINTS * y_point(q) + k % W;
-        if (inside && k + L <= q->k)
-            take_panel(q, image + k, y0, x0, L, true, true, ahead, at);
-        else if (k + L <= q->k)
-            take_panel(q, image + k, y0, x0, L, false, true, ahead, at);
-        else
-            take_panel(q, image + k, y0, x0, q->k - k, false, false, ahead, at);
-    }
-}
-
 /* The sums of a pair of panels, transformed back: 3 x 3 taps of LANES x WIDE channels. */
 static void give_pair(const job *q, int64_t wide, int64_t panel, const float *sums)
 {
-    int64_t n = q->k - wide * W < W ? q->k - wide * W : W;
+    int64_t n = q->grad.c - wide * W < W ? q->grad.c - wide * W : W;
     FBI_WINO_ALIGNED float taps[9][W];
-    for (int64_t c = panel * L; c < panel * L + L && c < q->g.c; c++, sums += W) {
-        for (int h = 0; h < W; h += L) {
-            FBI_WINO_ALIGNED fbi_wv t[3][6];
-            for (int j = 0; j < 6; j++) {
-                fbi_wv u[6], r[3];
-                for (int i = 0; i < 6; i++)
-                    u[i] = fbi_wino_load(sums + (i * 6 + j) * L * W + h, L);
-                fbi_wino_gt(u, r);
-                for (int i = 0; i < 3; i++)
-                    t[i][j] = r[i];
-            }
-            for (int i = 0; i < 3; i++) {
-                fbi_wv r[3];
-                fbi_wino_gt(t[i], r);
-                for (int j = 0; j < 3; j++)
-                    fbi_wino_store(taps[i * 3 + j] + h, r[j], L);
-            }
-        }
+    for (int64_t c = panel * L; c < panel * L + L && c < q->in.c; c++, sums += W) {
+        fbi_wino_back(q->points, sums, L * W, taps[0]);
         for (int64_t k = 0; k < n; k++) {
-            float *to = q->dst + ((wide * W + k) * q->g.c + c) * 9;
+            float *to = q->dst + ((wide * W + k) * q->in.c + c) * 9;
             for (int i = 0; i < 9; i++)
                 to[i] = (q->add ? to[i] : 0) + taps[i][k];
         }
@@ -122,24 +58,27 @@ static void give_pair(const job *q, int64_t wide, int64_t panel, const float *su
 static void multiply(const job *q, const store *s, int64_t wide, int64_t panel, int64_t n,
                      float *sums, bool add)
 {
-    for (int64_t p = 0; p < POINTS; p++) {
-        const float *v = s->v + (panel * POINTS + p) * v_point(q);
-        const float *y = s->y + (wide * POINTS + p) * y_point(q);
+    uint64_t begun = add ? ~UINT64_C(0) : 0; /* the weights whose sums are to be added to */
+    for (int64_t p = 0; p < q->points; p++) {
+        const float *v = s->v + (panel * q->points + p) * v_point(q);
+        const float *y = s->y + (wide * q->points + p) * y_point(q);
+        int64_t u = fbi_wino_weight_of(q->points, p);
         for (int m = 0; m < L; m += FBI_WINO_FEW)
-            fbi_wino_outer(n, v + m, y, sums + (p * L + m) * W, add);
+            fbi_wino_outer(n, v + m, y, sums + (u * L + m) * W, begun >> u & 1);
+        begun |= UINT64_C(1) << u;
     }
 }
 
 static void collect(const job *q, int64_t group, const store *s, int threads)
 {
     int64_t pairs = q->wides * q->panels, from = group * q->per_group;
-    int64_t to = from + q->per_group < q->g.tiles ? from + q->per_group : q->g.tiles;
+    int64_t to = from + q->per_group < q->tiles ? from + q->per_group : q->tiles;
     for (int64_t t0 = from; t0 < to; t0 += q->chunk) {
         int64_t n = to - t0 < q->chunk ? to - t0 : q->chunk;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic, 4)
         for (int64_t t = 0; t < n; t++) {
-            fbi_wino_take(&q->g, q->src, t0 + t, s->v + t * L, v_point(q), POINTS * v_point(q));
-            take_gradient(q, t0 + t, s->y + t * W);
+            fbi_wino_take(&q->in, t0 + t, s->v + t * L, v_point(q), q->points * v_point(q), L);
+            fbi_wino_take(&q->grad, t0 + t, s->y + t * W, y_point(q), q->points * y_point(q), W);
         }
         int64_t next = 0;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
@@ -161,7 +100,7 @@ static void collect(const job *q, int64_t group, const store *s, int threads)
 /* Groups are shared out to threads; the threads share the chunks of an only one. */
 static void collect_all(const job *q, int threads, float *sums, float *stores)
 {
-    int64_t v = q->panels * POINTS * v_point(q), own = v + q->wides * POINTS * y_point(q);
+    int64_t v = q->panels * q->points * v_point(q), own = v + q->wides * q->points * y_point(q);
     int64_t next = 0;
     if (q->groups == 1) { /* not within a region, even of one thread: it would have no team */
         collect(q, 0, &(store){stores, stores + v, sums}, threads);
@@ -200,19 +139,37 @@ static void run(const job *q, int threads, float *sums, float *stores)
 fb_status fbi_wino_weight(const fbi_call *c, const fbi_conv *p, const float *src, const float *grad,
                           float *weight, bool add)
 {
-    job q = {.src = src, .grad = grad, .dst = weight, .add = add};
-    q.g = fbi_wino_grid_of(p->n, p->c, p->h, p->w, p->oh, p->ow, p->padding[0], p->padding[1]);
-    q.k = p->k;
+    job q = {.points = fbi_wino_points(p), .dst = weight, .add = add};
+    bool unit = q.points == 36;
+    int64_t chunk = unit ? CHUNK : CHUNK / 2, whole = unit ? WHOLE : WHOLE / 4;
+    int64_t down = (p->oh + 3) / 4, across = (p->ow + 3) / 4;
+    q.in = (fbi_wino_tiles){.source = unit ? FBI_WINO_INPUT : FBI_WINO_INPUT_HALVED,
+                            .from = src,
+                            .c = p->c,
+                            .h = p->h,
+                            .w = p->w,
+                            .ph = p->padding[0],
+                            .pw = p->padding[1],
+                            .down = down,
+                            .across = across};
+    q.grad = (fbi_wino_tiles){.source = unit ? FBI_WINO_GRADIENT : FBI_WINO_GRADIENT_HALVED,
+                              .from = grad,
+                              .c = p->k,
+                              .h = p->oh,
+                              .w = p->ow,
+                              .down = down,
+                              .across = across};
+    q.tiles = p->n * down * across;
     q.panels = (p->c + L - 1) / L;
     q.wides = (p->k + W - 1) / W;
-    q.at_once = q.g.tiles <= WHOLE;
-    q.chunk = q.at_once ? q.g.tiles : CHUNK;
+    q.at_once = q.tiles <= whole;
+    q.chunk = q.at_once ? q.tiles : chunk;
     int64_t pairs = q.wides * q.panels, most = GROUP_SUMS / (pairs * SUM);
     q.groups = q.at_once ? 1 : most < 1 ? 1 : most < GROUPS ? most : GROUPS;
-    q.per_group = fbi_wino_up((q.g.tiles + q.groups - 1) / q.groups, CHUNK);
-    q.groups = (q.g.tiles + q.per_group - 1) / q.per_group;
+    q.per_group = fbi_wino_up((q.tiles + q.groups - 1) / q.groups, chunk);
+    q.groups = (q.tiles + q.per_group - 1) / q.per_group;
     int64_t sums = (q.at_once ? c->threads : q.groups * pairs) * SUM;
-    int64_t own = POINTS * (q.panels * v_point(&q) + q.wides * y_point(&q));
+    int64_t own = q.points * (q.panels * v_point(&q) + q.wides * y_point(&q));
     int64_t stores = q.groups > 1 ? c->threads : 1;
     float *scratch = fbi_cpu_scratch(c, (size_t)(sums + stores * own) * sizeof(float));
     if (!scratch)

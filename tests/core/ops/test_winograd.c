@@ -6,16 +6,18 @@
 #include <flambeau/core/ops/reduce.h>
 
 typedef struct shape {
-    int n, c, h, w, k, ph, pw;
+    int n, c, h, w, k, ph, pw, stride;
 } shape;
 
 /* Channels around the multiples of every vector, images around the multiples of a tile, every
- * padding; few tiles and many channels, many tiles and few channels; one chunk of tiles and
- * several. */
-static const shape shapes[] = {{24, 64, 4, 4, 256, 1, 1}, {3, 33, 13, 15, 47, 1, 1},
-                               {1, 16, 31, 30, 17, 0, 0}, {3, 31, 12, 7, 40, 2, 2},
-                               {2, 64, 7, 18, 65, 0, 2},  {9, 20, 23, 24, 33, 1, 0},
-                               {5, 48, 32, 32, 32, 1, 1}, {40, 130, 4, 5, 140, 2, 1}};
+ * padding, both strides; few tiles and many channels, many tiles and few channels; one chunk of
+ * tiles and several. */
+static const shape shapes[] = {
+    {24, 64, 4, 4, 256, 1, 1, 1},  {3, 33, 13, 15, 47, 1, 1, 1},  {1, 16, 31, 30, 17, 0, 0, 1},
+    {3, 31, 12, 7, 40, 2, 2, 1},   {2, 64, 7, 18, 65, 0, 2, 1},   {9, 20, 23, 24, 33, 1, 0, 1},
+    {5, 48, 32, 32, 32, 1, 1, 1},  {40, 130, 4, 5, 140, 2, 1, 1}, {8, 64, 16, 16, 96, 1, 1, 2},
+    {10, 65, 15, 23, 70, 1, 1, 2}, {5, 96, 32, 15, 64, 1, 1, 2},  {32, 150, 8, 8, 200, 1, 1, 2},
+    {70, 72, 7, 8, 257, 1, 1, 2}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0], KINDS = 4 };
 
 typedef struct result {
@@ -25,11 +27,11 @@ typedef struct result {
 
 static int height(const shape *q)
 {
-    return q->h + 2 * q->ph - 2;
+    return (q->h + 2 * q->ph - 3) / q->stride + 1;
 }
 static int width(const shape *q)
 {
-    return q->w + 2 * q->pw - 2;
+    return (q->w + 2 * q->pw - 3) / q->stride + 1;
 }
 
 /* y = conv(x, w) + b and the gradients of sum(y * u), `passes` times. */
@@ -49,9 +51,10 @@ static result convolve(const fb_context_options *options, const shape *q, int pa
         in[i] = fb_requires_grad(in[i], true);
     fb_tensor *out[KINDS] = {NULL};
     for (int i = 0; i < passes; i++) {
-        out[0] = fb_conv2d(in[0], in[1], in[2],
-                           FB_OPTS(fb_conv_options, .padding = {q->ph ? q->ph : FB_ZERO_INT,
-                                                                q->pw ? q->pw : FB_ZERO_INT}));
+        out[0] = fb_conv2d(
+            in[0], in[1], in[2],
+            FB_OPTS(fb_conv_options, .stride = {q->stride},
+                    .padding = {q->ph ? q->ph : FB_ZERO_INT, q->pw ? q->pw : FB_ZERO_INT}));
         assert_int_equal(fb_backward(fb_sum(fb_mul(out[0], u), FB_ALL, false)), FB_OK);
     }
     for (int i = 0; i < 3; i++)
@@ -86,7 +89,7 @@ static void errors(const shape *q, const result *r, double error[3])
     for (int64_t i = 0; i < (int64_t)r->n[0] * q->c; i++) {
         int c = (int)(i % q->c), o = (int)(i / q->c);
         int k = o / (oh * ow) % q->k, n = o / (oh * ow * q->k);
-        int y0 = o / ow % oh - q->ph, x0 = o % ow - q->pw;
+        int y0 = o / ow % oh * q->stride - q->ph, x0 = o % ow * q->stride - q->pw;
         for (int t = 0; t < 9; t++) {
             int yy = y0 + t / 3, xx = x0 + t % 3;
             if (yy < 0 || yy >= q->h || xx < 0 || xx >= q->w)
