@@ -1,4 +1,4 @@
-"""Of workloads that missed: the least that a step must take on this machine, and what ours does."""
+"""Of workloads that missed: the floor of a step on this machine, and where ours goes."""
 import json
 import pathlib
 import subprocess
@@ -24,7 +24,7 @@ def floor_of(o, name, peak):
     # needs is written once and read once.
     moved = 7 * cost["parameters"] + 2 * cost["kept"]
     speed = peak["stream"] if moved > peak["cache_bytes"] else peak["stream_cached"]
-    parts = {kind: flop / peak["gemm"] * 1e-6 for kind, flop in cost["flop"].items()}
+    parts = {kind: flop / peak["gemm"] * 1e-6 for kind, flop in sorted(cost["flop"].items())}
     return {**parts, "bytes": moved / speed * 1e-6}
 
 
@@ -42,7 +42,7 @@ def explain(o, names):
     for name in names:
         floor, operators = floor_of(o, name, peak), where(o, name)
         found[name] = {"floor_ms": floor, "operators": operators, "peaks": peak}
-        print(f"\n{name}: at least {sum(floor.values()):.3g} ms a step on this machine ("
+        print(f"\n{name}: the floor is {sum(floor.values()):.3g} ms a step on this machine ("
               + ", ".join(f"{kind} {ms:.3g}" for kind, ms in floor.items()) + "); ours spends most in "
               + ", ".join(f"{r['operator']} ({r['phase']}) {r['ms']:.3g}" for r in operators) + " ms")
     return found

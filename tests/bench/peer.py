@@ -7,8 +7,8 @@
             drop NAME/VARIANT             0: it is forgotten
     peer.py workloads THREADS VARIANT NAME    a line after the first step; seconds of five more
     peer.py write DIR NAME...                 first weights and 20 batches of each, as .npy
-    peer.py cost NAME                         of a step: FLOP of products and convolutions, bytes of
-                                              what is kept for backward, bytes of parameters (JSON)
+    peer.py cost NAME                         of a step: FLOP by kind, bytes of what is kept for
+                                              backward, bytes of parameters (JSON)
     peer.py all_reduce R PORT                 gloo, 2 ranks; lines "BYTES TIMES": the least seconds
     peer.py loader FILE.h5 VARIANT            lines "epochs N" in, seconds out; VARIANT: memory,
                                               memory+workers, h5py
@@ -226,10 +226,20 @@ def all_reduce(rank, port):
 
 # --- what a step must do at least ---
 
+def winograd_flop(conv, x, y):
+    """Of a 3 x 3 convolution and its gradients, by the plain sums; 0 for one that F(4 x 4, 3 x 3) is not for."""
+    if conv.kernel_size != (3, 3) or conv.stride != (1, 1) or conv.in_channels < 16:
+        return 0
+    return (3 if x.requires_grad else 2) * 2 * y.numel() * conv.in_channels * 9
+
+
 def cost(name):
     from torch.utils.flop_counter import FlopCounterMode
     model, x, y, _, _ = drawn(name)
-    kept = {}
+    kept, transformed = {}, []
+    for conv in model.modules():
+        if isinstance(conv, torch.nn.Conv2d):
+            conv.register_forward_hook(lambda m, x, y: transformed.append(winograd_flop(m, x[0], y)))
 
     def keep(t):
         kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
@@ -244,7 +254,11 @@ def cost(name):
     by_kind = {}
     for op, flop in counter.get_flop_counts()["Global"].items():
         kind = "convolution" if "conv" in str(op) else "attention" if "attention" in str(op) else "product"
-        by_kind[kind] = by_kind.get(kind, 0) + flop
+        # All attention here is causal, and counted as if it were not.
+        by_kind[kind] = by_kind.get(kind, 0) + flop / (2 if kind == "attention" else 1)
+    if sum(transformed):
+        by_kind["convolution"] -= sum(transformed)
+        by_kind["Winograd"] = sum(transformed) / 4  # 36 products for 16 sums of 9
     print(json.dumps({"flop": by_kind, "kept": sum(v for k, v in kept.items() if k not in parameters),
                       "parameters": sum(parameters.values())}))
 
