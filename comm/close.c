@@ -214,6 +214,7 @@ FB_API fb_status fb_world_close(fb_world *world)
     fbi_boot_undo(world, orderly);
     if (world->guest)
         fbi_log_quiet(false);
+    free(world->leases);
     free(world);
     return status;
 }

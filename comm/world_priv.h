@@ -46,6 +46,8 @@ struct fb_world {
     bool guest;   /* the program owns MPI; lines go to its log function or nowhere */
     bool stop_wanted, stop_agreed, stop_signalled; /* signalled: agreed since a signal came */
     bool unsaved;                                  /* the last save failed (io) */
+    void *leases; /* of the folders that rank 0 writes to (io/lease.c) */
+    int n_leases;
     bool notices;  /* some ranks cannot be read from the page: they send notices */
     bool signals;  /* our handlers are in place */
     bool messages; /* no shared memory between ranks: FLAMBEAU_COMM=messages, or none to be had */

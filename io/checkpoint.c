@@ -12,20 +12,7 @@
 #include "core/tensor/context_priv.h"
 #include "io/checkpoint_priv.h"
 #include "io/file_priv.h"
-
-/* mkdir -p */
-static bool make_folder(const char *path)
-{
-    char part[FBI_CHECKPOINT_PATH];
-    snprintf(part, sizeof part, "%s", path);
-    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(part, 0777) && errno != EEXIST)
-            return false;
-        *slash = '/';
-    }
-    return mkdir(part, 0777) == 0 || errno == EEXIST;
-}
+#include "io/lease_priv.h"
 
 /* Remove what is older than the newest `keep`, and older folders that never became a checkpoint. */
 static void remove_old(const char *dir, int64_t newest, int keep)
@@ -80,8 +67,11 @@ static void cannot_make(const char *path)
 }
 
 /* What rank 0 does in a save; failures are warnings. @return whether the state is saved */
-static bool save_here(const char *dir, fb_state *state, int ranks, int keep)
+static bool save_here(fb_world *world, const char *dir, fb_state *state, int keep)
 {
+    fbi_lease_enter(world, dir);
+    if (fbi_lease_guard(world, dir))
+        return false;
     char path[FBI_CHECKPOINT_PATH], text[512] = "";
     int64_t step = number_of(dir, state);
     fbi_checkpoint_path(dir, step, path, sizeof path);
@@ -89,20 +79,24 @@ static bool save_here(const char *dir, fb_state *state, int ranks, int keep)
     /* There may be one of the same step: of an epoch's last step before its end, or of another run.
      * It stays until the new one exists. */
     bool same, whole = whole_checkpoint(path, state, &same);
-    if (same)
+    if (same) {
+        fbi_lease_saved_here(world, step, path);
         return true;
+    }
     if (!whole)
         fbi_checkpoint_remove(path);
-    if (!make_folder(path) || !fbi_file_sync(dir)) {
+    if (!fbi_make_folder(path) || !fbi_file_sync(dir)) {
         cannot_make(path);
         return false;
     }
-    if (fbi_checkpoint_write(state, path, step, ranks, text, sizeof text)) {
-        remove_old(dir, step, keep);
+    if (fbi_checkpoint_write(world, state, dir, step, text, sizeof text)) {
+        fbi_lease_saved_here(world, step, path);
+        if (!fbi_lease_guard(world, dir))
+            remove_old(dir, step, keep);
         return true;
     }
     if (!fb_ok(ctx))
-        return false; /* reading a tensor failed: that error stands */
+        return false; /* a tensor cannot be read, or another job has taken over: that stands */
     fbi_logline(
         "warning: checkpoint %s was not saved: %s; earlier ones are untouched, training goes on, "
         "the next save tries again: free space or choose another folder",
@@ -133,7 +127,7 @@ fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_state *st
         return st;
     int saved = 0;
     if (fb_world_root(world))
-        saved = save_here(dir, state, fb_world_size(world), keep);
+        saved = save_here(world, dir, state, keep);
     /* Nobody goes on before the save is done: a rank that ends early must not take rank 0 with it.
      */
     st = fbi_group_broadcast(fb_world_group(world), "checkpoint", &saved, sizeof saved, 0);

@@ -42,10 +42,11 @@ bool fbi_run_differs(json_t *saved, json_t *now, char *text, size_t size);
 
 /* --- contents --- */
 
-/* Write all entries into path (an existing folder) and the manifest last: a checkpoint that is
- * there exists until then. false: `text` says why, nothing new is left. */
-bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, int ranks, char *text,
-                          size_t size);
+/* Write all entries into the folder of that step in dir (it exists), and the manifest last: a
+ * checkpoint that is there exists until then. false: `text` or the context's error says why,
+ * nothing new is left. */
+bool fbi_checkpoint_write(fb_world *world, fb_state *state, const char *dir, int64_t step,
+                          char *text, size_t size);
 /* Fill the state from a checkpoint whose manifest is `root`; rank 0 reads the files. Collective. */
 fb_status fbi_checkpoint_read(fb_state *state, fb_group *group, const char *path, json_t *root);
 

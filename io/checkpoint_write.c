@@ -2,13 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "comm/world_priv.h"
 #include "core/tensor/context_priv.h"
 #include "io/checkpoint_priv.h"
 #include "io/file_priv.h"
 #include "io/h5_priv.h"
+#include "io/lease_priv.h"
 
 /* --- tensors into data.h5, their description into the manifest --- */
 
@@ -163,46 +164,65 @@ static bool write_manifest(const char *path, const writer *w, json_t *root, bool
     return good;
 }
 
-static void utc_time(char out[32])
+typedef struct commit_paths {
+    const char *folder, *part; /* part: where the data have been written */
+    const char *mine, *old;    /* what they will be called; what an older manifest may name */
+} commit_paths;
+
+/* The data take their place, then the manifest. Another job may have taken over while they were
+ * being written: its files are left alone. */
+static bool commit(fb_world *world, const char *dir, const commit_paths *p, const writer *w,
+                   json_t *root)
 {
-    time_t now = time(NULL);
-    struct tm parts;
-    gmtime_r(&now, &parts);
-    strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    bool exists = false;
+    if (!root || fbi_lease_guard(world, dir))
+        return false;
+    if (rename(p->part, p->mine)) {
+        snprintf(w->text, w->size, "cannot write %s: %s", p->mine, strerror(errno));
+        return false;
+    }
+    bool good = write_manifest(p->folder, w, root, &exists);
+    if (good)
+        unlink(p->old);
+    else if (!exists)
+        unlink(p->mine);
+    return good;
 }
 
-bool fbi_checkpoint_write(fb_state *state, const char *path, int64_t step, int ranks, char *text,
-                          size_t size)
+bool fbi_checkpoint_write(fb_world *world, fb_state *state, const char *dir, int64_t step,
+                          char *text, size_t size)
 {
     writer w = {.file = H5I_INVALID_HID,
                 .tensors = json_object(),
                 .values = json_object(),
                 .text = text,
                 .size = size};
-    char data[FBI_CHECKPOINT_PATH + 32], other[FBI_CHECKPOINT_PATH + 32];
+    char path[FBI_CHECKPOINT_PATH], data[FBI_CHECKPOINT_PATH + 32], other[FBI_CHECKPOINT_PATH + 32],
+        part[FBI_CHECKPOINT_PATH + 64];
     char hash[17], digest[17], time[32];
+    fbi_checkpoint_path(dir, step, path, sizeof path);
     snprintf(data, sizeof data, "%s/%s", path, FBI_CHECKPOINT_DATA);
     snprintf(other, sizeof other, "%s/%s", path, FBI_CHECKPOINT_OTHER);
-    bool taken = access(data, F_OK) == 0, exists = false;
-    const char *mine = taken ? other : data, *old = taken ? data : other;
+    bool taken = access(data, F_OK) == 0;
+    commit_paths p = {path, part, taken ? other : data, taken ? data : other};
+    snprintf(part, sizeof part, "%s.%ld.tmp", p.mine, (long)getpid());
     int64_t bytes;
-    if (!write_data(state, mine, &w, &bytes, hash)) {
-        unlink(mine);
+    if (!write_data(state, part, &w, &bytes, hash)) {
+        unlink(part);
         json_decref(w.tensors);
         json_decref(w.values);
         return false;
     }
-    utc_time(time);
-    json_t *root = json_pack(
-        "{s:i, s:I, s:s, s:s, s:o, s:[{s:s, s:I, s:s}], s:o, s:o}", "format", FBI_CHECKPOINT_FORMAT,
-        "step", (json_int_t)step, "saved", time, "digest", fb_state_digest(state, digest), "run",
-        fbi_run_describe(fbi_state_context(state), ranks), "files", "name", strrchr(mine, '/') + 1,
-        "bytes", (json_int_t)bytes, "xxh3", hash, "values", w.values, "tensors", w.tensors);
-    bool good = root && write_manifest(path, &w, root, &exists);
+    fbi_utc_time(time);
+    json_t *root = json_pack("{s:i, s:I, s:s, s:s, s:o, s:[{s:s, s:I, s:s}], s:o, s:o}", "format",
+                             FBI_CHECKPOINT_FORMAT, "step", (json_int_t)step, "saved", time,
+                             "digest", fb_state_digest(state, digest), "run",
+                             fbi_run_describe(fbi_state_context(state), fb_world_size(world)),
+                             "files", "name", strrchr(p.mine, '/') + 1, "bytes", (json_int_t)bytes,
+                             "xxh3", hash, "values", w.values, "tensors", w.tensors);
+    bool good = commit(world, dir, &p, &w, root);
     json_decref(root);
-    if (good)
-        unlink(old);
-    else if (!exists)
-        unlink(mine);
+    if (!good)
+        unlink(part);
     return good;
 }

@@ -15,6 +15,10 @@ bool fbi_file_write_sealed(const char *path, const void *data, size_t bytes);
 /* false: the file has a checksum behind its data, and that is another. */
 bool fbi_file_seal_holds(const char *path);
 bool fbi_file_hash(const char *path, char hex[17]);
+/* A folder and those above it: mkdir -p. */
+bool fbi_make_folder(const char *path);
+/* Now, as 2026-01-31T23:59:59Z. */
+void fbi_utc_time(char out[32]);
 /* XXH3-64 of memory as hex. */
 void fbi_hash_hex(const void *data, size_t bytes, char hex[17]);
 

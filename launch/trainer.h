@@ -62,7 +62,8 @@ typedef struct fb_trainer_options {
     double min_delta;    /**< what counts as better, at least */
     /* checkpoints */
     const char *checkpoint; /**< folder: go on from its newest one, save there; the best step of a
-                                 monitored run is in its folder "best" */
+                                 monitored run is in its folder "best". NULL: "checkpoints" in the
+                                 run directory of `flambeau run --dir`, if there is one */
     int64_t save_every;     /**< epochs between saves; 0: 1; -1: at the end only */
     int64_t save_steps;     /**< steps between saves, too; 0: none */
     int64_t keep;           /**< newest ones kept; 0: 2; -1: all */

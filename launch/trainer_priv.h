@@ -94,7 +94,8 @@ struct fb_trainer {
     double away; /* seconds of validations and saves */
     double loss; /* of the last line */
     FILE *log;
-    int64_t saved; /* step of the last save */
+    int64_t saved;             /* step of the last save */
+    char run_checkpoint[4096]; /* options.checkpoint of a run directory */
 };
 
 /* trainer_task.c: what must be so before anything runs */

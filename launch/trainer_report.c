@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/tensor/context_priv.h"
+#include "io/lease_priv.h"
 
 enum { LOG_STEPS = 100, TERMINAL_STEPS = 10 };
 
@@ -144,7 +145,7 @@ static void put_json(FILE *f, const char *name, double x)
 
 static void write_log(fb_trainer *t, const char *prefix)
 {
-    if (!t->log)
+    if (!t->log || fbi_lease_guard(t->world, t->o.checkpoint))
         return;
     fprintf(t->log, "{\"step\": %lld, \"epoch\": %lld", (long long)t->steps, (long long)t->epochs);
     for (int i = 0; i < t->n_metrics; i++) {

@@ -6,6 +6,7 @@
 
 #include "comm/world_priv.h"
 #include "core/tensor/context_priv.h"
+#include "io/lease_priv.h"
 #include <flambeau/io/checkpoint.h>
 
 enum { PATH_BYTES = 4096 };
@@ -61,6 +62,8 @@ fb_status fbi_trainer_resume(fb_trainer *t)
                         "trainer: %s has checkpoints, and trainer.fresh asks to begin anew: name "
                         "another folder, or go on from them",
                         o->checkpoint);
+    if (fbi_trainer_saves(t))
+        fbi_lease_enter(t->world, o->checkpoint);
     fb_status st = FB_OK;
     if (fbi_trainer_saves(t)) /* even if there is none: one that is damaged is named */
         st = fb_checkpoint_resume(t->world, o->checkpoint, t->state);

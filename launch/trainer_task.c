@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/optim/optim_priv.h"
+#include "io/lease_priv.h"
 #include <flambeau/parallel/ddp.h>
 
 static fb_status refuse(fb_trainer *t, const char *why)
@@ -111,6 +112,11 @@ static void settle(fb_trainer *t)
     fb_trainer_options *o = &t->o;
     if (o->fast_dev_run)
         o->log_file = NULL;
+    const char *run = getenv(FBI_RUN_DIR);
+    if (!o->checkpoint && run && *run) {
+        snprintf(t->run_checkpoint, sizeof t->run_checkpoint, "%s/checkpoints", run);
+        o->checkpoint = t->run_checkpoint;
+    }
     bool limited = o->max_steps || o->max_time > 0 || o->fast_dev_run;
     t->max_epochs = o->max_epochs ? o->max_epochs : limited ? INT64_MAX : 1000;
 }
