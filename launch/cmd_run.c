@@ -1,53 +1,144 @@
-/* `flambeau run`: start a program on several ranks, over mpirun. Settles what mpirun leaves open on
- * a plain machine: root, binding (the world divides the cores itself), more ranks than cores, how
- * waiting threads behave. Forwards signals and the exit code. */
-#include "launch/commands_priv.h"
-
-#include "core/base/threads_priv.h"
-
+/* `flambeau run`: start a program on several ranks, over mpirun or srun, and see it through. Here
+ * the command line; allocation.c finds the hosts, start.c makes the call, supervise.c sees it
+ * through. */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
+
+#include "io/file_priv.h"
+#include "launch/commands_priv.h"
+#include "launch/run_priv.h"
 
 static const char usage[] =
     "flambeau run -n RANKS [options] PROGRAM [arguments]\n\n"
-    "  -n, --ranks N       processes to start\n"
+    "  -n, --ranks N       processes to start; default in a batch job: all it has room for\n"
+    "  -N, --nodes N       on so many nodes, evenly; others that there are stand by\n"
+    "  -g, --gpus G        cards of a node: one rank for each\n"
     "  -V, --shards V      fixed-order sums over V leaves: same bits for every N <= V\n"
     "  -t, --threads T     threads of a rank; default: the node's cores, divided\n"
-    "      --hostfile FILE nodes, as mpirun reads them; default: this machine only\n"
+    "      --hostfile FILE nodes: a line \"NAME slots=N\" for each; default: those of the\n"
+    "                      Slurm, PBS or LSF job that this is, else this machine\n"
+    "      --launcher NAME srun or mpirun; default: srun in a Slurm job, else mpirun\n"
+    "      --dir DIR       run directory: lease.json says whose it is (a job that is started\n"
+    "                      there ends an older one), logs/ has what each rank prints (the\n"
+    "                      terminal: rank 0), checkpoints/ is where a trainer saves\n"
+    "      --restart MAX   start again, up to MAX times, from the newest checkpoint after a\n"
+    "                      crash or exit code 75; not after 3 in a row without a newer one\n"
+    "      --elastic A:B   A to B ranks, as there are hosts that answer: fewer after a host is\n"
+    "                      lost, more when it is back\n"
+    "      --stop-after S  ask the ranks after S seconds to save and stop (75)\n"
+    "      --requeue       in a batch job: after exit code 75, back into the queue\n"
     "      --dry-run       print the command and its environment, start nothing\n\n"
     "The exit code is the program's; 128 + N if signal N ended it. A program that was\n"
-    "asked to stop (SIGUSR1) ends with 75: start it again and it goes on.\n";
+    "asked to stop (SIGUSR1; with --dir or in a batch job also SIGTERM) ends with 75: start\n"
+    "it again and it goes on. 12: another job has taken the run directory.\n";
 
-struct job {
-    int64_t ranks, shards, threads; /* 0: not given */
-    const char *hostfile;
-    bool dry_run;
-    char **program; /* NULL-terminated */
-};
+/* "MIN:MAX", or one number for both. */
+static bool parse_elastic(const char *text, fbi_job *job)
+{
+    char least[32];
+    const char *colon = strchr(text, ':');
+    snprintf(least, sizeof least, "%.*s", (int)(colon ? colon - text : (long)strlen(text)), text);
+    if (!fbi_parse_count("run", "--elastic", least, 1, 1 << 20, &job->least) ||
+        !fbi_parse_count("run", "--elastic", colon ? colon + 1 : text, 1, 1 << 20, &job->most))
+        return false;
+    if (job->least <= job->most)
+        return true;
+    fprintf(stderr, "run: --elastic %s: the least number of ranks comes first: --elastic 2:4\n",
+            text);
+    return false;
+}
 
-enum { MAX_ARGUMENTS = 256 };
-struct command_line {
-    char *words[MAX_ARGUMENTS];
-    int n;
-    char names[8192]; /* room for words that are put together here */
-    size_t used;
-};
+static bool read_option(int option, fbi_job *job)
+{
+    switch (option) {
+    case 'n':
+        return fbi_parse_count("run", "-n", optarg, 1, 1 << 20, &job->ranks);
+    case 'N':
+        return fbi_parse_count("run", "-N", optarg, 1, 1 << 20, &job->nodes);
+    case 'g':
+        return fbi_parse_count("run", "--gpus", optarg, 1, 1024, &job->gpus);
+    case 'V':
+        return fbi_parse_count("run", "--shards", optarg, 1, 1 << 20, &job->shards);
+    case 't':
+        return fbi_parse_count("run", "--threads", optarg, 1, 4096, &job->threads);
+    case 'r':
+        return fbi_parse_count("run", "--restart", optarg, 0, 1 << 20, &job->restarts);
+    case 'e':
+        return parse_elastic(optarg, job);
+    case 's':
+        return fbi_parse_number("run", "--stop-after", optarg, &job->stop_after);
+    case 'f':
+        job->hostfile = optarg;
+        return true;
+    case 'l':
+        job->launcher = optarg;
+        return true;
+    case 'D':
+        job->dir = optarg;
+        return true;
+    case 'q':
+        job->requeue = true;
+        return true;
+    case 'd':
+        job->dry_run = true;
+        return true;
+    }
+    return false;
+}
 
-/* Read the command line. FBI_EXIT_OK, FBI_EXIT_USAGE, or -1: the usage was asked for. */
-static int read_options(int argc, char **argv, struct job *job)
+static bool refuse(const char *why)
+{
+    fprintf(stderr, "run: %s\n", why);
+    return false;
+}
+
+/* What options say together. */
+static bool fits(const fbi_job *job)
+{
+    if (!*job->program) {
+        fprintf(stderr, "run: no program given\n\n%s", usage);
+        return false;
+    }
+    if (job->ranks && job->most)
+        return refuse("-n and --elastic: one of them says how many ranks there are");
+    int64_t most = job->most ? job->most : job->ranks;
+    if (job->shards && most > job->shards) {
+        fprintf(stderr,
+                "run: %d ranks, but %d shards: a rank needs one shard at least; use -n %d or "
+                "fewer, or more shards\n",
+                (int)most, (int)job->shards, (int)job->shards);
+        return false;
+    }
+    if (job->restarts && !job->dir)
+        return refuse("--restart needs --dir DIR, where the newest checkpoint is noted");
+    if (job->most && !job->dir)
+        return refuse("--elastic needs --dir DIR, where the job is followed");
+    if (job->launcher && strcmp(job->launcher, "srun") != 0 && strcmp(job->launcher, "mpirun") != 0)
+        return refuse("--launcher: srun or mpirun is needed");
+    return true;
+}
+
+/* FBI_EXIT_OK, FBI_EXIT_USAGE, or -1: the usage was asked for. */
+static int read_options(int argc, char **argv, fbi_job *job)
 {
     static const struct option options[] = {
         {"ranks", required_argument, NULL, 'n'},
+        {"nodes", required_argument, NULL, 'N'},
+        {"gpus", required_argument, NULL, 'g'},
         {"shards", required_argument, NULL, 'V'},
         {"threads", required_argument, NULL, 't'},
         {"hostfile", required_argument, NULL, 'f'},
+        {"launcher", required_argument, NULL, 'l'},
+        {"dir", required_argument, NULL, 'D'},
+        {"restart", required_argument, NULL, 'r'},
+        {"elastic", required_argument, NULL, 'e'},
+        {"stop-after", required_argument, NULL, 's'},
+        {"requeue", no_argument, NULL, 'q'},
         {"dry-run", no_argument, NULL, 'd'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -55,228 +146,91 @@ static int read_options(int argc, char **argv, struct job *job)
     bool good = true;
     int option;
     optind = 0; /* GNU: start anew; "+" stops at the program's name */
-    while (good && (option = getopt_long(argc, argv, "+n:V:t:h", options, NULL)) != -1) {
-        switch (option) {
-        case 'n':
-            good = fbi_parse_count("run", "-n", optarg, 1, 1 << 20, &job->ranks);
-            break;
-        case 'V':
-            good = fbi_parse_count("run", "--shards", optarg, 1, 1 << 20, &job->shards);
-            break;
-        case 't':
-            good = fbi_parse_count("run", "--threads", optarg, 1, 4096, &job->threads);
-            break;
-        case 'f':
-            job->hostfile = optarg;
-            break;
-        case 'd':
-            job->dry_run = true;
-            break;
-        case 'h':
+    while (good && (option = getopt_long(argc, argv, "+n:N:g:V:t:h", options, NULL)) != -1) {
+        if (option == 'h')
             return -1;
-        default:
-            good = false;
-        }
+        good = read_option(option, job);
     }
     job->program = argv + optind;
-    if (good && (job->ranks == 0 || optind >= argc)) {
-        fprintf(stderr, "run: %s\n\n%s", job->ranks ? "no program given" : "no -n RANKS given",
-                usage);
-        good = false;
+    return good && fits(job) ? FBI_EXIT_OK : FBI_EXIT_USAGE;
+}
+
+/* How many ranks, if nobody has said so: what the batch job has room for. */
+static bool default_ranks(fbi_job *job)
+{
+    if (job->ranks || job->most)
+        return true;
+    if (job->where.place == FBI_PLACE_HERE && !job->gpus) {
+        fprintf(stderr, "run: no -n RANKS given\n\n%s", usage);
+        return false;
     }
-    if (good && job->shards && job->ranks > job->shards) {
-        fprintf(stderr,
-                "run: %d ranks, but %d shards: a rank needs one shard at least; use -n %d or "
-                "fewer, or more shards\n",
-                (int)job->ranks, (int)job->shards, (int)job->shards);
-        good = false;
-    }
-    return good ? FBI_EXIT_OK : FBI_EXIT_USAGE;
+    job->ranks = fbi_allocation_room(&job->where, job->gpus);
+    if (job->gpus && job->nodes)
+        job->ranks = job->gpus * job->nodes;
+    if (!job->shards || job->ranks <= job->shards)
+        return true;
+    job->ranks = job->shards;
+    return true;
 }
 
-/* Set a variable that the user has not set; --dry-run prints it. */
-static void set_default(const struct job *job, const char *name, const char *value)
+/* srun only reaches the nodes of its own job. */
+static bool choose_launcher(fbi_job *job)
 {
-    if (getenv(name))
-        return;
-    setenv(name, value, 1);
-    if (job->dry_run)
-        printf("%s=%s ", name, value);
-}
-
-static void set_number(const struct job *job, const char *name, int64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%d", (int)value);
-    unsetenv(name); /* the option wins over what the environment says */
-    set_default(job, name, text);
-}
-
-/* Everything goes through the environment, so that programs started otherwise behave alike. */
-static void set_environment(const struct job *job)
-{
-    int cores = fbi_allowed_cores();
-    int64_t threads = job->threads;
-    if (!threads)
-        threads = job->ranks < cores ? cores / job->ranks : 1;
-    bool crowded = !job->hostfile && job->ranks * threads > cores;
-
-    set_default(job, "OMPI_ALLOW_RUN_AS_ROOT", "1");
-    set_default(job, "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-    /* Containers often forbid reading a neighbour's memory; our own shared segments need no such
-     * right, and Open MPI would complain at every start. */
-    set_default(job, "OMPI_MCA_btl_vader_single_copy_mechanism", "none");
     char path[PATH_MAX];
-    if (!job->hostfile && !fbi_find_program("ssh", path, sizeof path))
-        set_default(job, "OMPI_MCA_plm", "isolated");
-    /* OpenMP reads these before main. A spinning thread on a crowded core starves the others; where
-     * there is room libgomp's own rule stands: spin for a millisecond, then sleep. */
-    if (crowded) {
-        set_default(job, "OMP_WAIT_POLICY", "passive");
-        set_default(job, "OMPI_MCA_mpi_yield_when_idle", "1");
-    }
-    set_default(job, "OMP_DYNAMIC", "false");
-    /* mpirun gives each rank a terminal, even if nobody looks on: programs ask this instead. */
-    set_default(job, "FLAMBEAU_TERMINAL", isatty(STDOUT_FILENO) ? "1" : "0");
-    if (job->threads) {
-        set_number(job, "FLAMBEAU_THREADS", job->threads);
-        set_number(job, "OMP_NUM_THREADS", job->threads);
-    } else {
-        char text[24];
-        snprintf(text, sizeof text, "%d", (int)threads);
-        set_default(job, "OMP_NUM_THREADS", text);
-    }
-    if (job->shards)
-        set_number(job, "FLAMBEAU_SHARDS", job->shards);
+    bool in_slurm = job->where.place == FBI_PLACE_SLURM;
+    if (job->launcher && !strcmp(job->launcher, "srun") && !in_slurm)
+        return refuse("--launcher srun: this is no Slurm job");
+    job->srun = in_slurm && (!job->launcher || !strcmp(job->launcher, "srun")) &&
+                fbi_find_program("srun", path, sizeof path);
+    if (job->dry_run || job->srun || fbi_find_program("mpirun", path, sizeof path))
+        return true;
+    return refuse("no mpirun in PATH: install Open MPI (Debian: openmpi-bin)");
 }
 
-static void add(struct command_line *line, const char *word)
+static bool find_run(fbi_job *job)
 {
-    if (line->n < MAX_ARGUMENTS - 1)
-        line->words[line->n++] = (char *)(uintptr_t)word;
-}
-
-static bool is_forwarded(const char *name, size_t n)
-{
-    static const char *const kinds[] = {"FLAMBEAU_", "OMP_", "NCCL_"};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strncmp(name, kinds[i], strlen(kinds[i])) == 0)
-            return true;
-    return n == strlen("LD_LIBRARY_PATH") && strncmp(name, "LD_LIBRARY_PATH", n) == 0;
-}
-
-/* Other nodes do not inherit this environment: what our programs and their libraries read goes
- * with them. Which cards are visible is a matter of each node. */
-static void forward_environment(struct command_line *line)
-{
-    for (char **entry = environ; *entry; entry++) {
-        size_t n = strcspn(*entry, "=");
-        char *name = line->names + line->used;
-        if (!is_forwarded(*entry, n) || line->used + n + 1 > sizeof line->names)
-            continue;
-        memcpy(name, *entry, n);
-        name[n] = '\0';
-        line->used += n + 1;
-        add(line, "-x");
-        add(line, name);
+    if (!job->dir)
+        return true;
+    if (!job->dry_run && !fbi_make_folder(job->dir)) {
+        fprintf(stderr, "run: --dir %s: cannot make the folder: %s\n", job->dir, strerror(errno));
+        return false;
     }
-}
-
-static void mpirun_line(const struct job *job, struct command_line *line, char *ranks, size_t size)
-{
-    snprintf(ranks, size, "%d", (int)job->ranks);
-    add(line, "mpirun");
-    add(line, "-n");
-    add(line, ranks);
-    /* mpirun would bind each of two ranks to one core, whatever the machine has. */
-    add(line, "--bind-to");
-    add(line, "none");
-    add(line, "--oversubscribe");
-    if (!job->hostfile)
-        return;
-    add(line, "--hostfile");
-    add(line, job->hostfile);
-    forward_environment(line);
-}
-
-/* mpirun, then the program's own words. NULL: no memory. */
-static char **join(const struct command_line *line, char **program)
-{
-    size_t n = 0;
-    while (program[n])
-        n++;
-    char **words = calloc((size_t)line->n + n + 1, sizeof *words);
-    if (words) {
-        memcpy(words, line->words, (size_t)line->n * sizeof *words);
-        memcpy(words + line->n, program, n * sizeof *words);
-    }
-    return words;
-}
-
-static int start(char **words)
-{
-    static const int passed[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
-    sigset_t signals, before;
-    sigemptyset(&signals);
-    for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
-        sigaddset(&signals, passed[i]);
-    sigprocmask(SIG_BLOCK, &signals, &before);
-
-    pid_t parent = getpid(), child = fork();
-    if (child < 0) {
-        fprintf(stderr, "run: cannot start mpirun: %s\n", strerror(errno));
-        return FBI_EXIT_FAILED;
-    }
-    if (child == 0) {
-        /* If the launcher is killed, the job ends too. */
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        if (getppid() != parent)
-            _exit(FBI_EXIT_FAILED);
-        sigprocmask(SIG_SETMASK, &before, NULL);
-        execvp(words[0], words);
-        fprintf(stderr, "run: cannot start %s: %s\n", words[0], strerror(errno));
-        _exit(127);
-    }
-    return fbi_follow(child, &signals);
+    char full[PATH_MAX];
+    if (job->dry_run && !realpath(job->dir, full))
+        snprintf(full, sizeof full, "%s", job->dir);
+    else if (!realpath(job->dir, full))
+        return refuse("--dir: the folder cannot be found");
+    if (strlen(full) > sizeof job->run - 256)
+        return refuse("--dir: the path is too long");
+    snprintf(job->run, sizeof job->run, "%s", full);
+    return true;
 }
 
 int fbi_cmd_run(int argc, char **argv)
 {
-    struct job job = {0};
+    fbi_job job = {0};
     int status = read_options(argc, argv, &job);
-    if (status) {
-        if (status < 0)
-            fputs(usage, stdout);
-        return status < 0 ? FBI_EXIT_OK : status;
+    if (status < 0) {
+        fputs(usage, stdout);
+        return FBI_EXIT_OK;
     }
+    if (status)
+        return status;
     char path[PATH_MAX];
-    if (!job.hostfile && !fbi_find_program(job.program[0], path, sizeof path)) {
+    if (!fbi_allocation_find(job.hostfile, &job.where)) {
+        free(job.where.hosts);
+        return FBI_EXIT_FAILED;
+    }
+    if (!default_ranks(&job)) {
+        free(job.where.hosts);
+        return FBI_EXIT_USAGE;
+    }
+    status = FBI_EXIT_FAILED;
+    if (job.where.place == FBI_PLACE_HERE && !fbi_find_program(job.program[0], path, sizeof path))
         fprintf(stderr, "run: %s: no such program, or it may not be run: is it built?\n",
                 job.program[0]);
-        return FBI_EXIT_FAILED;
-    }
-    if (!job.dry_run && !fbi_find_program("mpirun", path, sizeof path)) {
-        fprintf(stderr, "run: no mpirun in PATH: install Open MPI (Debian: openmpi-bin)\n");
-        return FBI_EXIT_FAILED;
-    }
-    struct command_line line = {.n = 0};
-    char ranks[24];
-    set_environment(&job);
-    mpirun_line(&job, &line, ranks, sizeof ranks);
-    char **words = join(&line, job.program);
-    if (!words) {
-        fprintf(stderr, "run: out of memory\n");
-        return FBI_EXIT_FAILED;
-    }
-    if (job.dry_run) {
-        for (int i = 0; words[i]; i++)
-            printf("%s%s", i ? " " : "", words[i]);
-        printf("\n");
-        status = FBI_EXIT_OK;
-    } else {
-        fflush(NULL);
-        status = start(words);
-    }
-    free(words);
+    else if (choose_launcher(&job) && find_run(&job))
+        status = fbi_supervise(&job);
+    free(job.where.hosts);
     return status;
 }

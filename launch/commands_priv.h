@@ -2,10 +2,8 @@
 #ifndef FLAMBEAU_LAUNCH_COMMANDS_PRIV_H
 #define FLAMBEAU_LAUNCH_COMMANDS_PRIV_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 enum {
     FBI_EXIT_OK = 0,
@@ -14,6 +12,7 @@ enum {
 };
 
 int fbi_cmd_run(int argc, char **argv);
+int fbi_cmd_rank(int argc, char **argv);
 int fbi_cmd_data(int argc, char **argv);
 int fbi_cmd_checkpoint(int argc, char **argv);
 int fbi_cmd_doctor(int argc, char **argv);
@@ -28,9 +27,5 @@ bool fbi_parse_number(const char *command, const char *option, const char *text,
 /* Full path of a program: as given if it holds a slash, else searched in PATH. False if there is
  * none that this user may run. `path` holds `size` bytes. */
 bool fbi_find_program(const char *name, char *path, int size);
-/* Wait for a child that starts processes (mpirun), and pass on the signals of `signals`, which are
- * blocked and hold SIGCHLD. Its exit code; 128 + N if signal N ended it. A child that has lost all
- * its processes and does not end is killed: FBI_EXIT_FAILED, after a message. */
-int fbi_follow(pid_t child, const sigset_t *signals);
 
 #endif

@@ -36,7 +36,7 @@ static void print_usage(FILE *to)
 {
     fprintf(to, "flambeau COMMAND ...: distributed training in C\n\n");
     for (int i = 0; i < N_COMMANDS; i++)
-        fprintf(to, "  %-10s %-22s %s\n", commands[i].name, commands[i].arguments,
+        fprintf(to, "  %-10s %-26s %s\n", commands[i].name, commands[i].arguments,
                 commands[i].about);
     fprintf(to, "\n`flambeau COMMAND --help` tells a command's options.\n");
 }
@@ -77,6 +77,8 @@ int main(int argc, char **argv)
         name = "help";
     else if (!strcmp(name, "--version"))
         name = "version";
+    if (!strcmp(name, "rank"))
+        return fbi_cmd_rank(argc - 1, argv + 1); /* nothing for a person */
     const struct command *command = find_command(name);
     if (!command) {
         fprintf(stderr, "flambeau: no command \"%s\": `flambeau help` lists them\n", name);

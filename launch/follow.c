@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "comm/world_priv.h"
+#include "launch/run_priv.h"
 
 /* How long mpirun may go on after its last process: it needs less than 3 s after a death. */
 static const double alone_s = 10;
@@ -71,7 +72,17 @@ static bool has_ended(pid_t child, int *code)
     return true;
 }
 
-int fbi_follow(pid_t child, const sigset_t *signals)
+/* What the terminal sends goes to the child as well: twice would mean "at once". */
+static void pass_on(fbi_follower *f, int number, const siginfo_t *info)
+{
+    bool first = !f->told;
+    f->told = number;
+    if (info->si_code == SI_KERNEL)
+        return;
+    kill(f->child, number == SIGTERM && f->saves && first ? SIGUSR1 : number);
+}
+
+int fbi_follow(fbi_follower *f)
 {
     static const struct timespec pause = {.tv_nsec = 250000000};
     bool had = false;
@@ -79,20 +90,22 @@ int fbi_follow(pid_t child, const sigset_t *signals)
     int code;
     for (;;) {
         siginfo_t info;
-        int number = sigtimedwait(signals, &info, &pause);
-        if (number == SIGCHLD && has_ended(child, &code))
+        int number = sigtimedwait(f->signals, &info, &pause);
+        if (has_ended(f->child, &code))
             return code;
-        /* What the terminal sends goes to mpirun as well: twice would mean "at once". */
-        if (number > 0 && number != SIGCHLD && info.si_code != SI_KERNEL)
-            kill(child, number);
-        if (!is_left_alone(child, &had, &since))
+        if (number > 0 && number != SIGCHLD)
+            pass_on(f, number, &info);
+        if (f->tick)
+            f->tick(f, f->user);
+        if (!is_left_alone(f->child, &had, &since))
             continue;
         fprintf(stderr,
                 "run: all ranks have ended, but mpirun has not for %.0f s (Open MPI 4.1 locks "
                 "itself up at times after a rank's death): ended by force\n",
                 alone_s);
-        kill(child, SIGKILL);
-        waitpid(child, NULL, 0);
+        f->forced = true;
+        kill(f->child, SIGKILL);
+        waitpid(f->child, NULL, 0);
         return FBI_EXIT_FAILED;
     }
 }

@@ -70,7 +70,9 @@ expect 0 "mpirun -n 3 --bind-to none" "$flambeau" run -n 3 --dry-run /bin/echo -
 expect 0 "/bin/echo --n 7" "$flambeau" run -n 3 --dry-run /bin/echo --n 7
 expect 0 "FLAMBEAU_SHARDS=6" "$flambeau" run -n 3 --shards 6 --dry-run /bin/true
 expect 0 "FLAMBEAU_THREADS=2" "$flambeau" run -n 3 --threads 2 --dry-run /bin/true
-expect 0 "--hostfile nodes" "$flambeau" run -n 3 --hostfile nodes --dry-run train
+printf 'a slots=2\nb:1 # and so on\n\n' >nodes
+expect 0 "--map-by slot --host a:2,b:1 " "$flambeau" run -n 3 --hostfile nodes --dry-run train
+expect 1 "--hostfile absent: No such file" "$flambeau" run -n 3 --hostfile absent --dry-run train
 for name in FLAMBEAU_DEVICE NCCL_SOCKET_IFNAME OMP_NUM_THREADS; do # other nodes get them
     expect 0 "-x $name " env "$name=1" "$flambeau" run -n 3 --hostfile nodes --dry-run train
 done

@@ -29,6 +29,8 @@ grep -q "missing:.*libdnnl-dev.*dataset-fashion-mnist" "$work/out"
 env PATH="$work/bin" bash "$setup" --minimal --dry-run >"$work/out"
 grep -q "missing:.*libdnnl-dev" "$work/out"
 ! grep -q "clang-format" "$work/out"
+env PATH="$work/bin" bash "$setup" --cluster --dry-run >"$work/out"
+grep -q "missing:.*clang-format.*slurmctld" "$work/out"
 mv "$work/id" "$work/bin/id" # not root, and no sudo
 fails_with "apt-get install gcc" env PATH="$work/bin" bash "$setup"
 fails_with "--minimal" env PATH="$work/bin" bash "$setup" --minimall
