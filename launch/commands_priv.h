@@ -13,6 +13,7 @@ enum {
 
 int fbi_cmd_run(int argc, char **argv);
 int fbi_cmd_rank(int argc, char **argv);
+int fbi_cmd_submit(int argc, char **argv);
 int fbi_cmd_data(int argc, char **argv);
 int fbi_cmd_checkpoint(int argc, char **argv);
 int fbi_cmd_doctor(int argc, char **argv);

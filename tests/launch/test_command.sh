@@ -21,7 +21,7 @@ expect 2 'no command "trane"' "$flambeau" trane
 expect 0 "flambeau 0.1.0" "$flambeau" version
 expect 0 "flambeau 0.1.0" "$flambeau" --version
 expect 0 "-n RANKS" "$flambeau" help run
-for command in run data checkpoint doctor ops; do
+for command in run submit data checkpoint doctor ops; do
     expect 0 "flambeau $command" "$flambeau" $command --help
 done
 expect 0 "softmax" "$flambeau" ops
