@@ -163,6 +163,14 @@ static fb_status say_ended(fb_world *world, const fbi_waitable *what, int rank)
     return fbi_world_judge(world, &v);
 }
 
+/* mpirun ends a job with SIGTERM and, a second later, SIGKILL: there is no time to wait for others.
+ * Slurm gives half a minute, in which they can save. */
+static double term_patience(void)
+{
+    const char *launcher = getenv("FLAMBEAU_LAUNCHER");
+    return launcher && !strcmp(launcher, "srun") ? 25 : 0.7;
+}
+
 /* Ranks of other nodes: what their notices said; and mpirun ends a job without saying why. */
 static fb_status look_at_notices(fb_world *world, fbi_watch *watch, const fbi_waitable *what)
 {
@@ -172,9 +180,8 @@ static fb_status look_at_notices(fb_world *world, fbi_watch *watch, const fbi_wa
         bool failed = world->mpi->failure.kind && world->mpi->failure.rank == r;
         if (world->mpi->closing[r] && !what->closing && has_gone(world, watch, what, r, failed))
             return say_closing(world, what, r);
-        if (fbi_signal_age() > 0.7) {
+        if (fbi_signal_age() > term_patience())
             return say_ended(world, what, r);
-        }
     }
     return FB_OK;
 }

@@ -119,6 +119,8 @@ void fbi_start_environment(const fbi_job *job)
     }
     if (job->shards)
         set_number(job, "FLAMBEAU_SHARDS", job->shards);
+    if (job->srun)
+        set_text(job, "FLAMBEAU_LAUNCHER", "srun"); /* comm/watch.c: how SIGTERM is meant */
     if (!*job->run)
         return;
     char lease[48];
