@@ -8,8 +8,8 @@ import argparse
 import math
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
+from torch import nn
 
 
 class Block(nn.Module):
@@ -58,7 +58,8 @@ class GPT(nn.Module):
 
 
 def read_text(path):
-    raw = open(path, "rb").read()
+    with open(path, "rb") as f:
+        raw = f.read()
     vocab = sorted(set(raw))
     of = {c: i for i, c in enumerate(vocab)}
     return torch.tensor([of[c] for c in raw]), len(vocab)

@@ -1,7 +1,8 @@
 """The networks of tests/bench in PyTorch, under the names that workloads.c has for them."""
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
+from torch import nn
+
 from chargpt import GPT
 
 

@@ -27,6 +27,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+
 from networks import LOOPS, TINY, WORKLOADS
 
 BATCHES = 20
@@ -157,7 +158,7 @@ class Workloads:
         begun = time.perf_counter()
         try:
             self.run(what, n)
-        except Exception as e:  # a variant that PyTorch cannot do is no choice
+        except (RuntimeError, TypeError, ValueError) as e:  # a variant that PyTorch cannot do is no choice
             print(f"peer: {what}: {type(e).__name__}: {e}"[:500], file=sys.stderr)
             self.known.pop(what, None)
             return "nan"

@@ -2,6 +2,7 @@
 """What compare judges by, on numbers whose verdict is known; and that workloads reads what peers write."""
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
@@ -107,7 +108,7 @@ def test_workloads_begins_with_the_weights_and_batches_of_the_folder():
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder) / "mlp"
         place.mkdir()
-        layers = [(draw.normal(0, 0.05, (n, m)), draw.normal(0, 0.05, n)) for m, n in zip(sizes, sizes[1:])]
+        layers = [(draw.normal(0, 0.05, (n, m)), draw.normal(0, 0.05, n)) for m, n in itertools.pairwise(sizes)]
         for i, (w, b) in enumerate(layers):
             numpy.save(place / f"{2 * i}.weight.npy", w.astype("float32"))
             numpy.save(place / f"{2 * i}.bias.npy", b.astype("float32"))

@@ -106,7 +106,7 @@ def median_of(rows, key):
 
 def combine(paths):
     """Print the table of medians of several runs. A row that most of them could not measure has none."""
-    runs = [json.load(open(path, encoding="utf-8")) for path in paths]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     merged = []
     for first in runs[0]["rows"]:
         same = [r for run in runs for r in run["rows"] if r["row"] == first["row"]]
