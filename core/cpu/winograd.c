@@ -15,13 +15,11 @@ typedef struct job {
     fbi_wino_tiles in;
     fbi_wino_results out;
     int64_t tiles, points;
-    int64_t panels;            /* of LANES input channels */
-    int64_t wides;             /* of WIDE result channels */
-    int64_t block, blocks;     /* tiles of a block, blocks */
-    int64_t from_in, from_out; /* strides of the weight's channels */
-    bool turned;               /* taps in reverse */
-    bool tiles_first;          /* the inputs are transformed as a whole */
-    const float *weight;
+    int64_t panels;        /* of LANES input channels */
+    int64_t wides;         /* of WIDE result channels */
+    int64_t block, blocks; /* tiles of a block, blocks */
+    bool tiles_first;      /* the inputs are transformed as a whole */
+    fbi_wino_weights weight;
     float *first;
 } job;
 
@@ -58,22 +56,11 @@ static void take_block(const job *q, int64_t block, float *v)
         fbi_wino_take(&q->in, block * q->block + t, v + t * L, block_point(q), q->block * L, L);
 }
 
-/* Weights: U[point][channel][WIDE] of a panel of result channels. */
+/* U[point][channel][WIDE] of a panel of result channels. */
 static void take_wide(const job *q, int64_t wide, float *u)
 {
-    int64_t left = q->out.c - wide * W, n = left < W ? left : W;
-    const float *w = q->weight + wide * W * q->from_out;
-    FBI_WINO_ALIGNED float taps[9][W] = {{0}};
-    for (int64_t c = 0; c < q->panels * L; c++) {
-        if (c == q->in.c)
-            memset(taps, 0, sizeof taps);
-        for (int64_t k = 0; k < n && c < q->in.c; k++) {
-            const float *f = w + k * q->from_out + c * q->from_in;
-            for (int i = 0; i < 9; i++)
-                taps[q->turned ? 8 - i : i][k] = f[i];
-        }
-        fbi_wino_forth(q->points, taps[0], u + c * W, wide_point(q));
-    }
+    for (int64_t i = 0; i < q->panels; i++)
+        fbi_wino_forth(&q->weight, i * L, wide * W, u + i * L * W, wide_point(q));
 }
 
 /* A block of tiles times a panel of weights; m: points * product_point floats of scratch. */
@@ -152,8 +139,8 @@ static void forward(const fbi_conv *p, job *q)
                              .ph = p->padding[0],
                              .pw = p->padding[1]};
     q->out = (fbi_wino_results){.c = p->k, .h = p->oh, .w = p->ow, .size = 4};
-    q->from_out = 9 * p->c;
-    q->from_in = 9;
+    q->weight.step_c = 9;
+    q->weight.step_k = 9 * p->c;
 }
 
 static void data(const fbi_conv *p, job *q)
@@ -166,20 +153,24 @@ static void data(const fbi_conv *p, job *q)
                              .ph = unit ? 2 - p->padding[0] : 0,
                              .pw = unit ? 2 - p->padding[1] : 0};
     q->out = (fbi_wino_results){.c = p->c, .h = p->h, .w = p->w, .size = unit ? 4 : 8};
-    q->from_out = 9;
-    q->from_in = 9 * p->c;
-    q->turned = true;
+    q->weight.step_c = 9 * p->c;
+    q->weight.step_k = 9;
+    q->weight.turned = true;
 }
 
 fb_status fbi_wino_images(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p,
                           const float *src, const float *weight, const float *bias, float *dst)
 {
     enum { BLOCK = 4 * FBI_WINO_ROWS };
-    job q = {.points = fbi_wino_points(p), .weight = weight};
+    job q = {.points = fbi_wino_points(p)};
     if (kind == FBI_CONV_DATA)
         data(p, &q);
     else
         forward(p, &q);
+    q.weight.from = weight;
+    q.weight.c = q.in.c;
+    q.weight.k = q.out.c;
+    q.weight.points = q.points;
     q.in.from = src;
     q.out.to = dst;
     q.out.bias = bias;

@@ -124,9 +124,23 @@ void FBI_K(fbi_wino_give)(const fbi_wino_results *r, int64_t tile, int64_t c0, c
                           int64_t point);
 #define fbi_wino_give FBI_K(fbi_wino_give)
 
-/* taps [9][WIDE] -> weights u[q * point + j], j < WIDE, and the way back of their gradients. */
-void FBI_K(fbi_wino_forth)(int64_t points, const float *taps, float *u, int64_t point);
-void FBI_K(fbi_wino_back)(int64_t points, const float *u, int64_t point, float *taps);
+/* Weights between memory and points. Channel c's tap i with channel k is at
+ * w[c * step_c + k * step_k + i]. */
+typedef struct fbi_wino_weights {
+    const float *from;
+    float *to;
+    int64_t c, k, step_c, step_k, points;
+    bool turned; /* taps in reverse, step_k is 9; otherwise step_c is */
+    bool add;    /* to what is there */
+} fbi_wino_weights;
+
+/* LANES channels from c0 on with WIDE channels from k0 on: u[q * point + (c - c0) * WIDE + k - k0],
+ * 0 where there are none. */
+void FBI_K(fbi_wino_forth)(const fbi_wino_weights *w, int64_t c0, int64_t k0, float *u,
+                           int64_t point);
+/* The same way back, of gradients, not turned. */
+void FBI_K(fbi_wino_back)(const fbi_wino_weights *w, int64_t c0, int64_t k0, const float *u,
+                          int64_t point);
 #define fbi_wino_forth FBI_K(fbi_wino_forth)
 #define fbi_wino_back  FBI_K(fbi_wino_back)
 

@@ -175,20 +175,86 @@ FBI_WINO void turn(const line f, const int n, const int m, const float *from, in
     }
 }
 
-void fbi_wino_forth(int64_t points, const float *taps, float *u, int64_t point)
+/* L rows of `lanes` floats, those from n on 0, become columns. */
+FBI_WINO void flip(const float *from, int64_t step, int64_t n, int64_t lanes, fbi_wv v[L])
 {
-    for (int h = 0; h < W; h += L)
-        if (points == 36)
-            turn(fbi_wino_g, 3, 6, taps + h, W, u + h, point);
-        else
-            turn(fbi_wino_g_halved, 3, 6, taps + h, W, u + h, point);
+    for (int i = 0; i < L; i++)
+        v[i] = i < n ? fbi_wino_load(from + i * step, lanes) : (fbi_wv){0};
+    fbi_wino_transpose(v);
 }
 
-void fbi_wino_back(int64_t points, const float *u, int64_t point, float *taps)
+/* Taps [L channels c][9][W]: a row of memory has the taps of all c with one k. */
+static void taps_by_c(const fbi_wino_weights *w, int64_t c0, int64_t k0, float *taps)
 {
-    for (int h = 0; h < W; h += L)
-        if (points == 36)
-            turn(fbi_wino_gt, 6, 3, u + h, point, taps + h, W);
+    int64_t left = (w->c - c0) * 9;
+    for (int64_t h = 0; h < W; h += L)
+        for (int64_t e = 0; e < 9 * L; e += L) {
+            fbi_wv v[L];
+            const float *from = w->from + c0 * 9 + (k0 + h) * w->step_k + e;
+            if (left >= e + L && w->k >= k0 + h + L)
+                flip(from, w->step_k, L, L, v);
+            else
+                flip(from, w->step_k, w->k - k0 - h, left - e, v);
+            for (int i = 0; i < L; i++)
+                fbi_wino_store(taps + (e + i) * W + h, v[i], L);
+        }
+}
+
+/* Turned: a row has the taps of all k with one c. Rows of L floats begin at every k and are cut at
+ * the end of the weights. */
+static void taps_by_k(const fbi_wino_weights *w, int64_t c0, int64_t k0, float *taps)
+{
+    for (int64_t c = c0; c < c0 + L; c++, taps += 9 * W)
+        for (int64_t h = 0; h < W; h += L)
+            for (int64_t e = 0; e < 9; e += L) {
+                fbi_wv v[L];
+                const float *from = w->from + c * w->step_c + (k0 + h) * 9 + e;
+                if (w->k > k0 + h + L && c < w->c)
+                    flip(from, 9, L, L, v);
+                else
+                    flip(from, 9, c < w->c ? w->k - k0 - h : 0, 9 - e, v);
+                for (int64_t i = e; i < 9 && i < e + L; i++)
+                    fbi_wino_store(taps + (8 - i) * W + h, v[i - e], L);
+            }
+}
+
+void fbi_wino_forth(const fbi_wino_weights *w, int64_t c0, int64_t k0, float *u, int64_t point)
+{
+    FBI_WINO_ALIGNED float taps[L * 9 * W];
+    if (w->turned)
+        taps_by_k(w, c0, k0, taps);
+    else
+        taps_by_c(w, c0, k0, taps);
+    for (int i = 0; i < L * W; i += L) {
+        const float *from = taps + i / W * 9 * W + i % W;
+        if (w->points == 36)
+            turn(fbi_wino_g, 3, 6, from, W, u + i, point);
         else
-            turn(fbi_wino_gt_halved, 6, 3, u + h, point, taps + h, W);
+            turn(fbi_wino_g_halved, 3, 6, from, W, u + i, point);
+    }
+}
+
+void fbi_wino_back(const fbi_wino_weights *w, int64_t c0, int64_t k0, const float *u, int64_t point)
+{
+    FBI_WINO_ALIGNED float taps[L * 9 * W];
+    for (int i = 0; i < L * W; i += L) {
+        float *to = taps + i / W * 9 * W + i % W;
+        for (int e = 0; e < 9; e++)
+            __builtin_prefetch(w->to + (k0 + i / L) * w->step_k + c0 * 9 + e * L, 1);
+        if (w->points == 36)
+            turn(fbi_wino_gt, 6, 3, u + i, point, to, W);
+        else
+            turn(fbi_wino_gt_halved, 6, 3, u + i, point, to, W);
+    }
+    int64_t left = (w->c - c0) * 9;
+    for (int64_t h = 0; h < W; h += L)
+        for (int64_t e = 0; e < 9 * L && e < left; e += L) {
+            fbi_wv v[L];
+            flip(taps + e * W + h, W, L, L, v);
+            for (int64_t i = 0; i < L && k0 + h + i < w->k; i++) {
+                float *to = w->to + (k0 + h + i) * w->step_k + c0 * 9 + e;
+                fbi_wv old = w->add ? fbi_wino_load(to, left - e) : (fbi_wv){0};
+                fbi_wino_store(to, old + v[i], left - e);
+            }
+        }
 }

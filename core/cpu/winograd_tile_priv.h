@@ -163,6 +163,26 @@ static inline fbi_wv fbi_wino_load(const float *from, int64_t n)
     return v;
 }
 
+/* In place: lane j of row i becomes lane i of row j. */
+FBI_WINO void fbi_wino_transpose(fbi_wv v[FBI_WINO_LANES])
+{
+    typedef int32_t lanes __attribute__((vector_size(4 * FBI_WINO_LANES)));
+    lanes lane;
+    for (int l = 0; l < FBI_WINO_LANES; l++)
+        lane[l] = l;
+#pragma GCC unroll 4
+    for (int s = 1; s < FBI_WINO_LANES; s *= 2) {
+        lanes odd = (lane & s) != 0, other = lane + FBI_WINO_LANES;
+        lanes low = (odd & (other - s)) | (~odd & lane), high = (odd & other) | (~odd & (lane + s));
+#pragma GCC unroll 16
+        for (int i = 0; i < FBI_WINO_LANES; i++) {
+            fbi_wv a = v[i], b = v[i | s];
+            v[i] = i & s ? a : __builtin_shuffle(a, b, low);
+            v[i | s] = i & s ? b : __builtin_shuffle(a, b, high);
+        }
+    }
+}
+
 static inline void fbi_wino_store(float *to, fbi_wv v, int64_t n)
 {
     if (n >= FBI_WINO_LANES)

@@ -18,8 +18,8 @@ enum { GROUPS = 8, GROUP_SUMS = 1 << 22 }; /* most groups; most floats of their 
 typedef struct job {
     fbi_wino_tiles in, grad;
     int64_t tiles, points, panels, wides, chunk, groups, per_group; /* per_group: tiles */
-    float *dst;
-    bool add, at_once; /* at_once: one chunk, whose sums are given back where they are made */
+    fbi_wino_weights dst;
+    bool at_once; /* at_once: one chunk, whose sums are given back where they are made */
 } job;
 
 /* What is transformed: v [panel][point][tile][LANES], y [wide][point][tile][WIDE]; its sums
@@ -37,21 +37,6 @@ static int64_t v_point(const job *q)
 static int64_t y_point(const job *q)
 {
     return q->chunk * W + L;
-}
-
-/* The sums of a pair of panels, transformed back: 3 x 3 taps of LANES x WIDE channels. */
-static void give_pair(const job *q, int64_t wide, int64_t panel, const float *sums)
-{
-    int64_t n = q->grad.c - wide * W < W ? q->grad.c - wide * W : W;
-    FBI_WINO_ALIGNED float taps[9][W];
-    for (int64_t c = panel * L; c < panel * L + L && c < q->in.c; c++, sums += W) {
-        fbi_wino_back(q->points, sums, L * W, taps[0]);
-        for (int64_t k = 0; k < n; k++) {
-            float *to = q->dst + ((wide * W + k) * q->in.c + c) * 9;
-            for (int i = 0; i < 9; i++)
-                to[i] = (q->add ? to[i] : 0) + taps[i][k];
-        }
-    }
 }
 
 /* n tiles of a pair of panels. */
@@ -92,7 +77,7 @@ static void collect(const job *q, int64_t group, const store *s, int threads)
                 float *sums = s->sums + (q->at_once ? i : j) * SUM;
                 multiply(q, s, j / q->panels, j % q->panels, n, sums, t0 > from);
                 if (q->at_once)
-                    give_pair(q, j / q->panels, j % q->panels, sums);
+                    fbi_wino_back(&q->dst, j % q->panels * L, j / q->panels * W, sums, L * W);
             }
     }
 }
@@ -132,14 +117,14 @@ static void run(const job *q, int threads, float *sums, float *stores)
         for (int64_t g = 1; g < q->groups; g++)
             for (int64_t i = 0; i < SUM; i++)
                 total[i] += total[g * pairs * SUM + i];
-        give_pair(q, j / q->panels, j % q->panels, total);
+        fbi_wino_back(&q->dst, j % q->panels * L, j / q->panels * W, total, L * W);
     }
 }
 
 fb_status fbi_wino_weight(const fbi_call *c, const fbi_conv *p, const float *src, const float *grad,
                           float *weight, bool add)
 {
-    job q = {.points = fbi_wino_points(p), .dst = weight, .add = add};
+    job q = {.points = fbi_wino_points(p)};
     bool unit = q.points == 36;
     int64_t chunk = unit ? CHUNK : CHUNK / 2, whole = unit ? WHOLE : WHOLE / 4;
     int64_t down = (p->oh + 3) / 4, across = (p->ow + 3) / 4;
@@ -159,6 +144,13 @@ fb_status fbi_wino_weight(const fbi_call *c, const fbi_conv *p, const float *src
                               .w = p->ow,
                               .down = down,
                               .across = across};
+    q.dst = (fbi_wino_weights){.to = weight,
+                               .c = p->c,
+                               .k = p->k,
+                               .step_c = 9,
+                               .step_k = 9 * p->c,
+                               .points = q.points,
+                               .add = add};
     q.tiles = p->n * down * across;
     q.panels = (p->c + L - 1) / L;
     q.wides = (p->k + W - 1) / W;
