@@ -115,7 +115,7 @@ static void check_libraries(int *missing)
     fbi_dnn_version(onednn, sizeof onednn);
     if (strcmp(onednn, "none") == 0)
         say(missing, NOTE, "oneDNN",
-            "not in this build: matmul and convolution are slower (Debian: apt-get "
+            "not in this build: some convolutions are slower (Debian: apt-get "
             "install libdnnl-dev, then configure again)");
     else
         say(missing, GOOD, "oneDNN", "%s, built with %s", onednn, FBI_BUILD_DNN);

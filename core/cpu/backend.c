@@ -5,6 +5,7 @@
 
 #include "core/base/log_priv.h"
 #include "core/base/threads_priv.h"
+#include "core/cpu/state_priv.h"
 #include "core/ops/op_priv.h"
 
 /* What is compiled once per instruction set (kernels_isa.h). */
@@ -104,6 +105,38 @@ static fb_status fbi_choose_kernels(fb_context *ctx)
     return FB_OK;
 }
 
+/* Room in the table for `threads` threads. */
+static bool works_grow(fbi_cpu_state *s, int threads)
+{
+    if (threads <= s->works)
+        return true;
+    fbi_cpu_work *w = realloc(s->work, (size_t)threads * sizeof *w);
+    if (!w)
+        return false;
+    memset(w + s->works, 0, (size_t)(threads - s->works) * sizeof *w);
+    s->work = w;
+    s->works = threads;
+    return true;
+}
+
+fb_status fbi_cpu_work_for(const fbi_call *c, int threads, size_t bytes)
+{
+    fbi_cpu_state *s = fbi_cpu_state_of(c->ctx);
+    bool enough = works_grow(s, threads);
+    bytes = (bytes + 4095) & ~(size_t)4095;
+    for (int i = 0; i < threads && enough; i++) {
+        fbi_cpu_work *w = &s->work[i];
+        if (w->bytes >= bytes)
+            continue;
+        free(w->data);
+        w->data = aligned_alloc(4096, bytes);
+        w->bytes = w->data ? bytes : 0;
+        enough = w->data != NULL;
+    }
+    return enough ? FB_OK
+                  : fbi_fail(c->ctx, FB_E_NOMEM, "no memory for %zu bytes of scratch", bytes);
+}
+
 static fb_status cpu_open(fb_context *ctx, int index, const fb_context_options *options,
                           const fbi_core_api *core)
 {
@@ -115,12 +148,21 @@ static fb_status cpu_open(fb_context *ctx, int index, const fb_context_options *
     ctx->threads = fbi_granted_threads(wanted);
     if (threads && ctx->threads < wanted)
         fbi_logline("context: OpenMP grants %d of %d threads", ctx->threads, wanted);
-    return fbi_choose_kernels(ctx);
+    fb_status st = fbi_choose_kernels(ctx);
+    if (st)
+        return st;
+    ctx->device = calloc(1, sizeof(fbi_cpu_state));
+    return ctx->device ? FB_OK : fbi_fail(ctx, FB_E_NOMEM, "context: no memory");
 }
 
 static void cpu_close(fb_context *ctx)
 {
-    (void)ctx;
+    fbi_cpu_state *s = fbi_cpu_state_of(ctx);
+    for (int i = 0; i < s->works; i++)
+        free(s->work[i].data);
+    free(s->work);
+    free(s);
+    ctx->device = NULL;
 }
 
 enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };

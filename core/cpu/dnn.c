@@ -11,6 +11,7 @@
 #include <omp.h> /* a build without OpenMP takes dnn_none.c */
 
 #include "core/cpu/dnn_state_priv.h"
+#include "core/cpu/state_priv.h"
 
 enum { SLOTS = 8192, MOST = 4096 }; /* the cache is emptied when MOST primitives are in it */
 
@@ -62,8 +63,7 @@ static void empty(fbi_dnn *d)
 static void dnn_close(void *self)
 {
     fbi_dnn *d = self;
-    if (d->ctx->device == d)
-        d->ctx->device = NULL;
+    fbi_cpu_state_of(d->ctx)->dnn = NULL;
     if (d->table)
         empty(d);
     free(d->table);
@@ -97,9 +97,10 @@ failed:
 
 fbi_dnn *fbi_dnn_of(fb_context *ctx)
 {
-    if (!ctx->device)
-        ctx->device = dnn_open(ctx); /* the CPU backend has no other state */
-    return ctx->device;
+    fbi_cpu_state *s = fbi_cpu_state_of(ctx);
+    if (!s->dnn)
+        s->dnn = dnn_open(ctx);
+    return s->dnn;
 }
 
 void fbi_dnn_version(char *out, size_t size)

@@ -22,8 +22,6 @@ fbi_md fbi_md_any(int n, const int64_t *dims);
 void fbi_md_free(fbi_md m);
 
 dnnl_status_t fbi_post_sum(dnnl_post_ops_t p);
-dnnl_status_t fbi_pd_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_cmd a, fbi_cmd b,
-                            fbi_cmd bias, fbi_cmd c, const_dnnl_primitive_attr_t attr);
 
 /* bias may be NULL; hint is the forward primitive's descriptor for the two backward kinds. */
 typedef struct fbi_pd_conv_args {

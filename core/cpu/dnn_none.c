@@ -3,13 +3,6 @@
 
 #include "core/cpu/dnn_priv.h"
 
-fb_status fbi_dnn_matmul(const fbi_call *c, const fbi_mm *g)
-{
-    (void)c;
-    (void)g;
-    return FB_E_UNSUPPORTED;
-}
-
 fb_status fbi_dnn_conv(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p, void *src,
                        void *weight, const void *bias, void *dst, float beta)
 {

@@ -1,21 +1,9 @@
-/* oneDNN behind a wall: F32 matrix products and convolutions. A build without oneDNN links
+/* oneDNN behind a wall: F32 convolutions. A build without oneDNN links
  * dnn_none.c, which declines everything; every kernel that asks has a way of its own. */
 #ifndef FLAMBEAU_CORE_CPU_DNN_PRIV_H
 #define FLAMBEAU_CORE_CPU_DNN_PRIV_H
 
 #include "core/ops/backend.h"
-
-/* c[i, m, n] = beta * c + sum over k of a[i, m, k] * b[i, k, n] + bias[n]; strides in elements. */
-typedef struct fbi_mm {
-    fb_dtype dtype; /* F32 F64 */
-    int64_t batch, m, n, k;
-    int64_t a_b, a_m, a_k; /* batch stride 0: the same matrix for the whole batch */
-    int64_t b_b, b_k, b_n;
-    int64_t c_b, c_m;         /* columns of c are adjacent */
-    const void *a, *b, *bias; /* bias may be NULL */
-    void *c;
-    float beta; /* 0 or 1 */
-} fbi_mm;
 
 /* Sizes of a 2-d convolution. Activations are dense [n, h, w, c], weights dense [k, c / groups, kh,
  * kw]. */
@@ -27,11 +15,8 @@ typedef struct fbi_conv {
 
 typedef enum fbi_conv_kind { FBI_CONV_FWD, FBI_CONV_DATA, FBI_CONV_WEIGHT } fbi_conv_kind;
 
-/* Both return FB_E_UNSUPPORTED, without an error on the context, for what oneDNN has no code for.
- */
-fb_status fbi_dnn_matmul(const fbi_call *c, const fbi_mm *g);
 /* FWD: dst = src * weight + bias; DATA: src is written; WEIGHT: weight = beta * weight + ... is
- * written. */
+ * written. FB_E_UNSUPPORTED, without an error on the context: oneDNN has no code for it. */
 fb_status fbi_dnn_conv(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p, void *src,
                        void *weight, const void *bias, void *dst, float beta);
 

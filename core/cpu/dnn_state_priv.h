@@ -1,4 +1,4 @@
-/* The cache of primitives inside the oneDNN adapter (dnn.c), for dnn_matmul.c and dnn_conv.c. */
+/* The cache of primitives inside the oneDNN adapter (dnn.c), for dnn_conv.c. */
 #ifndef FLAMBEAU_CORE_CPU_DNN_STATE_PRIV_H
 #define FLAMBEAU_CORE_CPU_DNN_STATE_PRIV_H
 

@@ -33,14 +33,6 @@ dnnl_status_t fbi_post_sum(dnnl_post_ops_t p)
     return dnnl_post_ops_append_sum(p, 1.0f);
 }
 
-dnnl_status_t fbi_pd_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_cmd a, fbi_cmd b,
-                            fbi_cmd bias, fbi_cmd c, const_dnnl_primitive_attr_t attr)
-{
-    dnnl_matmul_desc_t d;
-    dnnl_status_t st = dnnl_matmul_desc_init(&d, a, b, bias, c);
-    return st ? st : dnnl_primitive_desc_create(pd, &d, attr, e, NULL);
-}
-
 dnnl_status_t fbi_pd_conv(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_conv_kind kind,
                           const fbi_pd_conv_args *p)
 {

@@ -1,13 +1,69 @@
-/* Batched matrix product on the CPU: the one door that linear, matmul and attention go through. */
+/* Batched matrix product on the CPU: the one door that linear, matmul and convolutions go through.
+ *
+ * Each element is one sum in order of k, cut into blocks of at most FBI_MM_K whose sums are
+ * added in order: the bits depend neither on the number of threads, nor on the rows and columns
+ * beside it, nor on v3 or v4 (v2 has no fused multiply-add). */
 #ifndef FLAMBEAU_CORE_CPU_GEMM_PRIV_H
 #define FLAMBEAU_CORE_CPU_GEMM_PRIV_H
 
 #include "core/cpu/kernels_isa.h"
-#include "core/cpu/dnn_priv.h"
 
-/* By oneDNN where it can, else by the own kernel. Only the own kernel's bits are the same for every
- * thread count. */
+typedef struct fbi_mm fbi_mm;
+
+/* c[i, m, n] = beta * c + sum over k of a[i, m, k] * b[i, k, n] + bias[n]; strides in elements. */
+struct fbi_mm {
+    fb_dtype dtype; /* F32 F64 I64 */
+    int64_t batch, m, n, k;
+    int64_t a_b, a_m, a_k; /* batch stride 0: the same matrix for the whole batch */
+    int64_t b_b, b_k, b_n;
+    int64_t c_b, c_m;         /* columns of c are adjacent */
+    const void *a, *b, *bias; /* bias may be NULL */
+    void *c;
+    float beta; /* 0 or 1 */
+    /* Called when rows m0 .. m1 of columns n0 .. n1 are complete, by the thread that made them and
+     * has them in its cache; m0 is a multiple of fbi_mm_panel. NULL: nothing is. batch is 1. */
+    void (*finish)(const fbi_mm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1);
+    void *with; /* of finish */
+};
+
 fb_status FBI_K(fbi_cpu_gemm)(const fbi_call *c, const fbi_mm *g);
 #define fbi_cpu_gemm FBI_K(fbi_cpu_gemm)
+
+/* --- of one thread (gemm_fused.c) --- */
+
+/* Rows of the tile of results that registers hold, beside two vectors of columns. Not more than the
+ * ways of a first-level cache, where rows may lie a multiple of 4096 bytes apart. */
+#if defined __AVX512F__
+enum { FBI_MM_ROWS = 12 };
+#else
+enum { FBI_MM_ROWS = 6 };
+#endif
+/* Largest blocks. M x K of a, and what they make of N columns, stay in the second-level cache while
+ * a panel of b at a time passes; of b ALL_K x N is packed at a time, not more than B elements. */
+enum { FBI_MM_M = 144, FBI_MM_N = 2048, FBI_MM_K = 512, FBI_MM_ALL_K = 2048, FBI_MM_B = 3 << 19 };
+
+/* Rows of c that a panel has: m is cut evenly. */
+static inline int64_t fbi_mm_panel(int64_t m)
+{
+    int64_t panels = (m + FBI_MM_ROWS - 1) / FBI_MM_ROWS;
+    return panels ? (m + panels - 1) / panels : 1;
+}
+
+/* Rows m0 .. m1 and columns n0 .. n1 of c in one item of the batch; n0 is a multiple of two
+ * vectors. */
+typedef struct fbi_mm_part {
+    int64_t batch, m0, m1, n0, n1;
+} fbi_mm_part;
+
+void FBI_K(fbi_mm_part_f32)(const fbi_mm *g, const fbi_mm_part *p, void *work);
+void FBI_K(fbi_mm_part_f64)(const fbi_mm *g, const fbi_mm_part *p, void *work);
+void FBI_K(fbi_mm_part_i64)(const fbi_mm *g, const fbi_mm_part *p, void *work);
+#define fbi_mm_part_f32 FBI_K(fbi_mm_part_f32)
+#define fbi_mm_part_f64 FBI_K(fbi_mm_part_f64)
+#define fbi_mm_part_i64 FBI_K(fbi_mm_part_i64)
+
+/* Bytes of work that a part of `rows` x `cols` needs. */
+size_t FBI_K(fbi_mm_work)(const fbi_mm *g, int64_t rows, int64_t cols);
+#define fbi_mm_work FBI_K(fbi_mm_work)
 
 #endif

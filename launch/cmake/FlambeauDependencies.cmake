@@ -116,7 +116,7 @@ if(NOT flambeau_want_dnn STREQUAL "OFF")
     message(FATAL_ERROR "flambeau: oneDNN not found: install libdnnl-dev, or give its folder with "
                         "-DFLAMBEAU_ONEDNN_ROOT=DIR (DIR/include/oneapi/dnnl/dnnl.h, DIR/lib)")
   else()
-    message(STATUS "flambeau: oneDNN not found: our own matmul and convolution are slower")
+    message(STATUS "flambeau: oneDNN not found: our own convolutions are slower")
   endif()
 endif()
 
