@@ -91,13 +91,13 @@ int fbi_follow(fbi_follower *f)
     for (;;) {
         siginfo_t info;
         int number = sigtimedwait(f->signals, &info, &pause);
-        if (has_ended(f->child, &code))
-            return code;
         if (number > 0 && number != SIGCHLD)
             pass_on(f, number, &info);
+        if (has_ended(f->child, &code))
+            return code;
         if (f->tick)
             f->tick(f, f->user);
-        if (!is_left_alone(f->child, &had, &since))
+        if (!f->mpirun || !is_left_alone(f->child, &had, &since))
             continue;
         fprintf(stderr,
                 "run: all ranks have ended, but mpirun has not for %.0f s (Open MPI 4.1 locks "

@@ -96,6 +96,7 @@ typedef struct fbi_follower {
     pid_t child;
     const sigset_t *signals; /* blocked; SIGCHLD is among them */
     bool saves;              /* SIGTERM asks the ranks to save (SIGUSR1): mpirun would kill them */
+    bool mpirun;             /* it has its ranks as children, and locks itself up at times */
     int told;                /* the signal that we have been told to stop with; 0: none */
     bool forced;             /* the child did not end by itself */
     /* Called a few times a second, may send signals to the child; NULL: nobody. */

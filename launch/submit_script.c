@@ -134,13 +134,10 @@ static void put_word(FILE *to, const char *word)
         fputs(word, to);
         return;
     }
-    fputc('\'', to);
+    fputc('"', to);
     for (; *word; word++)
-        if (*word == '\'')
-            fputs("'\\''", to);
-        else
-            fputc(*word, to);
-    fputc('\'', to);
+        fprintf(to, "%s%c", strchr("\"$`\\", *word) ? "\\" : "", *word);
+    fputc('"', to);
 }
 
 static void put_number(FILE *to, const char *option, int64_t value)

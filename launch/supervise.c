@@ -393,6 +393,7 @@ int fbi_supervise(fbi_job *job)
         a.started = true;
         fbi_follower f = {.signals = &a.signals,
                           .saves = *job->run || job->where.place > FBI_PLACE_HOSTFILE,
+                          .mpirun = !job->srun,
                           .tick = tick,
                           .user = &a};
         double began = fbi_now();

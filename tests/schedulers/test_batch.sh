@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# timeout: 300
+# PBS and LSF from end to end, with a qsub and a bsub of our own that do what is written of theirs: environment, node
+# files, requeueing. A job that is told to stop goes back into the queue and on, to the digest of an undisturbed run.
+set -euo pipefail
+bin=${FLAMBEAU_BUILD:?}/bin
+work=$(mktemp -d)
+finish() {
+    local pid
+    for pid in $(cat "$work"/*.pid 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || :; done
+    rm -rf "$work"
+}
+trap finish EXIT
+cd "$work"
+unset "${!SLURM_@}" "${!PBS_@}" "${!LSB_@}"
+mkdir tools queue
+export PATH=$PWD/tools:$PATH QUEUE=$PWD/queue
+
+# qsub [-W depend=afterany:JOB] SCRIPT: jobs begin at once, or after another. As many lines in the node file as the
+# script asks for ranks, on two nodes of one name: this machine.
+cat >tools/qsub <<'QSUB'
+#!/bin/bash
+set -e
+after=''
+if [ "$1" = -W ]; then after=${2#depend=afterany:}; shift 2; fi
+n=$(($(cat "$QUEUE/last" 2>/dev/null || echo 0) + 1))
+echo $n >"$QUEUE/last"
+export PBS_JOBID=$n.fake PBS_NODEFILE=$QUEUE/nodes.$n PBS_O_WORKDIR=$PWD
+lines=$(sed -nE 's/^#PBS -l select=([0-9]+):.*mpiprocs=([0-9]+).*/\1*\2/p' "$1")
+for _ in $(seq $((lines))); do echo localhost; done >"$PBS_NODEFILE"
+(
+    cd /
+    while [ -n "$after" ] && [ ! -e "$QUEUE/done.$after" ]; do sleep 0.1; done
+    code=0
+    bash "$1" >>"$QUEUE/out.$PBS_JOBID" 2>&1 </dev/null || code=$?
+    echo $code >"$QUEUE/done.$PBS_JOBID"
+) >/dev/null 2>&1 &
+echo "$PBS_JOBID"
+QSUB
+# Only operators may.
+printf '#!/bin/sh\necho "qrerun: Unauthorized Request $1" >&2\nexit 159\n' >tools/qrerun
+# bsub <SCRIPT: exit codes of -Q bring the job back.
+cat >tools/bsub <<'BSUB'
+#!/bin/bash
+set -e
+export LSB_JOBID=77 LSB_DJOB_HOSTFILE=$QUEUE/lsf.nodes
+cat >"$QUEUE/lsf.sh"
+again=$(sed -nE 's/^#BSUB -Q "(.*)"/\1/p' "$QUEUE/lsf.sh")
+for _ in $(seq "$(sed -nE 's/^#BSUB -n //p' "$QUEUE/lsf.sh")"); do echo localhost; done >"$LSB_DJOB_HOSTFILE"
+(
+    code=$again
+    for ((runs = 0; code == again; runs++)); do
+        bash "$QUEUE/lsf.sh" >>"$QUEUE/out.77" 2>&1 </dev/null &
+        echo $! >"$QUEUE/lsf.pid"
+        code=0
+        wait $! || code=$?
+    done
+    echo "$runs $code" >"$QUEUE/done.77"
+) >/dev/null 2>&1 &
+echo "Job <77> is submitted to default queue <normal>."
+BSUB
+chmod +x tools/*
+
+images=/usr/share/datasets/fashion-mnist
+for part in train t10k; do
+    name=train
+    [ $part = train ] || name="test"
+    "$bin/flambeau" data import idx --images $images/$part-images-idx3-ubyte.gz \
+        --labels $images/$part-labels-idx1-ubyte.gz $name.h5 >import.txt
+done
+fashion=("$bin/fashion" --data . --limit 1024 --shards 2 --print-bits --save-every 4 --steps)
+fail() {
+    echo "FAILED: $*"
+    tail -n 40 "$QUEUE"/out.* run*/launcher.txt || :
+    exit 1
+}
+await() { # file, seconds
+    for _ in $(seq $(($2 * 5))); do
+        [ ! -s "$1" ] || return 0
+        sleep 0.2
+    done
+    fail "no $1 after $2 s"
+}
+
+# PBS: the launcher counts the time. qrerun is refused, so the script is submitted once more, to begin after this job.
+want=$("$bin/flambeau" run -n 1 "${fashion[@]}" 160 2>/dev/null | tail -n 1)
+[ "$("$bin/flambeau" submit pbs -n 2 --dir run1 --time 60 --warn 53 "${fashion[@]}" 160)" = 1.fake ] || fail "no job"
+await "$QUEUE/done.2.fake" 120
+jobs=2
+while [ "$(cat "$QUEUE/done.$jobs.fake")" = 75 ]; do # a slow machine needs more of them
+    jobs=$((jobs + 1))
+    await "$QUEUE/done.$jobs.fake" 60
+done
+[ "$(cat "$QUEUE/done.1.fake")" = 75 ] || fail "the first job ended with $(cat "$QUEUE/done.1.fake")"
+grep -q "7 s are over: the ranks are asked to save and to stop" "$QUEUE/out.1.fake" || fail "nobody was asked"
+grep -q "PBS job 1.fake goes back into the queue" "$QUEUE/out.1.fake" || fail "not requeued"
+[ "$(grep -h '^digest' "$QUEUE"/out.*.fake | tail -n 1)" = "$want" ] || fail "PBS: another digest than $want"
+[ "$(cat "$QUEUE"/out.*.fake | grep -c '^step ')" = 160 ] || fail "a step was done twice, or not at all"
+[ -e run1/logs/attempt-00002/rank-00001.txt ] || fail "no file for rank 1"
+echo "PBS: $jobs jobs, same digest"
+
+# LSF: it sends the signal of -wa, and its -Q brings the job back.
+want=$("$bin/flambeau" run -n 1 "${fashion[@]}" 60 2>/dev/null | tail -n 1)
+"$bin/flambeau" submit lsf -n 2 --dir run2 --time 60:00 "${fashion[@]}" 60 | grep -q "Job <77>" || fail "no job"
+for _ in $(seq 300); do grep -q '^step 8 ' "$QUEUE/out.77" 2>/dev/null && break; sleep 0.2; done
+kill -USR1 "$(cat "$QUEUE/lsf.pid")"
+await "$QUEUE/done.77" 120
+[ "$(cat "$QUEUE/done.77")" = "2 0" ] || fail "runs and exit code: $(cat "$QUEUE/done.77")"
+[ "$(grep '^digest' "$QUEUE/out.77" | tail -n 1)" = "$want" ] || fail "LSF: another digest than $want"
+[ "$(grep -c '^step ' "$QUEUE/out.77")" = 60 ] || fail "a step was done twice, or not at all"
+echo "LSF: requeued, same digest"
