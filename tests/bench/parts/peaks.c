@@ -1,9 +1,11 @@
 #include "tests/bench/parts/peaks.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "tests/bench/parts/parts.h"
 
+enum { HUGE_PAGE = 2 << 20 };
 enum { SUMS = 12, TRIES = 5 }; /* as many sums hide the latency of two units */
 
 /* --- multiply and add, in registers; equal sums would be one to the compiler --- */
@@ -148,10 +150,13 @@ static double triad_speed(float *data, int64_t n, int threads, triad_fn fn)
 double peak_stream(size_t bytes, int threads)
 {
     int64_t n = (int64_t)(bytes / 3 / sizeof(float)) / 16 * 16;
-    float *data = aligned_alloc(64, 3 * (size_t)(n * threads) * sizeof *data);
+    size_t whole =
+        (3 * (size_t)(n * threads) * sizeof(float) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    float *data = aligned_alloc(HUGE_PAGE, whole);
     if (!data)
         return 0;
-        /* Each thread writes its own first: that is where the pages are. */
+    madvise(data, whole, MADV_HUGEPAGE);
+    /* Each thread writes its own first: that is where the pages are. */
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int t = 0; t < threads; t++)
         for (int64_t i = 0; i < 3 * n; i++)
