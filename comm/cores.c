@@ -48,10 +48,11 @@ uint64_t fbi_cores_widen(bool keep, int *inherited)
     return key;
 }
 
-int fbi_cores_share(const fbi_cores_request *request, char *note, size_t size)
+int fbi_cores_share(const fbi_cores_request *request, bool *apart, char *note, size_t size)
 {
     cpu_set_t wide, mine;
     note[0] = '\0';
+    *apart = request->bound;
     int allowed = fbi_allowed_cores(); /* the quota may be less than the set */
     int share = allowed / request->ranks;
     if (request->keep)
@@ -63,7 +64,7 @@ int fbi_cores_share(const fbi_cores_request *request, char *note, size_t size)
     if (!crowded && request->ranks > 1 && sched_getaffinity(0, sizeof wide, &wide) == 0 &&
         CPU_COUNT(&wide) == allowed) {
         part_of(&wide, request->rank * share, share, &mine);
-        sched_setaffinity(0, sizeof mine, &mine);
+        *apart = sched_setaffinity(0, sizeof mine, &mine) == 0;
     }
     if (request->inherited && request->inherited < share)
         snprintf(note, size,

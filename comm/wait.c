@@ -11,6 +11,8 @@
 #include "comm/work_priv.h"
 
 enum { SPINS = 200, SLEEP_NS = 10 * 1000 * 1000, DOZE_NS = 50 * 1000 };
+/* A core that is given away for nothing comes back late, if others want it: where it serves this
+ * rank alone, a wait spins for longer. */
 static const double yield_s = 200e-6, look_s = 0.05, message_yield_s = 2e-3;
 
 static inline void relax(void)
@@ -70,7 +72,9 @@ static void rest(fb_world *world, const fbi_waitable *what, double waited, int m
     atomic_uint *word = NULL;
     if (missing >= 0 && what->word && !world->notices && !fbi_works_use_messages(world))
         word = what->word(what->self, missing, &value);
-    if (waited < (word ? yield_s : message_yield_s))
+    if (waited < world->spin_s)
+        relax();
+    else if (waited < (word ? yield_s : message_yield_s))
         sched_yield();
     else if (word)
         sleep_on(world, word, value);

@@ -100,7 +100,9 @@ static int divide_cores(fb_world *world, int threads)
         return threads ? threads : 1;
     /* Unless the masks were left alone and differ, equal masks mean shared cores. */
     request.bound = request.keep && request.ranks == 1 && world->local_size > 1;
-    int share = fbi_cores_share(&request, note, sizeof note);
+    bool apart;
+    int share = fbi_cores_share(&request, &apart, note, sizeof note);
+    world->spin_s = apart ? 100e-6 : 0;
     if (note[0] && world->local_rank == 0 && world->rank == 0)
         fbi_logline("world_open: %s", note);
     return threads ? threads : fbi_granted_threads(share);

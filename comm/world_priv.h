@@ -56,6 +56,7 @@ struct fb_world {
     fbi_site_name sites[FBI_SITES];
     double stopped_s, stuck_s; /* how long before a stopped or a cyclic wait is a verdict */
     double timeout_s;          /* and one for a rank that runs but does not come */
+    double spin_s;             /* how long a wait keeps the core to itself */
     char run_dir[1024];        /* where verdict.json goes; "": nowhere */
     /* links between devices (comm/link.c) */
     int links;
@@ -158,8 +159,8 @@ typedef struct fbi_cores_request {
     bool keep;       /* leave the affinity alone */
     bool bound;      /* with keep: the set is narrower than the machine, so it is our share */
 } fbi_cores_request;
-/* Divide the set between its ranks, and bind this one. @return how many cores are its share; `note`
- * may get a line for the user */
-int fbi_cores_share(const fbi_cores_request *request, char *note, size_t size);
+/* Divide the set between its ranks, and bind this one. *apart: no other rank uses its cores.
+ * @return how many cores are its share; `note` may get a line for the user */
+int fbi_cores_share(const fbi_cores_request *request, bool *apart, char *note, size_t size);
 
 #endif
