@@ -170,40 +170,49 @@ static double layer_seconds(int which, int64_t m, int64_t k, int64_t n)
                         : product_seconds(transposed_matmul, y, x);
 }
 
-static void measure_gemm_peak(void)
+static const struct {
+    const char *of;
+    int64_t m, k, n;
+} products[] = {
+    {"cube", 512, 512, 512},      {"cube", 1024, 1024, 1024},   {"cube", 2048, 2048, 2048},
+    {"mlp", 128, 784, 256},       {"mlp", 128, 256, 256},       {"cnn", 64, 9216, 128},
+    {"gpt", 1024, 256, 768},      {"gpt", 1024, 256, 256},      {"gpt", 1024, 256, 1024},
+    {"gpt", 1024, 1024, 256},     {"nanogpt", 3072, 384, 1152}, {"nanogpt", 3072, 384, 384},
+    {"nanogpt", 3072, 384, 1536}, {"nanogpt", 3072, 1536, 384}, {"lstm", 2048, 256, 1024},
+    {"lstm", 32, 256, 1024},      {"lstm", 2048, 256, 65}};
+
+enum { PRODUCTS = sizeof products / sizeof *products };
+static double product_took[PRODUCTS][3];
+
+static double product_flop(int i)
 {
-    for (int64_t n = 512; n <= 2048; n += 512)
+    return 2.0 * (double)(products[i].m * products[i].k * products[i].n);
+}
+
+/* The peak is the best of all: it need not be that of a cube. */
+static void measure_products(void)
+{
+    for (int i = 0; i < PRODUCTS; i++)
         for (int which = 0; which < 3; which++) {
-            double speed = 2.0 * (double)(n * n * n) / layer_seconds(which, n, n, n) * 1e-9;
+            double took = layer_seconds(which, products[i].m, products[i].k, products[i].n);
+            double speed = product_flop(i) / took * 1e-9;
+            product_took[i][which] = took;
             peak.gemm = speed > peak.gemm ? speed : peak.gemm;
         }
 }
 
-static void print_layer(const char *of, int64_t m, int64_t k, int64_t n)
+static void print_products(void)
 {
     static const char *const what[] = {"y", "dx", "dW"};
     char name[80];
-    for (int i = 0; i < 3; i++) {
-        snprintf(name, sizeof name, "%s %s: %lld samples, %lld to %lld", of, what[i], (long long)m,
-                 (long long)k, (long long)n);
-        print_flop(name, 2.0 * (double)(m * k * n), layer_seconds(i, m, k, n), 0);
-    }
-}
-
-static void print_products(void)
-{
-    static const struct {
-        const char *of;
-        int64_t m, k, n;
-    } layers[] = {
-        {"cube", 1024, 1024, 1024},  {"mlp", 128, 784, 256},       {"mlp", 128, 256, 256},
-        {"cnn", 64, 9216, 128},      {"gpt", 1024, 256, 768},      {"gpt", 1024, 256, 256},
-        {"gpt", 1024, 256, 1024},    {"gpt", 1024, 1024, 256},     {"nanogpt", 3072, 384, 1152},
-        {"nanogpt", 3072, 384, 384}, {"nanogpt", 3072, 384, 1536}, {"nanogpt", 3072, 1536, 384},
-        {"lstm", 2048, 256, 1024},   {"lstm", 32, 256, 1024},      {"lstm", 2048, 256, 65}};
-    puts("\nproducts");
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
-        print_layer(layers[i].of, layers[i].m, layers[i].k, layers[i].n);
+    puts("\nproducts of linear layers");
+    for (int i = 0; i < PRODUCTS; i++)
+        for (int which = 0; which < 3; which++) {
+            snprintf(name, sizeof name, "%s %s: %lld samples, %lld to %lld", products[i].of,
+                     what[which], (long long)products[i].m, (long long)products[i].k,
+                     (long long)products[i].n);
+            print_flop(name, product_flop(i), product_took[i][which], 0);
+        }
 }
 
 /* --- a step of GPT: what its products reach there --- */
@@ -405,7 +414,7 @@ static void measure_peaks(void)
         double speed = peak_fma(level, threads);
         peak.fma = speed > peak.fma ? speed : peak.fma;
     }
-    measure_gemm_peak();
+    measure_products();
     peak.stream = peak_stream(past / (size_t)threads, threads);
     peak.cached = peak_stream(384 << 10, threads);
 }
@@ -422,9 +431,8 @@ static void print_peaks(void)
             printf(" %8.1f", peak_stream(sizes[i], t));
         putchar('\n');
     }
-    printf(
-        "GEMM, the best product of 512, 1024, 1536 or 2048 cubed: %.0f GFLOP/s, %.0f %% of FMA\n",
-        peak.gemm, peak.gemm / peak.fma * 100);
+    printf("GEMM, the best of the products below: %.0f GFLOP/s, %.0f %% of FMA\n", peak.gemm,
+           peak.gemm / peak.fma * 100);
 }
 
 static void print_table(void)
