@@ -50,10 +50,10 @@ static int64_t wide_size(const job *q)
     return FBI_WINO_WEIGHTS * wide_point(q);
 }
 
-static void take_block(const job *q, int64_t block, float *v)
+/* A tile of a block at v. */
+static void take_tile(const job *q, int64_t tile, float *v)
 {
-    for (int64_t t = 0; t < q->block && block * q->block + t < q->tiles; t++)
-        fbi_wino_take(&q->in, block * q->block + t, v + t * L, block_point(q), q->block * L, L);
+    fbi_wino_take(&q->in, tile, v + tile % q->block * L, block_point(q), q->block * L, L);
 }
 
 /* U[point][channel][WIDE] of a panel of result channels. */
@@ -91,7 +91,8 @@ static void part(const job *q, int64_t i, float *scratch)
         return;
     }
     float *m = scratch + block_size(q);
-    take_block(q, i, scratch);
+    for (int64_t t = i * q->block; t < (i + 1) * q->block && t < q->tiles; t++)
+        take_tile(q, t, scratch);
     for (int64_t w = 0; w < q->wides; w++)
         multiply(q, i, w, scratch, q->first + w * wide_size(q), m);
 }
@@ -107,12 +108,12 @@ static fb_status run(const fbi_call *c, job *q)
     float *scratch = fbi_cpu_scratch(c, (size_t)(firsts * first + threads * own) * sizeof(float));
     if (!scratch)
         return c->ctx->status;
-    int64_t next = 0;
+    int64_t next = 0, pieces = q->tiles_first ? q->tiles : firsts;
     q->first = scratch + threads * own;
-#pragma omp parallel for num_threads(c->threads) if (c->threads > 1) schedule(dynamic)
-    for (int64_t i = 0; i < firsts; i++) {
+#pragma omp parallel for num_threads(c->threads) if (c->threads > 1) schedule(static)
+    for (int64_t i = 0; i < pieces; i++) {
         if (q->tiles_first)
-            take_block(q, i, q->first + i * first);
+            take_tile(q, i, q->first + i / q->block * first);
         else
             take_wide(q, i, q->first + i * first);
     }
@@ -158,10 +159,19 @@ static void data(const fbi_conv *p, job *q)
     q->weight.turned = true;
 }
 
+/* Into blocks of nearly the same size, an even number of them: two threads end together. */
+static void cut(job *q)
+{
+    enum { BLOCK = 4 * FBI_WINO_ROWS };
+    int64_t most = q->points == 36 ? BLOCK : BLOCK / 2;
+    int64_t blocks = fbi_wino_up((q->tiles + most - 1) / most, 2);
+    q->block = (q->tiles + blocks - 1) / blocks;
+    q->blocks = (q->tiles + q->block - 1) / q->block;
+}
+
 fb_status fbi_wino_images(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p,
                           const float *src, const float *weight, const float *bias, float *dst)
 {
-    enum { BLOCK = 4 * FBI_WINO_ROWS };
     job q = {.points = fbi_wino_points(p)};
     if (kind == FBI_CONV_DATA)
         data(p, &q);
@@ -180,9 +190,7 @@ fb_status fbi_wino_images(const fbi_call *c, fbi_conv_kind kind, const fbi_conv 
     q.tiles = p->n * q.in.down * q.in.across;
     q.panels = (q.in.c + L - 1) / L;
     q.wides = (q.out.c + W - 1) / W;
-    q.block = q.points == 36 ? BLOCK : BLOCK / 2;
-    q.block = q.tiles < q.block ? q.tiles : q.block;
-    q.blocks = (q.tiles + q.block - 1) / q.block;
+    cut(&q);
     q.tiles_first = q.tiles < q.out.c;
     return run(c, &q);
 }
