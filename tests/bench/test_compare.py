@@ -17,7 +17,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE))
 import quiet  # noqa: E402
+import sides  # noqa: E402
 import verdicts  # noqa: E402
+
+WORKLOADS = pathlib.Path(os.environ["FLAMBEAU_BUILD"]) / "tests/bench/workloads"
 
 
 def pairs(*ratios):
@@ -97,36 +100,54 @@ def test_processor_time_of_a_session_is_seen():
         child.stdin.write(b"\n")
 
 
-def cross_entropy(logits, targets):
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return float(numpy.mean(numpy.log(numpy.exp(logits).sum(axis=1)) - logits[range(len(targets)), targets]))
+# --- weights and batches that workloads reads ---
+
+SIZES = [784, 256, 256, 10]
+
+
+def write_mlp(place):
+    """As peer.py does; the network and the first batch, in double."""
+    draw = numpy.random.default_rng(1)
+    layers = [(draw.normal(0, 0.05, (n, m)), draw.normal(0, 0.05, n)) for m, n in itertools.pairwise(SIZES)]
+    place.mkdir()
+    for i, (w, b) in enumerate(layers):
+        numpy.save(place / f"{2 * i}.weight.npy", w.astype("float32"))
+        numpy.save(place / f"{2 * i}.bias.npy", b.astype("float32"))
+    batches = [(draw.normal(size=(128, 784)), draw.integers(0, 10, 128)) for _ in range(20)]
+    for i, (x, y) in enumerate(batches):
+        numpy.save(place / f"x{i}.npy", x.astype("float32"))
+        numpy.save(place / f"y{i}.npy", y)
+    return layers, *batches[0]
+
+
+def loss(layers, x, y):
+    for i, (w, b) in enumerate(layers):
+        x = (numpy.maximum(x, 0) if i else x) @ w.T + b
+    x = x - x.max(axis=1, keepdims=True)
+    return float(numpy.mean(numpy.log(numpy.exp(x).sum(axis=1)) - x[range(len(y)), y]))
+
+
+def losses_of(side):
+    """Those of all batches; then two steps of the next ones, which take some time."""
+    losses = list(map(float, side.line("losses mlp").split()))
+    assert len(set(losses)) == 20 and side.ask("mlp 2") > 0, losses
+    side.close()
+    return losses
 
 
 def test_workloads_begins_with_the_weights_and_batches_of_the_folder():
-    draw = numpy.random.default_rng(1)
-    sizes = [784, 256, 256, 10]
     with tempfile.TemporaryDirectory() as folder:
-        place = pathlib.Path(folder) / "mlp"
-        place.mkdir()
-        layers = [(draw.normal(0, 0.05, (n, m)), draw.normal(0, 0.05, n)) for m, n in itertools.pairwise(sizes)]
-        for i, (w, b) in enumerate(layers):
-            numpy.save(place / f"{2 * i}.weight.npy", w.astype("float32"))
-            numpy.save(place / f"{2 * i}.bias.npy", b.astype("float32"))
-        for i in range(20):
-            x, y = draw.normal(size=(128, 784)), draw.integers(0, 10, 128)
-            numpy.save(place / f"x{i}.npy", x.astype("float32"))
-            numpy.save(place / f"y{i}.npy", y)
-            if i == 0:
-                for w, b in layers:
-                    x = numpy.maximum(x, 0) if w.shape[1] == 256 else x
-                    x = x @ w.T + b
-                first = cross_entropy(x, y)
-        out = subprocess.run([pathlib.Path(os.environ["FLAMBEAU_BUILD"]) / "tests/bench/workloads", "--data", folder,
-                              "1"], input="losses mlp\nmlp 2\n", capture_output=True, text=True, check=True).stdout
-    losses, seconds = out.splitlines()
-    losses = list(map(float, losses.split()))
-    assert len(losses) == 20 and abs(losses[0] - first) < 1e-5 * first, (losses[0], first)
-    assert len(set(losses)) == 20 and float(seconds) > 0
+        layers, x, y = write_mlp(pathlib.Path(folder) / "mlp")
+        first = losses_of(sides.Side([WORKLOADS, "--data", folder, "1"]))[0]
+    assert abs(first - loss(layers, x, y)) < 1e-5 * first
+
+
+def test_ranks_share_a_batch():
+    with tempfile.TemporaryDirectory() as folder:
+        layers, x, y = write_mlp(pathlib.Path(folder) / "mlp")
+        command = [WORKLOADS, "--ranks", "--data", folder, "1"]
+        first = losses_of(sides.Mpirun(2, command, pathlib.Path(folder) / "pipes"))[0]
+    assert abs(first - loss(layers, x[:64], y[:64])) < 1e-5 * first  # that of rank 0's half
 
 
 for name, test in list(globals().items()):
