@@ -56,6 +56,16 @@ static int fbi_by_seq(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
+/* As found, the nodes of a chain are in order already. */
+static void fbi_sort(fbi_pass *p)
+{
+    int i = 1;
+    while (i < p->n && p->order[i - 1]->seq > p->order[i]->seq)
+        i++;
+    if (i < p->n)
+        qsort(p->order, (size_t)p->n, sizeof *p->order, fbi_by_seq);
+}
+
 fb_status fbi_walk_collect(fbi_pass *p, fb_tensors out)
 {
     p->ctx->mark++;
@@ -78,8 +88,7 @@ fb_status fbi_walk_collect(fbi_pass *p, fb_tensors out)
                 to->leaf->pending++;
         }
     }
-    if (p->n > 1)
-        qsort(p->order, (size_t)p->n, sizeof *p->order, fbi_by_seq);
+    fbi_sort(p);
     return FB_OK;
 }
 

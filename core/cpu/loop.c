@@ -158,43 +158,43 @@ static void fbi_run_plan(const fbi_plan *p, int threads, fbi_inner fn, const voi
     }
 }
 
-/* The operands lie alike in memory, without gaps, in the dtypes that are asked for: one run. */
-static bool fbi_is_straight(const fb_tensor *const *t, int n_args, const fb_dtype *as)
+/* t lies in memory as o does, in the dtype that is asked for. */
+static bool fbi_lies_as(const fb_tensor *o, const fb_tensor *t, fb_dtype as)
 {
-    const fb_tensor *o = t[0];
-    for (int a = 0; a < n_args; a++) {
-        if (!t[a])
-            continue;
-        if (as && t[a]->dtype != as[a])
+    if (t->dtype != as)
+        return false;
+    for (int d = 0; d < o->ndim; d++)
+        if (t->stride[d] != o->stride[d])
             return false;
-        for (int d = 0; d < o->ndim; d++)
-            if (t[a]->stride[d] != o->stride[d])
-                return false;
-    }
-    return fbi_contiguous(o) || fbi_dense(o);
+    return true;
 }
 
-/* Small operands need no plan, which takes longer than they do. */
-static bool fbi_run_small(const fb_tensor *const *t, int n_args, const fb_dtype *as, int threads,
-                          fbi_inner fn, const void *attrs)
+/* Small operands without gaps that lie alike need no plan, which takes longer than they do. */
+static bool fbi_run_small(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn)
 {
-    int64_t n = t[0]->numel;
-    if (n == 0 || (threads > 1 && n >= FBI_LOOP_PAR_MIN) || !fbi_is_straight(t, n_args, as))
-        return false;
+    const fb_tensor *o = c->out[0];
     const void *in[FBI_LOOP_ARGS];
-    for (int a = 1; a < n_args; a++)
-        in[a - 1] = t[a] ? fbi_ptr(t[a]) : NULL;
-    fn(fbi_ptr(t[0]), in, n, attrs);
+    if (o->numel == 0 || (c->threads > 1 && o->numel >= FBI_LOOP_PAR_MIN) || o->dtype != as[0])
+        return false;
+    for (int i = 0; i < n_in; i++) {
+        const fb_tensor *t = c->in[i];
+        if (t && !fbi_lies_as(o, t, as[1 + i]))
+            return false;
+        in[i] = t ? fbi_ptr(t) : NULL;
+    }
+    if (!fbi_contiguous(o) && !fbi_dense(o))
+        return false;
+    fn(fbi_ptr(o), in, o->numel, c->attrs);
     return true;
 }
 
 fb_status fbi_loop(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn)
 {
+    if (fbi_run_small(c, n_in, as, fn))
+        return FB_OK;
     const fb_tensor *t[FBI_LOOP_ARGS] = {c->out[0]};
     for (int i = 0; i < n_in; i++)
         t[1 + i] = c->in[i];
-    if (fbi_run_small(t, n_in + 1, as, c->threads, fn, c->attrs))
-        return FB_OK;
     fbi_plan p;
     fbi_plan_make(&p, t, n_in + 1, as);
     fbi_run_plan(&p, c->threads, fn, c->attrs);
