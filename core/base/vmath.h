@@ -40,6 +40,21 @@ FBI_VMATH float fbi_expf(float x)
     return p * a * b;
 }
 
+/* 2^x for x that is at most a rounding above 0: 3 ulp, and 0 instead of denormals. */
+FBI_VMATH float fbi_pow2f(float x)
+{
+    float v = x < -127.0f ? -127.0f : x; /* comparisons with NaN are false: it passes through */
+    float shifted = v + 12582912.0f;
+    float r = v - (shifted - 12582912.0f);
+    float p = 1.32647261e-3f;
+    p = p * r + 9.67151299e-3f;
+    p = p * r + 5.55073358e-2f;
+    p = p * r + 2.40222424e-1f;
+    p = p * r + 6.93147004e-1f;
+    p = p * r + 1.0f;
+    return p * fbi_bits_f32((fbi_f32_bits(shifted) + 127) << 23);
+}
+
 /* Natural logarithm, at most 1 ulp or so; -inf at 0, NaN below. Polynomial of FreeBSD's msun. */
 FBI_VMATH float fbi_logf(float x)
 {
@@ -97,6 +112,28 @@ FBI_VMATH float fbi_erff(float x)
     q = q * s + 1.28379166e-1f;
     float near = q * x + x;
     return t > 0.927734375f ? far : near;
+}
+
+/* Density of the normal distribution, within 1e-7. */
+FBI_VMATH float fbi_npdff(float x)
+{
+    return 0.398942280f * fbi_pow2f(-0.721347520f * x * x);
+}
+
+/* The normal distribution, within 2.2e-7, and within 2e-5 of itself where it is small: e^(-x^2 / 2)
+ * times a polynomial in t = 1 / (1 + 0.35 |x|), a minimax one of the rest. */
+FBI_VMATH float fbi_ncdff(float x)
+{
+    float t = 1.0f / (1.0f + 0.35f * fbi_bits_f32(fbi_f32_bits(x) & 0x7FFFFFFFu));
+    float p = 4.45587263e-2f;
+    p = p * t - 1.84006199e-1f;
+    p = p * t + 2.10031867e-1f;
+    p = p * t + 1.01483287e-2f;
+    p = p * t + 1.42438948e-1f;
+    p = p * t + 1.37071803e-1f;
+    p = p * t + 1.39756575e-1f;
+    float tail = p * t * fbi_pow2f(-0.721347520f * x * x);
+    return x > 0.0f ? 1.0f - tail : tail;
 }
 
 /* 1 / (1 + e^-x), without overflow on either side. */

@@ -71,37 +71,20 @@ static int64_t seen(const sizes *z, int64_t last)
 #define LOG2_E 1.4426950408889634
 #define LN_2   0.69314718055994531
 
-/* 2^x for x that is not above 0 by more than a rounding: 3 ulp, 0 instead of denormals. */
-static inline float pow2_f32(float x)
-{
-    float v = x < -127.0f ? -127.0f : x; /* comparisons with NaN are false: it passes through */
-    float shifted = v + 12582912.0f;
-    float r = v - (shifted - 12582912.0f);
-    float p = 1.32647261e-3f;
-    p = p * r + 9.67151299e-3f;
-    p = p * r + 5.55073358e-2f;
-    p = p * r + 2.40222424e-1f;
-    p = p * r + 6.93147004e-1f;
-    p = p * r + 1.0f;
-    return p * fbi_bits_f32((fbi_f32_bits(shifted) + 127) << 23);
-}
-
-static inline double pow2_f64(double x)
-{
-    return exp2(x);
-}
-
 #define T     float
 #define M     fbi_m_f32
+#define POW2  fbi_pow2f
 #define LOG   fbi_logf
 #define FN(x) x##_f32
 #include "core/cpu/attend_t.h"
 #undef T
 #undef M
+#undef POW2
 #undef LOG
 #undef FN
 #define T     double
 #define M     fbi_m_f64
+#define POW2  exp2
 #define LOG   log
 #define FN(x) x##_f64
 #include "core/cpu/attend_t.h"

@@ -1,4 +1,4 @@
-/* Heads of attention for one element type: T, M (a matrix of T), LOG and FN(name). No include
+/* Heads of attention for one element type: T, M (a matrix of T), POW2, LOG and FN(name). No include
  * guard. Rows of scores are worked on STRIP at a time and STRIP elements at a time: so many chains
  * of sums side by side hide what each waits for. Scores are to the base 2. */
 
@@ -186,7 +186,7 @@ static void FN(weights)(T *x, int64_t ld, int64_t rows, int64_t whole, T *restri
         for (int64_t i = 0; i < rows; i++) {
             T *restrict at = x + i * ld + j, *restrict to = lane + i * STRIP, t = top[i];
             for (int l = 0; l < STRIP; l++) {
-                T w = FN(pow2)(at[l] - t);
+                T w = POW2(at[l] - t);
                 at[l] = w;
                 to[l] += w;
             }
@@ -292,7 +292,7 @@ static void FN(scores_back)(T *x, T *dx, int64_t ld, int64_t rows, int64_t whole
             T *restrict w = x + i * ld + j, *restrict d = dx + i * ld + j;
             T down = lse[i] * (T)LOG2_E, delta = dot[i];
             for (int l = 0; l < STRIP; l++) {
-                w[l] = FN(pow2)(w[l] - down);
+                w[l] = POW2(w[l] - down);
                 d[l] = w[l] * (d[l] - delta) * scale;
             }
         }

@@ -16,8 +16,8 @@
 #define V_SIGMOID(x)                 fbi_sigmoidf(x)
 #define V_POW(x, y)                  powf(x, y)
 #define V_ABS(x)                     fabsf(x)
-#define V_NCDF(x)                    (0.5f * (1.0f + fbi_erff((x)*0.70710678f)))
-#define V_NPDF(x)                    (0.39894228f * fbi_expf(-0.5f * (x) * (x)))
+#define V_NCDF(x)                    fbi_ncdff(x)
+#define V_NPDF(x)                    fbi_npdff(x)
 #define V_SOFTPLUS(x)                (V_SEL((x) > 0, (x), 0) + fbi_log1pf(fbi_expf(-fabsf(x))))
 #define UNARY(name, f, df, ddf, ...) UNARY_INNERS(name, float, _f32, f, df, ddf)
 #define UNARY_S                      UNARY

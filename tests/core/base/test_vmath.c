@@ -78,6 +78,9 @@ static double sigmoid_d(double x)
         return fbi_##name##f(x);   \
     }
 WRAP(exp2)
+WRAP(pow2)
+WRAP(npdf)
+WRAP(ncdf)
 WRAP(expm1)
 WRAP(log2)
 WRAP(log10)
@@ -146,6 +149,40 @@ static void the_other_functions_are_within_their_ulps_of_every_float(void **stat
     ACCURATE(atanh_f, atanh, -1.0, 1.0, 4.0);
 }
 
+static double npdf(double x)
+{
+    return exp(-x * x / 2) * 0.39894228040143267794;
+}
+
+static double ncdf(double x)
+{
+    return 0.5 * erfc(-x * 0.70710678118654752440);
+}
+
+static void the_normal_distribution_is_within_its_bounds(void **state)
+{
+    (void)state;
+    for (int i = -2000000; i <= 2000000; i++) {
+        double x = (double)((float)i * 1e-5f), exact = ncdf(x);
+        assert_true(fabs((double)npdf_f((float)x) - npdf(x)) < 1e-7);
+        assert_true(fabs((double)ncdf_f((float)x) - exact) < 2.2e-7);
+        if (x > -13)
+            assert_true(fabs((double)ncdf_f((float)x) / exact - 1) < 2e-5);
+    }
+    assert_true(ncdf_f(INFINITY) == 1 && ncdf_f(-INFINITY) == 0 && npdf_f(INFINITY) == 0);
+    assert_true(isnan(ncdf_f(NAN)) && isnan(npdf_f(NAN)));
+}
+
+static void powers_of_two_below_one_end_at_the_denormals(void **state)
+{
+    (void)state;
+    double w = worst_between(pow2_f, exp2, -126.0, 0.0);
+    print_message("pow2_f: %.2f ulp\n", w);
+    assert_true(w <= 3);
+    assert_true(pow2_f(0) == 1 && pow2_f(-127) == 0 && pow2_f(-INFINITY) == 0);
+    assert_true(isnan(pow2_f(NAN)) && isnan(pow2_f(INFINITY)));
+}
+
 /* What an F16 means, by its definition. */
 static double half_value(uint16_t h)
 {
@@ -200,6 +237,8 @@ int main(void)
         cmocka_unit_test(erf_is_within_two_ulp_of_every_float),
         cmocka_unit_test(sigmoid_is_within_three_ulp_of_every_float),
         cmocka_unit_test(the_other_functions_are_within_their_ulps_of_every_float),
+        cmocka_unit_test(the_normal_distribution_is_within_its_bounds),
+        cmocka_unit_test(powers_of_two_below_one_end_at_the_denormals),
         cmocka_unit_test(every_half_survives_the_way_to_float_and_back),
         cmocka_unit_test(rounding_is_to_nearest_even),
     };
