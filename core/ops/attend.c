@@ -96,6 +96,62 @@ fb_status fbi_infer_attention_bwd(fbi_call *c)
     return st;
 }
 
+/* Whether q, k and v are the thirds, in any order, of dense memory [.., 3, n]: what one linear
+ * layer makes of a sequence. *first: where that begins. */
+static bool packed(fb_tensor *const *in, int64_t *first)
+{
+    const fb_tensor *q = in[0];
+    int64_t want = 1, third = 0, low = q->offset;
+    bool done[FB_MAX_DIMS] = {false}, at[3] = {false};
+    for (int i = 1; i < 3; i++) {
+        if (in[i]->storage != q->storage || !fbi_same_shape(in[i], q))
+            return false;
+        for (int d = 0; d < q->ndim; d++)
+            if (in[i]->stride[d] != q->stride[d])
+                return false;
+        low = in[i]->offset < low ? in[i]->offset : low;
+    }
+    for (int left = q->ndim; left > 0; left--) {
+        int d = -1; /* the smallest stride */
+        for (int k = 0; k < q->ndim; k++)
+            if (!done[k] && (d < 0 || q->stride[k] < q->stride[d]))
+                d = k;
+        done[d] = true;
+        if (q->size[d] == 1)
+            continue;
+        if (!third && q->stride[d] == 3 * want) {
+            third = want;
+            want *= 3;
+        }
+        if (q->stride[d] != want)
+            return false;
+        want *= q->size[d];
+    }
+    for (int i = 0; i < 3 && third; i++)
+        for (int k = 0; k < 3; k++)
+            at[k] = at[k] || in[i]->offset - low == k * third;
+    *first = low;
+    return at[0] && at[1] && at[2];
+}
+
+/* dq, dk and dv; together in one piece of memory if q, k and v are. */
+static fb_status gradients(fbi_bw *bw, fb_tensor **in, fb_tensor **out)
+{
+    int64_t first;
+    if (!packed(in, &first))
+        return fbi_run(bw->ctx, FBI_OP_attention_bwd, bw->attrs, in, 7, out); /* the same ones */
+    fb_tensor *all = fbi_empty(bw->ctx, (fb_dtype)in[0]->dtype, FB_SHAPE(3 * in[0]->numel));
+    for (int i = 0; i < 3 && all; i++) {
+        out[i] = fbi_view(all, fb_shape_of(in[i]), fbi_strides_of(in[i]), in[i]->offset - first);
+        if (!out[i])
+            return bw->ctx->status;
+    }
+    if (!all)
+        return bw->ctx->status;
+    fb_drop(all);
+    return fbi_kernel_run(bw->ctx, FBI_OP_attention_bwd, bw->attrs, in, 7, out, 3, 0);
+}
+
 fb_status fbi_bwd_attention(fbi_bw *bw)
 {
     if (fbi_bw_needs(bw, 3)) /* the gradient of a mask is as large as the scores */
@@ -106,8 +162,7 @@ fb_status fbi_bwd_attention(fbi_bw *bw)
     for (int i = 0; i < 7; i++)
         if (!in[i] && i != 3)
             return bw->ctx->status;
-    fb_status st =
-        fbi_run(bw->ctx, FBI_OP_attention_bwd, bw->attrs, in, 7, out); /* the same ones */
+    fb_status st = gradients(bw, in, out);
     for (int i = 0; i < 3 && !st; i++)
         st = fbi_bw_give(bw, i, out[i]);
     return st;

@@ -1,7 +1,13 @@
-/* Several tensors from one, or several brought to one shape; made of narrow and expand. */
+/* Several tensors from one, or several brought to one shape; made of narrow and expand. The pieces
+ * of one tensor have one node, which sees all their gradients together. */
+#include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/split.h>
 #include <flambeau/core/ops/view.h>
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/autograd/pass_priv.h"
 #include "core/ops/op_priv.h"
 
 static fb_status nothing(fb_tensor **out, int n, fb_status st)
@@ -35,18 +41,118 @@ static fb_status failed(const fb_tensor *t)
     return t && t->ctx->status ? t->ctx->status : FB_E_ARG;
 }
 
+/* --- the node of the pieces --- */
+
+/* What was cut along dim; piece i has len[i] of it. */
+typedef struct cut {
+    fb_shape whole;
+    fb_dtype dtype;
+    int dim;
+    int64_t len[];
+} cut;
+
+/* Zeros for a piece that nobody used. */
+static fb_tensor *no_gradient(fb_context *ctx, const cut *u, int i)
+{
+    fb_shape s = u->whole;
+    s.d[u->dim] = u->len[i];
+    fb_tensor *zero = fbi_grad_const(ctx, u->dtype, FB_SCALAR, 0);
+    return zero ? fb_expand(zero, s) : NULL;
+}
+
+/* Gradients that lie beside each other as the pieces do, as attention makes them, seen as one;
+ * NULL: they do not. */
+static fb_tensor *side_by_side(const cut *u, fb_tensor *const *g, int n)
+{
+    fb_shape strides = {.n = u->whole.n};
+    int64_t step = 1, at = g[0]->offset;
+    for (int d = u->whole.n - 1; d >= 0; d--) {
+        strides.d[d] = step;
+        step *= u->whole.d[d];
+    }
+    for (int i = 0; i < n; i++) {
+        if (g[i]->storage != g[0]->storage || g[i]->offset != at || g[i]->numel == 0)
+            return NULL;
+        for (int d = 0; d < u->whole.n; d++)
+            if (g[i]->size[d] != 1 && g[i]->stride[d] != strides.d[d])
+                return NULL;
+        at += u->len[i] * strides.d[u->dim];
+    }
+    return fbi_view(g[0], u->whole, strides, g[0]->offset);
+}
+
+static fb_status cut_backward(void *self, fbi_pass *pass, fbi_node *n, fb_tensor *const *grad,
+                              fb_tensor **in_grad)
+{
+    const cut *u = self;
+    fb_tensor *g[UINT8_MAX], *whole = NULL;
+    bool all = !pass->linked;
+    for (int i = 0; i < n->n_out; i++) {
+        all = all && grad[i];
+        g[i] = grad[i] ? grad[i] : no_gradient(pass->ctx, u, i);
+        if (!g[i])
+            return pass->ctx->status;
+    }
+    if (all)
+        whole = side_by_side(u, g, n->n_out);
+    if (!whole && !pass->ctx->status)
+        whole = fb_cat((fb_tensors){g, n->n_out}, u->dim);
+    if (!whole)
+        return pass->ctx->status;
+    fbi_tensor_ref(whole);
+    in_grad[0] = whole;
+    return FB_OK;
+}
+
+/* The node of n pieces of t, which have none yet. */
+static fb_status join_pieces(fb_tensor *t, int d, fb_tensor **out, int n)
+{
+    fb_context *ctx = t->ctx;
+    fbi_node *node = fbi_node_new(ctx, 0, 1, n, 0, sizeof(fbi_custom));
+    cut *u = malloc(sizeof *u + (size_t)n * sizeof u->len[0]);
+    if (!node || !u) {
+        fbi_node_unref(ctx, node);
+        free(u);
+        return ctx->status ? ctx->status : fbi_fail(ctx, FB_E_NOMEM, "chunk: no memory");
+    }
+    *u = (cut){.whole = fb_shape_of(t), .dtype = (fb_dtype)t->dtype, .dim = d};
+    if (ctx->anomaly)
+        fbi_anomaly_note(ctx, node, &t, 1);
+    const fbi_custom custom = {"chunk", u, cut_backward, free};
+    memcpy(fbi_attrs(node), &custom, sizeof custom);
+    node->flags |= FBI_NODE_CUSTOM;
+    t->node->refs++;
+    fbi_edges(node)[0] = (fbi_edge){t->node, t->out_index};
+    for (int i = 0; i < n; i++) {
+        u->len[i] = out[i]->size[d];
+        out[i]->node = node;
+        out[i]->out_index = (uint8_t)i;
+        node->refs++;
+    }
+    fbi_node_unref(ctx, node);
+    return FB_OK;
+}
+
 /* Pieces [at[i], at[i + 1]); those beyond `real` stay NULL. */
 static fb_status pieces(fb_tensor *t, int d, int real, fb_tensor **out,
                         void (*piece)(const void *how, int i, int64_t *start, int64_t *len),
                         const void *how, int n)
 {
+    fb_context *ctx = t->ctx;
+    bool on = ctx->grad_on;
+    /* pieces of a leaf may be met by several backwards: they stay apart */
+    bool together = on && t->node && real > 1 && real <= UINT8_MAX;
+    ctx->grad_on = on && !together;
     for (int i = 0; i < real; i++) {
         int64_t start, len;
         piece(how, i, &start, &len);
         out[i] = fb_narrow(t, d, start, len);
         if (!out[i])
-            return nothing(out, n, failed(t));
+            break;
     }
+    ctx->grad_on = on;
+    if (ctx->status || (together && join_pieces(t, d, out, real)))
+        return nothing(out, n, failed(t));
     return FB_OK;
 }
 
@@ -135,6 +241,16 @@ static void listed_piece(const void *how, int i, int64_t *start, int64_t *len)
     *len = at[i + 1] > at[i] ? at[i + 1] - at[i] : 0;
 }
 
+/* how: n sizes */
+static void sized_piece(const void *how, int i, int64_t *start, int64_t *len)
+{
+    const int64_t *sizes = how;
+    *start = 0;
+    for (int k = 0; k < i; k++)
+        *start += sizes[k];
+    *len = sizes[i];
+}
+
 fb_status fb_split_with_sizes(fb_tensor *t, const int64_t *sizes, int n, int dim, fb_tensor **out)
 {
     FBI_ENTRY(fb_context_of(t));
@@ -151,13 +267,7 @@ fb_status fb_split_with_sizes(fb_tensor *t, const int64_t *sizes, int n, int dim
         return fbi_fail(t->ctx, FB_E_SHAPE,
                         "split_with_sizes: the sizes add up to %lld, dimension %d of %s does not",
                         (long long)sum, d, fbi_text(t));
-    int64_t start = 0;
-    for (int i = 0; i < n; start += sizes[i++]) {
-        out[i] = fb_narrow(t, d, start, sizes[i]);
-        if (!out[i])
-            return nothing(out, n, failed(t));
-    }
-    return FB_OK;
+    return pieces(t, d, n, out, sized_piece, sizes, n);
 }
 
 typedef struct even_pieces {

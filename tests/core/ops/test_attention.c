@@ -215,6 +215,53 @@ static void leading_dimensions_broadcast(void **state)
     assert_true(fb_item(fb_sum(fb_abs(none), FB_ALL, false)) == 0);
 }
 
+/* q, k and v of one tensor's memory, in any order, whose gradients are then made in one piece; a
+ * hook holds on to that of k, and q is used once more. */
+static fb_tensor *hold(fb_tensor *grad, void *user)
+{
+    fb_set(user, grad);
+    return grad;
+}
+
+static fb_tensor *of_parts(fb_tensor *const *part, const int *order, fb_tensor **seen)
+{
+    fb_tensor *x[3];
+    for (int i = 0; i < 3; i++)
+        x[i] = by_head(fb_reshape(part[order[i]], FB_SHAPE(2, 21, 3, 8)));
+    if (seen)
+        fb_hook_grad(x[1], hold, seen);
+    fb_tensor *y =
+        fb_scaled_dot_product_attention(x[0], x[1], x[2], FB_OPTS(fb_sdpa_options, .causal = true));
+    return fb_sum(fb_mul(fb_mul(y, y), x[0]), FB_ALL, false);
+}
+
+static void packed_operands_have_the_gradients_of_separate_ones(void **state)
+{
+    fb_context *ctx = *state;
+    const int orders[3][3] = {{0, 1, 2}, {2, 0, 1}, {1, 1, 0}};
+    fb_tensor *seen = NULL;
+    for (int dim = 0; dim < 3; dim++)
+        for (int i = 0; i < 3; i++) {
+            FB_SCOPE(ctx);
+            fb_shape s = FB_SHAPE(2, 21, 24);
+            s.d[dim] *= 3;
+            fb_tensor *leaf[2], *part[3], *apart[3];
+            fb_tensor *values = fb_randn(ctx, FB_F32, s);
+            for (int k = 0; k < 2; k++)
+                leaf[k] = fb_requires_grad(fb_mul_scalar(values, 1), true);
+            fb_chunk(fb_mul_scalar(leaf[0], 1), 3, dim, part);
+            for (int k = 0; k < 3; k++)
+                apart[k] =
+                    fb_mul_scalar(fb_narrow(leaf[1], dim, k * s.d[dim] / 3, s.d[dim] / 3), 1);
+            fb_backward(of_parts(part, orders[i], &seen));
+            fb_backward(of_parts(apart, orders[i], NULL));
+            assert_true(fb_ok(ctx));
+            assert_true(furthest(fb_grad_of(leaf[0]), fb_grad_of(leaf[1])) < 1e-5);
+            assert_int_equal(fb_size(seen, 1), 3);
+        }
+    fb_set(&seen, NULL);
+}
+
 static void wrong_calls_are_told_why(void **state)
 {
     fb_context *ctx = *state;
@@ -251,6 +298,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(rows_of_which_nothing_takes_part_are_zeros, open_context,
                                         close_context),
         cmocka_unit_test_setup_teardown(leading_dimensions_broadcast, open_context, close_context),
+        cmocka_unit_test_setup_teardown(packed_operands_have_the_gradients_of_separate_ones,
+                                        open_context, close_context),
         cmocka_unit_test_setup_teardown(wrong_calls_are_told_why, open_context, close_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

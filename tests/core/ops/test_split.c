@@ -56,6 +56,38 @@ static void a_gradient_comes_back_from_every_piece(void **state)
     expect_values(fb_grad_of(x), (double[]){2, 2, 0, 0, 3}, 5, 0);
 }
 
+/* Of a result, whose pieces have one node: a piece that nobody uses, others twice; both
+ * derivatives. */
+static fb_status used_pieces(void *user, fb_tensors in, fb_tensor **out)
+{
+    fb_tensor *p[4];
+    int dim = *(const int *)user;
+    fb_status st = fb_split_with_sizes(fb_exp(in.t[0]), (int64_t[]){1, 3, 2, 1}, 4, dim, p);
+    if (st)
+        return st;
+    fb_tensor *first = fb_mul(p[0], fb_sum(p[1], FB_ALL, false));
+    out[0] =
+        fb_add(fb_sum(fb_mul(first, p[0]), FB_ALL, false), fb_sum(fb_square(p[3]), FB_ALL, false));
+    return FB_OK;
+}
+
+static void gradients_of_a_results_pieces_are_joined(void **state)
+{
+    fb_context *ctx = *state;
+    for (int dim = 0; dim < 2; dim++) {
+        fb_shape s = dim ? FB_SHAPE(2, 7) : FB_SHAPE(7, 2);
+        fb_tensor *x = fb_mul_scalar(fb_to(counting(ctx, s), FB_F64), 0.1);
+        x = fb_requires_grad(fb_detach(x), true);
+        assert_int_equal(fb_gradcheck(used_pieces, &dim, FB_TENSORS(x), 1, NULL), FB_OK);
+        assert_int_equal(fb_gradgradcheck(used_pieces, &dim, FB_TENSORS(x), 1, NULL), FB_OK);
+    }
+    fb_tensor *x = fb_requires_grad(counting(ctx, FB_SHAPE(4)), true), *p[2];
+    assert_int_equal(fb_chunk(x, 2, 0, p), FB_OK); /* of a leaf: one backward for each piece */
+    assert_int_equal(fb_backward(fb_sum(p[0], FB_ALL, false)), FB_OK);
+    assert_int_equal(fb_backward(fb_sum(p[1], FB_ALL, false)), FB_OK);
+    expect_values(fb_grad_of(x), (double[]){1, 1, 1, 1}, 4, 0);
+}
+
 static void a_wrong_number_of_places_is_named(void **state)
 {
     fb_tensor *x = counting(*state, FB_SHAPE(7, 2)), *p[8];
@@ -154,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(pieces_have_the_sizes_of_pytorchs),
         T(a_gradient_comes_back_from_every_piece),
+        T(gradients_of_a_results_pieces_are_joined),
         T(a_wrong_number_of_places_is_named),
         T(grids_vary_along_one_dimension_each),
         T(places_that_several_elements_see_get_the_sum_of_their_gradients),
