@@ -18,38 +18,58 @@ enum { ROWS = 64, BLOCKS = 64 }; /* least rows of a block, most blocks */
 #undef T
 #undef FN
 
-fb_status fbi_cpu_columns(const fbi_call *c, fbi_column_kind kind, const fbi_columns *p, double *s0,
-                          double *s1)
+fb_status fbi_cpu_row_blocks(const fbi_call *c, int64_t rows, int64_t cols, fbi_row_block fn,
+                             const void *what, double *s0, double *s1)
 {
-    int64_t each = (p->rows + BLOCKS - 1) / BLOCKS, n = p->cols;
+    int64_t each = (rows + BLOCKS - 1) / BLOCKS;
     each = each < ROWS ? ROWS : each;
-    int64_t blocks = (p->rows + each - 1) / each;
-    int threads = p->rows * n > FBI_PAR_MIN ? c->threads : 1;
-    double *part = fbi_cpu_scratch(c, (size_t)(blocks * n) * 2 * sizeof(double));
+    int64_t blocks = (rows + each - 1) / each;
+    int threads = rows * cols > FBI_PAR_MIN ? c->threads : 1;
+    double *part = fbi_cpu_scratch(c, (size_t)(blocks * cols) * 2 * sizeof(double));
     if (!part)
         return c->ctx->status;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int64_t q = 0; q < blocks; q++) {
-        int64_t i0 = q * each, i1 = i0 + each < p->rows ? i0 + each : p->rows;
-        double *at = part + q * 2 * n;
-        if (p->dtype == FB_F32)
-            block_f32(kind, p, i0, i1, at, at + n);
-        else
-            block_f64(kind, p, i0, i1, at, at + n);
+        int64_t i0 = q * each, i1 = i0 + each < rows ? i0 + each : rows;
+        double *at = part + q * 2 * cols;
+        for (int64_t j = 0; j < 2 * cols; j++)
+            at[j] = 0;
+        fn(what, i0, i1, at, at + cols);
     }
-    for (int64_t j = 0; j < n; j++)
+    for (int64_t j = 0; j < cols; j++)
         s0[j] = 0;
-    for (int64_t j = 0; s1 && j < n; j++)
+    for (int64_t j = 0; s1 && j < cols; j++)
         s1[j] = 0;
     for (int64_t q = 0; q < blocks; q++) {
-        const double *at = part + q * 2 * n;
-        for (int64_t j = 0; j < n; j++)
+        const double *at = part + q * 2 * cols;
+        for (int64_t j = 0; j < cols; j++)
             s0[j] += at[j];
-        for (int64_t j = 0; s1 && j < n; j++)
-            s1[j] += at[n + j];
+        for (int64_t j = 0; s1 && j < cols; j++)
+            s1[j] += at[cols + j];
     }
     free(part);
     return FB_OK;
+}
+
+typedef struct column_sums {
+    fbi_column_kind kind;
+    const fbi_columns *p;
+} column_sums;
+
+static void columns_block(const void *what, int64_t i0, int64_t i1, double *s0, double *s1)
+{
+    const column_sums *s = what;
+    if (s->p->dtype == FB_F32)
+        block_f32(s->kind, s->p, i0, i1, s0, s1);
+    else
+        block_f64(s->kind, s->p, i0, i1, s0, s1);
+}
+
+fb_status fbi_cpu_columns(const fbi_call *c, fbi_column_kind kind, const fbi_columns *p, double *s0,
+                          double *s1)
+{
+    const column_sums s = {kind, p};
+    return fbi_cpu_row_blocks(c, p->rows, p->cols, columns_block, &s, s0, s1);
 }
 
 fb_status fbi_cpu_column_sums(const fbi_call *c, fb_dtype dtype, const void *data, int64_t rows,

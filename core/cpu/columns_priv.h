@@ -14,21 +14,28 @@ fb_status FBI_K(fbi_cpu_column_sums)(const fbi_call *c, fb_dtype dtype, const vo
 typedef enum fbi_column_kind {
     FBI_COL_SUM,     /* s0 = sum a */
     FBI_COL_SQUARES, /* s0 = sum (a - shift[j])^2 */
-    FBI_COL_DOT,     /* s0 = sum a, s1 = sum a (b - shift[j]) */
-    FBI_COL_ROW_DOT  /* s0 = sum a, s1 = sum a (b - row_shift[i]) row_scale[i] */
+    FBI_COL_DOT      /* s0 = sum a, s1 = sum a (b - shift[j]) */
 } fbi_column_kind;
 
 typedef struct fbi_columns {
     fb_dtype dtype;
     int64_t rows, cols;
     const void *a, *b;
-    const double *shift;                 /* [cols] */
-    const double *row_shift, *row_scale; /* [rows] */
+    const double *shift; /* [cols] */
 } fbi_columns;
 
 /* Sums in double: s0, s1 [cols]; s1 may be NULL where it is not used. */
 fb_status FBI_K(fbi_cpu_columns)(const fbi_call *c, fbi_column_kind kind, const fbi_columns *p,
                                  double *s0, double *s1);
 #define fbi_cpu_columns FBI_K(fbi_cpu_columns)
+
+/* What a kernel does with rows i0 .. i1 - 1; two sums of each column, zeros before, are added to.
+ */
+typedef void (*fbi_row_block)(const void *what, int64_t i0, int64_t i1, double *s0, double *s1);
+
+/* The same in blocks of rows: s0, s1 [cols] are the blocks' sums, added in order. */
+fb_status FBI_K(fbi_cpu_row_blocks)(const fbi_call *c, int64_t rows, int64_t cols, fbi_row_block fn,
+                                    const void *what, double *s0, double *s1);
+#define fbi_cpu_row_blocks FBI_K(fbi_cpu_row_blocks)
 
 #endif

@@ -6,12 +6,8 @@ static inline __attribute__((always_inline)) void FN(block_of)(fbi_column_kind k
 {
     const T *a = p->a, *b = p->b;
     int64_t n = p->cols;
-    for (int64_t j = 0; j < n; j++)
-        s0[j] = s1[j] = 0;
     for (int64_t i = i0; i < i1; i++) {
         const T *x = a + i * n, *y = b ? b + i * n : x;
-        double shift = kind == FBI_COL_ROW_DOT ? p->row_shift[i] : 0;
-        double scale = kind == FBI_COL_ROW_DOT ? p->row_scale[i] : 1;
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
             double v = (double)x[j];
@@ -23,8 +19,6 @@ static inline __attribute__((always_inline)) void FN(block_of)(fbi_column_kind k
             }
             if (kind == FBI_COL_DOT)
                 s1[j] += v * ((double)y[j] - p->shift[j]);
-            if (kind == FBI_COL_ROW_DOT)
-                s1[j] += v * (((double)y[j] - shift) * scale);
         }
     }
 }
@@ -41,9 +35,6 @@ static void FN(block)(fbi_column_kind kind, const fbi_columns *p, int64_t i0, in
         break;
     case FBI_COL_DOT:
         FN(block_of)(FBI_COL_DOT, p, i0, i1, s0, s1);
-        break;
-    case FBI_COL_ROW_DOT:
-        FN(block_of)(FBI_COL_ROW_DOT, p, i0, i1, s0, s1);
         break;
     }
 }

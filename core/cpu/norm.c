@@ -9,6 +9,13 @@
 
 enum { LANES = 16 };
 
+/* Backward of a layer norm over dense rows [rows, cols]; w and more may be NULL. */
+typedef struct layer_grads {
+    const void *g, *x, *w, *mean, *rstd, *more;
+    void *dx;
+    int64_t cols;
+} layer_grads;
+
 #define T     float
 #define FN(x) x##_f32
 #include "core/cpu/norm_t.h"
@@ -172,55 +179,38 @@ fb_status FBI_KERNEL(add_layer_norm)(const fbi_call *c)
                  (fb_tensor *const[]){c->out[0], c->out[2], c->out[3]});
 }
 
-/* dw = sum over rows of g h, db = sum over rows of g. */
-static fb_status layer_params(const fbi_call *c, const void *g, const void *x, const void *mean,
-                              const void *rstd, int64_t rows, int64_t cols)
-{
-    bool wide = c->in[1]->dtype == FB_F64;
-    double *s = fbi_cpu_scratch(c, (size_t)(2 * rows + 2 * cols) * sizeof(double));
-    if (!s)
-        return c->ctx->status;
-    double *sg = s + 2 * rows, *sgh = sg + cols;
-    for (int64_t i = 0; i < rows; i++) {
-        s[i] = wide ? ((const double *)mean)[i] : (double)((const float *)mean)[i];
-        s[rows + i] = wide ? ((const double *)rstd)[i] : (double)((const float *)rstd)[i];
-    }
-    fbi_columns p = {.dtype = (fb_dtype)c->in[1]->dtype,
-                     .rows = rows,
-                     .cols = cols,
-                     .a = g,
-                     .b = x,
-                     .row_shift = s,
-                     .row_scale = s + rows};
-    fb_status st = fbi_cpu_columns(c, FBI_COL_ROW_DOT, &p, sg, sgh);
-    for (int64_t j = 0; j < cols && !st; j++) {
-        put(c->out[1], j, sgh[j]);
-        put(c->out[2], j, sg[j]);
-    }
-    free(s);
-    return st;
-}
-
-/* g, x, w, mean, rstd, and what is added to dx or NULL. */
+/* in: g, x, w, mean, rstd, and what is added to dx or NULL. One pass makes dx,
+ * dw = sum over rows of g h and db = sum over rows of g. */
 static fb_status layer_backward(const fbi_call *c, fb_tensor *const in[6])
 {
-    const fb_tensor *x = in[1];
-    void *copy[6] = {NULL}, *p[6] = {NULL}, *dx = fbi_ptr(c->out[0]);
+    void *copy[6] = {NULL}, *p[6] = {NULL};
     fb_status st = FB_OK;
     for (int i = 0; i < 6 && !st; i++)
         if (in[i] && !(p[i] = row_major(c, in[i], &copy[i])))
             st = c->ctx->status;
-    int64_t rows = in[3]->numel, cols = rows ? x->numel / rows : c->out[1]->numel;
-    int threads = threads_for(c, x);
-    if (!st) /* dx may take the place of g */
-        st = layer_params(c, p[0], p[1], p[3], p[4], rows, cols);
-    if (!st && x->dtype == FB_F32)
-        layer_dx_f32(p[0], p[1], p[5], rows, cols, p[2], p[3], p[4], dx, threads);
-    else if (!st)
-        layer_dx_f64(p[0], p[1], p[5], rows, cols, p[2], p[3], p[4], dx, threads);
+    int64_t rows = in[3]->numel, cols = rows ? in[1]->numel / rows : c->out[1]->numel;
+    double *sums = st ? NULL : fbi_cpu_scratch(c, (size_t)cols * 2 * sizeof(double));
+    if (sums) {
+        const layer_grads l = {.g = p[0],
+                               .x = p[1],
+                               .w = p[2],
+                               .mean = p[3],
+                               .rstd = p[4],
+                               .more = p[5],
+                               .dx = fbi_ptr(c->out[0]),
+                               .cols = cols};
+        st = fbi_cpu_row_blocks(c, rows, cols,
+                                in[1]->dtype == FB_F32 ? layer_back_f32 : layer_back_f64, &l, sums,
+                                sums + cols);
+        for (int64_t j = 0; j < cols && !st; j++) {
+            put(c->out[1], j, sums[cols + j]);
+            put(c->out[2], j, sums[j]);
+        }
+    }
+    free(sums);
     for (int i = 0; i < 6; i++)
         free(copy[i]);
-    return st;
+    return sums ? st : c->ctx->status;
 }
 
 fb_status FBI_KERNEL(layer_norm_bwd)(const fbi_call *c)

@@ -69,14 +69,20 @@ static void FN(layer)(const T *x, const T *r, T *sum, int64_t rows, int64_t cols
     }
 }
 
-/* And `more`, unless it is NULL. */
-static void FN(layer_dx)(const T *g, const T *x, const T *more, int64_t rows, int64_t cols,
-                         const T *w, const T *mean, const T *rstd, T *dx, int threads)
+/* Rows i0 .. i1 - 1 of the gradient of a layer norm's input, which may take the place of g, with
+ * `more` added to it; and to sg, sgh what the columns of g and of g h have, h = (x - mean) rstd. */
+static void FN(layer_back)(const void *what, int64_t i0, int64_t i1, double *restrict sg,
+                           double *restrict sgh)
 {
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t i = 0; i < rows; i++) {
-        const T *v = x + i * cols, *u = g + i * cols;
-        double m = (double)mean[i], r = (double)rstd[i], s[LANES] = {0}, q[LANES] = {0};
+    const layer_grads *p = what;
+    const T *w = p->w;
+    int64_t cols = p->cols;
+    for (int64_t i = i0; i < i1; i++) {
+        const T *v = (const T *)p->x + i * cols, *u = (const T *)p->g + i * cols;
+        const T *more = p->more ? (const T *)p->more + i * cols : NULL;
+        T *to = (T *)p->dx + i * cols;
+        double m = (double)((const T *)p->mean)[i], r = (double)((const T *)p->rstd)[i];
+        double s[LANES] = {0}, q[LANES] = {0};
         int64_t j0 = 0;
         for (; j0 + LANES <= cols; j0 += LANES)
             for (int l = 0; l < LANES; l++) {
@@ -90,10 +96,13 @@ static void FN(layer_dx)(const T *g, const T *x, const T *more, int64_t rows, in
             q[l] += gw * (((double)v[j0] - m) * r);
         }
         double a = FN(fold)(s) / (double)cols, b = FN(fold)(q) / (double)cols;
+#pragma omp simd
         for (int64_t j = 0; j < cols; j++) {
-            double gw = (double)u[j] * (w ? (double)w[j] : 1);
-            T d = (T)((gw - a - (((double)v[j] - m) * r) * b) * r);
-            dx[i * cols + j] = more ? d + more[i * cols + j] : d;
+            double g = (double)u[j], h = ((double)v[j] - m) * r;
+            T d = (T)((g * (w ? (double)w[j] : 1) - a - h * b) * r);
+            sg[j] += g;
+            sgh[j] += g * h;
+            to[j] = more ? d + more[j] : d;
         }
     }
 }
