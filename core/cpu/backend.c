@@ -1,7 +1,6 @@
 /* The CPU as a device: memory of the host, threads, and the kernels of the best instruction set. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "core/base/log_priv.h"
 #include "core/base/threads_priv.h"
@@ -165,21 +164,12 @@ static void cpu_close(fb_context *ctx)
     ctx->device = NULL;
 }
 
-enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
-
-/* Large blocks lie on huge pages, where the system gives them to those who ask. */
 static void *cpu_alloc(fb_context *ctx, fbi_queue queue, size_t bytes)
 {
     (void)ctx, (void)queue;
     void *p = NULL;
-    size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : bytes >= PAGE ? 256 : 64;
-    if (posix_memalign(&p, align, bytes ? bytes : 1))
-        return NULL;
-#ifdef MADV_HUGEPAGE
-    if (bytes >= HUGE_PAGE)
-        madvise(p, bytes / PAGE * PAGE, MADV_HUGEPAGE); /* a hint: it may fail */
-#endif
-    return p;
+    size_t align = bytes >= 4096 ? 256 : 64;
+    return posix_memalign(&p, align, bytes ? bytes : 1) ? NULL : p;
 }
 
 static void cpu_free(fb_context *ctx, fbi_queue queue, void *data, size_t bytes)

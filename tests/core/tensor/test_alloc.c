@@ -60,17 +60,6 @@ static void a_steady_loop_asks_the_system_once(void **state)
     assert_int_equal(stats(ctx).in_use, 0);
 }
 
-static void large_blocks_begin_on_huge_pages(void **state)
-{
-    fb_context *ctx = *state;
-    FB_SCOPE(ctx);
-    for (int64_t n = (2 << 20) / 4; n < 5 << 20; n = n * 5 / 4) {
-        fb_tensor *t = fbi_empty(ctx, FB_F32, FB_SHAPE(n));
-        assert_int_equal((uintptr_t)t->storage->data % (2 << 20), 0);
-        ((float *)t->storage->data)[n - 1] = 1;
-    }
-}
-
 static void statistics_count_bytes_and_blocks(void **state)
 {
     fb_context *ctx = *state;
@@ -179,7 +168,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_block_wastes_at_most_an_eighth),
         TEST(a_steady_loop_asks_the_system_once),
-        TEST(large_blocks_begin_on_huge_pages),
         TEST(statistics_count_bytes_and_blocks),
         TEST(running_out_says_what_was_wanted_and_leaves_the_context_usable),
         TEST(running_out_names_the_largest_tensors),
