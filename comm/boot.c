@@ -187,6 +187,7 @@ void fbi_boot_undo(fb_world *world, bool finalize)
         free(world->page);
     }
     free(world->peers);
+    free(atomic_load(&world->run_dir));
     if (!m)
         return;
     if (finalize) {

@@ -7,6 +7,7 @@
 
 #include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
+#include "comm/plane_priv.h"
 #include "comm/work_priv.h"
 #include "core/base/log_priv.h"
 
@@ -114,17 +115,18 @@ static bool is_alive(const fbi_peer *p)
            state != 'T';
 }
 
-/* The living ranks of this node that have not said what ended the job. *alive: there are no others.
- */
-static int node_silent(const fb_world *world, bool *alive)
+/* The living ranks of this node that have not said what ended the job. *alive: there are no others;
+ * *first: none of a lower number lives. */
+static int node_silent(const fb_world *world, bool *alive, bool *first)
 {
     int silent = 0;
-    *alive = true;
+    *alive = *first = true;
     for (int r = 0; r < world->size; r++) {
         if (r == world->rank || fbi_is_remote(world, r))
             continue;
         bool lives = is_alive(&world->peers[r]);
         *alive = *alive && lives;
+        *first = *first && !(lives && r < world->rank);
         silent += lives && !atomic_load(&world->page->rank[world->peers[r].local].printed);
     }
     return silent;
@@ -143,11 +145,11 @@ static int remote_silent(const fb_world *world)
  * @return whether all of this node are alive */
 static bool wait_until_printed(fb_world *world)
 {
-    bool told = !world->notices || (world->page_shared && world->local_rank);
+    bool told = !world->notices;
     for (double began = fbi_now();;) {
-        bool alive;
-        int silent = node_silent(world, &alive);
-        if (!silent && !told) {
+        bool alive, first;
+        int silent = node_silent(world, &alive, &first);
+        if (!silent && !told && first) {
             told = true;
             fbi_control_send(world, FBI_NOTICE_PRINTED, "");
         }
@@ -210,6 +212,7 @@ FB_API fb_status fb_world_close(fb_world *world)
     }
     if (world->signals)
         fbi_signals_restore();
+    fbi_plane_close(world);
     fbi_control_close(world);
     fbi_boot_undo(world, orderly);
     if (world->guest)

@@ -7,6 +7,7 @@
 
 #include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
+#include "comm/plane_priv.h"
 #include "comm/world_priv.h"
 #include "core/base/log_priv.h"
 
@@ -58,7 +59,7 @@ static bool write_poison(fb_world *world, const fbi_finding *verdict)
 {
     if (!fbi_page_judge(world->page, verdict))
         return false;
-    fbi_verdict_write(verdict, world->run_dir);
+    fbi_verdict_write(verdict, fbi_world_run_dir(world));
     return true;
 }
 
@@ -81,6 +82,7 @@ fb_status fbi_world_judge(fb_world *world, fbi_finding *v)
     note_waiting(world, v);
     if (write_poison(world, v)) {
         world->wrote_poison = true;
+        fbi_plane_wake(world);
         fbi_control_poison(world, v);
     }
     return fbi_world_check(world);

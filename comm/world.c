@@ -5,6 +5,7 @@
 
 #include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
+#include "comm/plane_priv.h"
 #include "comm/work_priv.h"
 #include "core/base/log_priv.h"
 #include "core/base/threads_priv.h"
@@ -190,6 +191,7 @@ static void undo(fb_world *world)
         next = g->next;
         fbi_group_free(g);
     }
+    fbi_plane_close(world);
     fbi_control_close(world);
     fbi_boot_undo(world, true);
     if (world->guest)
@@ -218,6 +220,7 @@ fb_world *fbi_world_open(int *argc, char ***argv, MPI_Comm from, const fb_world_
     if (o->guest)
         fbi_log_quiet(true);
     world->stopped_s = env_seconds("FLAMBEAU_STOPPED_SECONDS", 3);
+    world->silent_s = env_seconds("FLAMBEAU_SILENT_SECONDS", 10);
     world->timeout_s = env_limit("FLAMBEAU_TIMEOUT_SECONDS", 60);
     world->link_room = 32 << 20;
     world->link_s = env_seconds("FLAMBEAU_LINK_SECONDS", 600);
@@ -226,6 +229,7 @@ fb_world *fbi_world_open(int *argc, char ***argv, MPI_Comm from, const fb_world_
         goto fail;
     if (getenv("FLAMBEAU_RUN_DIR"))
         fbi_world_report_to(world, getenv("FLAMBEAU_RUN_DIR"));
+    fbi_plane_open(world);
     const char *comm = getenv("FLAMBEAU_COMM");
     world->messages = world->messages || (comm && strcmp(comm, "messages") == 0);
     common c = agree_on_options(world, o);
@@ -267,9 +271,17 @@ FB_API fb_world *fb_world_open_f(int fcomm, const fb_world_options *options)
 
 void fbi_world_report_to(fb_world *world, const char *folder)
 {
-    snprintf(world->run_dir, sizeof world->run_dir, "%s", folder);
+    if (atomic_load(&world->run_dir))
+        return;
     if (world->rank == 0)
-        fbi_verdict_forget(world->run_dir);
+        fbi_verdict_forget(folder);
+    atomic_store(&world->run_dir, strdup(folder));
+}
+
+const char *fbi_world_run_dir(fb_world *world)
+{
+    const char *folder = atomic_load(&world->run_dir);
+    return folder ? folder : "";
 }
 
 FB_API fb_context *fb_world_context(fb_world *world)

@@ -24,7 +24,8 @@ typedef struct fbi_site_name {
     char text[FBI_SITE_BYTES];
 } fbi_site_name;
 
-typedef struct fbi_mpi fbi_mpi; /* communicators and control messages (comm/mpi_priv.h) */
+typedef struct fbi_plane fbi_plane; /* control plane (comm/plane_priv.h) */
+typedef struct fbi_mpi fbi_mpi;     /* communicators and control messages (comm/mpi_priv.h) */
 
 struct fb_world {
     fb_context *ctx;
@@ -37,6 +38,7 @@ struct fb_world {
     size_t page_bytes;
     bool page_shared;
     fbi_mpi *mpi;
+    fbi_plane *plane;          /* NULL: this rank has no part in it */
     fb_work *flying;           /* works in flight, oldest first */
     fb_work *spare;            /* records of finished works, to be used again */
     struct fbi_pinned *pinned; /* host memory of finished works on a device */
@@ -57,7 +59,8 @@ struct fb_world {
     double stopped_s, stuck_s; /* how long before a stopped or a cyclic wait is a verdict */
     double timeout_s;          /* and one for a rank that runs but does not come */
     double spin_s;             /* how long a wait keeps the core to itself */
-    char run_dir[1024];        /* where verdict.json goes; "": nowhere */
+    double silent_s;           /* and a rank of another node that is not heard of */
+    _Atomic(char *) run_dir;   /* where verdict.json goes; NULL: nowhere */
     /* links between devices (comm/link.c) */
     int links;
     int64_t link_room;       /* bytes of temporary memory of a sum */
@@ -78,8 +81,10 @@ fb_status fbi_world_poison(fb_world *world, const char *fmt, ...) FB_PRINTF(2, 3
 fb_status fbi_world_check(fb_world *world);
 /* A verdict that came from another node. */
 void fbi_world_judged(fb_world *world, const fbi_finding *verdict);
-/* Where verdict.json is to go; the one of an earlier attempt is removed. */
+/* Where verdict.json is to go, once; the one of an earlier attempt is removed. */
 void fbi_world_report_to(fb_world *world, const char *folder);
+/* That folder; "": none. Any thread may ask. */
+const char *fbi_world_run_dir(fb_world *world);
 /* A rank as this node sees it. */
 fbi_suspect fbi_world_suspect(const fb_world *world, int rank);
 /* The context's error, told to all ranks at the call `sig`. @return its status */

@@ -1,0 +1,524 @@
+#include "comm/plane_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "comm/mpi_priv.h"
+#include "comm/server_priv.h"
+#include "core/base/log_priv.h"
+
+static const double beat_s = 0.25, connect_s = 2, pause_s = 0.5, grace_s = 0.5;
+/* How long the start of a job waits for all to have joined. */
+static const double join_s = 2, hurry_s = 0.01;
+/* A main thread that has said nothing for so long after a verdict will not. */
+static const double mute_s = 5;
+/* When a server that cannot be reached is worth a line. */
+static const double complain_s = 20;
+
+/* Where rank 0 can be reached, and what to show there. */
+enum { ADDRESSES = 16 };
+typedef struct invitation {
+    unsigned char token[FBI_TOKEN_BYTES];
+    int32_t n;
+    struct sockaddr_in6 address[ADDRESSES]; /* IPv4 as ::ffff:a.b.c.d */
+} invitation;
+
+struct fbi_plane {
+    fb_world *world;
+    pthread_t thread;
+    atomic_bool ending;
+    int wake;    /* eventfd */
+    int mate;    /* the next rank of this node; -1: none */
+    double last; /* when the last beat was */
+    double mute;
+    bool told; /* the verdict on the page has been passed on */
+    invitation invitation;
+
+    /* rank 0 */
+    fbi_server *server;
+    fbi_board board;
+
+    /* the others */
+    fbi_wire wire;
+    atomic_bool joined;
+    bool connecting, bye, lost;
+    int next;                 /* address to try */
+    double wait_s, outside_s; /* until the next try; since the first */
+    double silent_s, lost_s;  /* of the server */
+};
+
+/* --- addresses --- */
+
+static void add_address(invitation *in, const struct sockaddr *a, uint16_t port)
+{
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    if (in->n == ADDRESSES)
+        return;
+    if (a->sa_family == AF_INET) {
+        const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)a;
+        six.sin6_addr.s6_addr[10] = six.sin6_addr.s6_addr[11] = 0xff;
+        memcpy(six.sin6_addr.s6_addr + 12, &four->sin_addr, 4);
+    } else {
+        six.sin6_addr = ((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
+        if (IN6_IS_ADDR_LINKLOCAL(&six.sin6_addr))
+            return;
+    }
+    in->address[in->n++] = six;
+}
+
+/* Those of other machines' networks first, the loopback last. */
+static void list_addresses(invitation *in, uint16_t port)
+{
+    struct ifaddrs *all = NULL;
+    if (getifaddrs(&all))
+        return;
+    for (int loop = 0; loop < 2; loop++)
+        for (struct ifaddrs *i = all; i; i = i->ifa_next) {
+            bool ip = i->ifa_addr &&
+                      (i->ifa_addr->sa_family == AF_INET || i->ifa_addr->sa_family == AF_INET6);
+            bool is_loop = (i->ifa_flags & IFF_LOOPBACK) != 0;
+            if (ip && (i->ifa_flags & IFF_UP) && is_loop == (loop == 1))
+                add_address(in, i->ifa_addr, port);
+        }
+    freeifaddrs(all);
+}
+
+/* A socket on its way to an address; -1: it will not get there. */
+static int begin_connect(const struct sockaddr_in6 *address)
+{
+    const struct sockaddr *name = (const struct sockaddr *)address;
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = address->sin6_port};
+    socklen_t size = sizeof *address;
+    if (IN6_IS_ADDR_V4MAPPED(&address->sin6_addr)) {
+        memcpy(&four.sin_addr, address->sin6_addr.s6_addr + 12, 4);
+        name = (const struct sockaddr *)&four;
+        size = sizeof four;
+    }
+    int on = 1, fd = socket(name->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(fd, name, size) == 0 || errno == EINPROGRESS)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* --- the page --- */
+
+/* Its owner writes with plain stores, so that this can be read whatever becomes of it; `calls`
+ * changes with every call, so two equal readings of it say that what lies in between is whole. */
+__attribute__((no_sanitize("thread"))) static void read_entry(const fbi_page_rank *e,
+                                                              fbi_ledger *out)
+{
+    for (int tries = 0; tries < 3; tries++) {
+        out->calls = atomic_load(&e->calls);
+        out->state = atomic_load(&e->state);
+        out->waits_for = atomic_load(&e->waits_for);
+        out->limit_ms = atomic_load(&e->limit_ms);
+        const volatile uint64_t *from = (const volatile uint64_t *)(const volatile void *)&e->sig;
+        uint64_t *to = (uint64_t *)(void *)&out->sig;
+        for (size_t i = 0; i < sizeof out->sig / sizeof *to; i++)
+            to[i] = from[i];
+        if (atomic_load(&e->calls) == out->calls)
+            break;
+    }
+    out->sig.site[sizeof out->sig.site - 1] = out->sig.tag[sizeof out->sig.tag - 1] = '\0';
+}
+
+static bool is_poisoned(const fbi_plane *p)
+{
+    return atomic_load_explicit(&p->world->page->poison, memory_order_acquire) > 0;
+}
+
+static void deliver(fbi_plane *p, const fbi_finding *v)
+{
+    if (fbi_page_judge(p->world->page, v))
+        fbi_verdict_write(v, fbi_world_run_dir(p->world));
+}
+
+/* The state of a rank's process; 0: there is none. */
+static char process_state(const fbi_peer *peer)
+{
+    char state = 0;
+    return fbi_process_start(peer->pid, &state) == peer->start ? state : 0;
+}
+
+/* --- rank 0 --- */
+
+/* Ranks of its node do not connect: their entries are here. Those that close are looked at by the
+ * ranks that wait for them, since they may be gone before we are told to end. */
+static void read_own_node(fbi_plane *p)
+{
+    const fb_world *world = p->world;
+    for (int r = 0; r < world->size; r++) {
+        if (r != world->rank && fbi_is_remote(world, r))
+            continue;
+        fbi_ledger ledger;
+        read_entry(&world->page->rank[world->peers[r].local], &ledger);
+        fbi_board_beat(&p->board, r, &ledger);
+        if (r != world->rank && world->peers[r].watched && ledger.state != FBI_RANK_CLOSING)
+            fbi_board_seen(&p->board, r, process_state(&world->peers[r]));
+    }
+}
+
+static void serve_beat(fbi_plane *p, double passed)
+{
+    fbi_finding v;
+    read_own_node(p);
+    fbi_board_tick(&p->board, passed);
+    fbi_server_tick(p->server, passed);
+    if (!is_poisoned(p) && fbi_board_judge(&p->board, &v))
+        deliver(p, &v);
+}
+
+static void serve(fbi_plane *p, int ms)
+{
+    fbi_finding v;
+    if (fbi_server_step(p->server, p->wake, ms, &v))
+        deliver(p, &v);
+}
+
+/* --- the others --- */
+
+static void hang_up(fbi_plane *p)
+{
+    fbi_wire_close(&p->wire);
+    p->lost = p->joined;
+    p->joined = p->connecting = false;
+    p->wait_s = 0;
+}
+
+static void try_next(fbi_plane *p, double passed)
+{
+    const invitation *in = &p->invitation;
+    p->outside_s += passed;
+    p->wait_s -= passed;
+    if (p->outside_s > complain_s && p->outside_s - passed <= complain_s && !p->world->guest)
+        fbi_logline("rank %d cannot reach rank 0 (%s) by TCP: what becomes of ranks of other nodes "
+                    "is noticed late or not at all",
+                    p->world->rank, p->world->peers[0].host);
+    if (p->wait_s > 0)
+        return;
+    fbi_wire_open(&p->wire, begin_connect(&in->address[p->next]));
+    p->connecting = p->wire.fd >= 0;
+    p->next = (p->next + 1) % in->n;
+    p->wait_s = p->next == 0 ? pause_s : 0;
+}
+
+static void introduce(fbi_plane *p)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    fbi_frame frame;
+    memset(&frame, 0, sizeof frame);
+    p->connecting = false;
+    if (getsockopt(p->wire.fd, SOL_SOCKET, SO_ERROR, &error, &size) || error) {
+        hang_up(p);
+        return;
+    }
+    const fbi_peer *me = &p->world->peers[p->world->rank];
+    memcpy(frame.hello.token, p->invitation.token, FBI_TOKEN_BYTES);
+    frame.hello.who = (fbi_identity){p->world->rank, me->pid, me->node, me->local, ""};
+    memcpy(frame.hello.who.host, me->host, sizeof me->host);
+    if (!fbi_wire_send(&p->wire, &frame, FBI_FRAME_HELLO))
+        hang_up(p);
+}
+
+static void hear(fbi_plane *p)
+{
+    fbi_frame frame;
+    int got;
+    while ((got = fbi_wire_read(&p->wire, &frame)) > 0) {
+        p->silent_s = 0;
+        switch (frame.head.kind) {
+        case FBI_FRAME_WELCOME:
+            p->joined = true;
+            p->wire.rank = 0;
+            break;
+        case FBI_FRAME_VERDICT:
+            p->told = true;
+            deliver(p, &frame.verdict);
+            break;
+        case FBI_FRAME_BYE:
+            p->bye = true;
+            break;
+        default:
+            break;
+        }
+    }
+    if (got < 0)
+        hang_up(p);
+}
+
+static void listen_to_server(fbi_plane *p, int ms)
+{
+    bool writes = p->connecting || (p->wire.fd >= 0 && p->wire.n_out);
+    struct pollfd list[2] = {{.fd = p->wake, .events = POLLIN},
+                             {.fd = p->wire.fd, .events = (short)(writes ? POLLOUT : POLLIN)}};
+    if (poll(list, 2, ms) <= 0 || !list[1].revents)
+        return;
+    if (p->connecting)
+        introduce(p);
+    else if (list[1].revents & POLLOUT)
+        fbi_wire_flush(&p->wire);
+    else
+        hear(p);
+}
+
+static void send_beat(fbi_plane *p)
+{
+    const fb_world *world = p->world;
+    fbi_frame frame;
+    memset(&frame, 0, sizeof frame);
+    read_entry(world->own, &frame.beat.ledger);
+    frame.beat.mate = p->mate;
+    frame.beat.mate_state = p->mate >= 0 ? process_state(&world->peers[p->mate]) : 0;
+    if (!fbi_wire_send(&p->wire, &frame, FBI_FRAME_BEAT))
+        hang_up(p);
+}
+
+/* Who waits here, if this rank does. */
+static fbi_waiter own_wait(const fbi_plane *p, fbi_ledger *ledger)
+{
+    read_entry(p->world->own, ledger);
+    bool waits = ledger->state == FBI_RANK_WAITING;
+    return (fbi_waiter){p->world->rank, waits ? &ledger->sig : NULL};
+}
+
+/* What becomes of rank 0 the others must see for themselves. */
+static void judge_server(fbi_plane *p)
+{
+    const fbi_peer *first = &p->world->peers[0];
+    const fbi_suspect s = {.rank = 0, .pid = first->pid, .host = first->host};
+    fbi_ledger ledger;
+    fbi_finding v;
+    char waits[512];
+    if (p->bye || is_poisoned(p))
+        return;
+    const fbi_waiter w = own_wait(p, &ledger);
+    if (p->lost && p->lost_s > grace_s) {
+        fbi_verdict_dead(&v, &s, &w);
+        deliver(p, &v);
+    } else if (p->joined && p->silent_s > p->world->silent_s) {
+        fbi_verdict_say(&v, FBI_VERDICT_UNREACHABLE, &s,
+                        "rank 0 (%s, pid %d) has not been heard of on %s for %.0f s: is the host "
+                        "down, or the link cut? %s: FLAMBEAU_SILENT_SECONDS sets how long that may "
+                        "be",
+                        s.host, s.pid, p->world->peers[p->world->rank].host, p->silent_s,
+                        fbi_waiter_text(&w, waits, sizeof waits));
+        fbi_verdict_waits(&v, w.rank, w.sig);
+        deliver(p, &v);
+    }
+}
+
+static void client_beat(fbi_plane *p, double passed)
+{
+    p->silent_s += passed < 0.5 ? passed : 0.5;
+    p->wire.age_s += passed;
+    if (p->lost)
+        p->lost_s += passed;
+    else if (p->wire.fd < 0)
+        try_next(p, passed);
+    else if (!p->joined && p->wire.age_s > connect_s)
+        hang_up(p);
+    else if (p->joined)
+        send_beat(p);
+    judge_server(p);
+}
+
+/* --- the thread --- */
+
+/* Pass on what the page says, once. */
+static void tell(fbi_plane *p)
+{
+    fbi_frame frame;
+    if (p->told || !is_poisoned(p))
+        return;
+    p->told = true;
+    if (p->server) {
+        fbi_server_tell(p->server, &p->world->page->verdict);
+    } else if (p->joined) {
+        memset(&frame, 0, sizeof frame);
+        frame.verdict = p->world->page->verdict;
+        if (!fbi_wire_send(&p->wire, &frame, FBI_FRAME_VERDICT))
+            hang_up(p);
+    }
+}
+
+/* The main thread may never come to where it would see the verdict. */
+static void speak_for_main(fbi_plane *p, double passed)
+{
+    const fb_world *world = p->world;
+    if (!is_poisoned(p) || atomic_load(&world->own->printed) || world->guest)
+        return;
+    p->mute += passed < 0.5 ? passed : 0.5;
+    if (p->mute < mute_s)
+        return;
+    fbi_logline("rank %d: %s; rank %d has not answered for %.0f s and is ended", world->rank,
+                world->page->verdict.text, world->rank, mute_s);
+    atomic_store(&world->own->printed, 1);
+    _exit(FB_E_COMM);
+}
+
+/* Who has not joined yet is in a hurry, for a while. */
+static double interval(const fbi_plane *p)
+{
+    return p->server || p->joined || p->outside_s > join_s ? beat_s : hurry_s;
+}
+
+static void *run(void *self)
+{
+    fbi_plane *p = self;
+    p->last = fbi_now();
+    while (!atomic_load(&p->ending)) {
+        double passed = fbi_now() - p->last;
+        double rest = interval(p) - passed;
+        int ms = rest > 0 ? (int)(1e3 * rest) + 1 : 0;
+        if (p->server)
+            serve(p, ms);
+        else
+            listen_to_server(p, ms);
+        tell(p);
+        uint64_t drained;
+        if (read(p->wake, &drained, sizeof drained) < 0 && errno != EAGAIN)
+            break;
+        passed = fbi_now() - p->last;
+        if (passed < interval(p))
+            continue;
+        p->last += passed;
+        if (p->server)
+            serve_beat(p, passed);
+        else
+            client_beat(p, passed);
+        tell(p);
+        speak_for_main(p, passed);
+    }
+    return NULL;
+}
+
+/* --- set-up --- */
+
+static bool open_server(fbi_plane *p)
+{
+    fb_world *world = p->world;
+    invitation *in = &p->invitation;
+    const fbi_patience patience = {world->stopped_s, world->stuck_s, world->silent_s};
+    uint16_t port = 0;
+    if (getrandom(in->token, sizeof in->token, 0) != sizeof in->token ||
+        !fbi_board_open(&p->board, world->size, patience))
+        return false;
+    for (int r = 0; r < world->size; r++) {
+        const fbi_peer *peer = &world->peers[r];
+        fbi_identity *who = &p->board.rank[r].who;
+        *who = (fbi_identity){r, peer->pid, peer->node, peer->local, ""};
+        memcpy(who->host, peer->host, sizeof who->host);
+    }
+    p->server = fbi_server_open(in->token, &p->board, &port);
+    if (p->server)
+        list_addresses(in, port);
+    return p->server != NULL;
+}
+
+static int find_mate(const fb_world *world)
+{
+    int local = (world->local_rank + 1) % world->local_size;
+    for (int r = 0; r < world->size; r++) {
+        const fbi_peer *peer = &world->peers[r];
+        if (r != world->rank && peer->node == world->node && peer->local == local && peer->watched)
+            return r;
+    }
+    return -1;
+}
+
+/* Signals are the main thread's. */
+static bool start(fbi_plane *p)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    p->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (p->wake < 0)
+        return false;
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool ok = pthread_create(&p->thread, NULL, run, p) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!ok)
+        close(p->wake);
+    return ok;
+}
+
+static void release(fbi_plane *p)
+{
+    fbi_server_close(p->server);
+    fbi_board_close(&p->board);
+    fbi_wire_close(&p->wire);
+    free(p);
+}
+
+void fbi_plane_open(fb_world *world)
+{
+    if (!world->notices)
+        return;
+    bool serves = world->rank == 0;
+    fbi_plane *p = calloc(1, sizeof *p);
+    if (p) {
+        p->world = world;
+        p->wire.fd = -1;
+        p->mate = find_mate(world);
+    }
+    if (p && serves && !open_server(p))
+        fbi_logline("world_open: no control plane between nodes: %s", strerror(errno));
+    invitation none = {.n = 0};
+    fbi_boot_broadcast(world, p ? &p->invitation : &none, sizeof none);
+    bool needed = p && p->invitation.n && (serves || fbi_is_remote(world, 0));
+    if (needed && start(p))
+        world->plane = p;
+    else if (p)
+        release(p);
+    /* What happens in the first step is seen, too. */
+    for (double end = fbi_now() + join_s; world->plane && !serves && fbi_now() < end;) {
+        if (atomic_load(&p->joined))
+            break;
+        nanosleep(&(struct timespec){0, 1000 * 1000}, NULL);
+    }
+}
+
+void fbi_plane_wake(fb_world *world)
+{
+    const uint64_t one = 1;
+    if (world->plane && write(world->plane->wake, &one, sizeof one) < 0)
+        return; /* it is awake already */
+}
+
+void fbi_plane_close(fb_world *world)
+{
+    fbi_plane *p = world->plane;
+    fbi_frame bye;
+    if (!p)
+        return;
+    atomic_store(&p->ending, true);
+    fbi_plane_wake(world);
+    pthread_join(p->thread, NULL);
+    tell(p);
+    memset(&bye, 0, sizeof bye);
+    if (p->joined)
+        fbi_wire_send(&p->wire, &bye, FBI_FRAME_BYE);
+    close(p->wake);
+    release(p);
+    world->plane = NULL;
+}
