@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "comm/mpi_priv.h"
+#include "core/base/crash_priv.h"
 #include "core/base/log_priv.h"
 
 static bool init_mpi(fb_world *world, int *argc, char ***argv)
@@ -20,6 +21,7 @@ static bool init_mpi(fb_world *world, int *argc, char ***argv)
     }
     if (on)
         return true;
+    world->may_speak = fbi_crash_is_free(); /* Open MPI has handlers of its own */
     if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
         fbi_logline("world_open: MPI_Init_thread failed");
         return false;

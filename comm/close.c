@@ -9,6 +9,7 @@
 #include "comm/mpi_priv.h"
 #include "comm/plane_priv.h"
 #include "comm/work_priv.h"
+#include "core/base/crash_priv.h"
 #include "core/base/log_priv.h"
 
 static const double node_patience_s = 5, patience_s = 3;
@@ -212,6 +213,8 @@ FB_API fb_status fb_world_close(fb_world *world)
     }
     if (world->signals)
         fbi_signals_restore();
+    if (world->may_speak)
+        fbi_crash_restore();
     fbi_plane_close(world);
     fbi_control_close(world);
     fbi_boot_undo(world, orderly);

@@ -4,6 +4,7 @@
 #define FLAMBEAU_COMM_PAGE_PRIV_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include <flambeau/core/tensor/dtype.h>
 #include <flambeau/core/tensor/shape.h>
@@ -73,6 +74,14 @@ typedef struct fbi_finding {
     char text[1024];
 } fbi_finding;
 
+/* A call that has been made, for who asks after a crash. */
+enum { FBI_PASTS = 4 };
+typedef struct fbi_past {
+    int32_t kind, group;
+    uint64_t seq;
+    char site[FBI_SITE_BYTES];
+} fbi_past;
+
 typedef struct fbi_page_rank {
     _Alignas(64) atomic_uint state;
     atomic_int waits_for; /* rank of the world, or -1 */
@@ -81,6 +90,7 @@ typedef struct fbi_page_rank {
     atomic_uint printed;  /* 1 after this rank has said what ended the job */
     int32_t status;
     fbi_signature sig;
+    fbi_past past[FBI_PASTS]; /* call i in [i % FBI_PASTS] */
     char text[1024];
 } fbi_page_rank;
 
@@ -90,6 +100,19 @@ typedef struct fbi_page {
     fbi_finding verdict;
     fbi_page_rank rank[]; /* by local rank */
 } fbi_page;
+
+/* A collective begins: only its rank may say so. */
+static inline void fbi_page_enter(fbi_page_rank *own, const fbi_signature *sig)
+{
+    unsigned calls = atomic_load_explicit(&own->calls, memory_order_relaxed);
+    fbi_past *past = &own->past[calls % FBI_PASTS];
+    own->sig = *sig;
+    past->kind = sig->kind;
+    past->group = sig->group;
+    past->seq = sig->seq;
+    memcpy(past->site, sig->site, sizeof past->site);
+    atomic_store_explicit(&own->calls, calls + 1, memory_order_relaxed);
+}
 
 /* Put a verdict on the page. False if there is one already. Any thread may. */
 bool fbi_page_judge(fbi_page *page, const fbi_finding *verdict);

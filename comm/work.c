@@ -322,10 +322,7 @@ static fb_work *start(fb_group *group, const fbi_task *task)
         w->sig.seq = pairs[task->root];
     else
         group->seq++;
-    world->own->sig = w->sig;
-    atomic_store_explicit(&world->own->calls,
-                          atomic_load_explicit(&world->own->calls, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+    fbi_page_enter(world->own, &w->sig);
     if ((world->ctx->off && !task->even_off) || fbi_world_check(world)) {
         fbi_world_tell(world, &w->sig);
         goto give_back;

@@ -238,6 +238,8 @@ fb_world *fbi_world_open(int *argc, char ***argv, MPI_Comm from, const fb_world_
         goto fail;
     if (!world->guest) {
         fbi_signals_install();
+        if (world->may_speak)
+            fbi_world_crash_open(world);
         world->signals = true;
     }
     return world;

@@ -50,10 +50,11 @@ struct fb_world {
     bool unsaved;                                  /* the last save failed (io) */
     void *leases; /* of the folders that rank 0 writes to (io/lease.c) */
     int n_leases;
-    bool notices;  /* some ranks cannot be read from the page: they send notices */
-    bool signals;  /* our handlers are in place */
-    bool messages; /* no shared memory between ranks: FLAMBEAU_COMM=messages, or none to be had */
-    bool poisoned; /* this rank has reported the poison */
+    bool notices;   /* some ranks cannot be read from the page: they send notices */
+    bool signals;   /* our handlers are in place */
+    bool may_speak; /* nobody had handlers for SIGSEGV and its like when we started MPI */
+    bool messages;  /* no shared memory between ranks: FLAMBEAU_COMM=messages, or none to be had */
+    bool poisoned;  /* this rank has reported the poison */
     bool wrote_poison; /* and it was this rank's verdict */
     fbi_site_name sites[FBI_SITES];
     double stopped_s, stuck_s; /* how long before a stopped or a cyclic wait is a verdict */
@@ -151,6 +152,10 @@ void fbi_stop_join(fb_world *world, uint8_t wish);
 double fbi_signal_age(void); /* seconds since SIGTERM; 0: none */
 void fbi_signals_install(void);
 void fbi_signals_restore(void);
+
+/* --- SIGSEGV and its like (comm/crash.c) --- */
+/* Say where this rank was, before the default action. */
+void fbi_world_crash_open(fb_world *world);
 
 /* --- this rank's cores (comm/cores.c) --- */
 
