@@ -9,7 +9,7 @@
  * and by one byte for each parameter: it has had a gradient. */
 typedef struct packet {
     int64_t commits, epoch, step; /* step and epoch of fb_context_batch */
-    uint64_t layout;
+    uint64_t layout, weights;
     uint8_t stop, not_finite, counted, plain, pad[4];
 } packet;
 
@@ -46,7 +46,9 @@ fb_status fbi_ddp_commit_open(fbi_ddp *d)
     d->views = calloc((size_t)d->n_params + 1, sizeof *d->views);
     d->named = calloc((size_t)d->n_params + 1, sizeof *d->named);
     d->squares = calloc((size_t)d->n_params + 1, sizeof *d->squares);
-    if (!d->packets || !d->counts || !d->leaf_counts || !d->views || !d->named || !d->squares)
+    d->hashes = calloc((size_t)d->group->size, sizeof *d->hashes);
+    if (!d->packets || !d->counts || !d->leaf_counts || !d->views || !d->named || !d->squares ||
+        !d->hashes)
         return fbi_fail(d->ctx, FB_E_NOMEM, "ddp_attach: no memory");
     return FB_OK;
 }
@@ -60,6 +62,7 @@ void fbi_ddp_commit_close(fbi_ddp *d)
     free(d->named);
     fbi_storage_unref(d->ctx, d->count);
     free(d->squares);
+    free(d->hashes);
 }
 
 /* --- are they finite? --- */
@@ -122,6 +125,7 @@ static void fill_own(const fbi_ddp *d, char *p)
                   .epoch = ctx->in_step ? ctx->batch.epoch : -1,
                   .step = ctx->in_step ? ctx->batch.step : -1,
                   .layout = d->layout,
+                  .weights = fbi_ddp_weights_hash(d),
                   .stop = fbi_stop_wish(d->group->world),
                   .not_finite = !finite,
                   .counted = d->counted,
@@ -197,8 +201,11 @@ static fb_status exchange(fbi_ddp *d, verdict *v)
     for (int r = 0; r < g->size && !st; r++) {
         memcpy(&theirs, all + (size_t)r * d->packet_bytes, sizeof theirs);
         st = compare(d, &own, r, &theirs);
+        d->hashes[r] = theirs.weights;
         join(d, r, all, v);
     }
+    if (!st)
+        st = fbi_ddp_weights_compare(d, d->hashes);
     if (st)
         return st;
     if (v->counted >= 0 && v->plain >= 0)

@@ -109,6 +109,13 @@ fb_status fbi_ddp_norms_apply(fbi_ddp *d, const int64_t *fine);
 /* Forget what leaves of this step gave. */
 void fbi_ddp_norms_forget(fbi_ddp *d);
 
+/* --- parallel/weights.c --- */
+
+/* Of the slice of the weights that this step looks at. */
+uint64_t fbi_ddp_weights_hash(const fbi_ddp *d);
+/* FB_OK if all ranks have the same; else the verdict names one that differs from most. */
+fb_status fbi_ddp_weights_compare(const fbi_ddp *d, const uint64_t *hashes);
+
 /* --- parallel/tune.c --- */
 
 /* At the end of the first step: all ranks take over rank 0's algorithms, if the context tunes.
@@ -149,6 +156,7 @@ struct fbi_ddp {
     fbi_flat_view *views; /* room for what is looked at: [n_params + 1] */
     fbi_named_view *named;
     double *squares;
+    uint64_t *hashes; /* of the ranks' weights: [ranks] */
 
     fbi_norms norms;
     fbi_reducer reducer;
