@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A death is said this late: what the others do is on its way, and mates know more. */
-static const double grace_s = 0.5;
+/* A death is said this late: what the others do is on its way, and mates know more; and this late
+ * if nobody waits yet. */
+static const double grace_s = 0.3, lonely_grace_s = 1;
 /* What was told is believed for so long. */
 static const double fresh_s = 1.5;
 
@@ -26,7 +27,7 @@ void fbi_board_close(fbi_board *board)
 
 void fbi_board_join(fbi_board *board, const fbi_identity *who)
 {
-    const fbi_ledger nothing = {.state = FBI_RANK_RUNNING, .waits_for = -1};
+    const fbi_ledger nothing = {.state = FBI_RANK_RUNNING, .waits_for = -1, .also = {-1, -1, -1}};
     board->rank[who->rank].who = *who;
     fbi_board_beat(board, who->rank, &nothing);
 }
@@ -43,12 +44,16 @@ void fbi_board_beat(fbi_board *board, int rank, const fbi_ledger *ledger)
     b->silent_s = 0;
 }
 
-void fbi_board_seen(fbi_board *board, int rank, char state)
+void fbi_board_seen(fbi_board *board, int rank, char state, const fbi_ledger *ledger)
 {
     fbi_board_rank *b = &board->rank[rank];
+    bool over = !state || state == 'Z' || state == 'X';
     b->seen_s = 0;
     b->stopped = state == 'T';
-    if (!state || state == 'Z' || state == 'X')
+    b->last_seen = ledger && (over || b->stopped);
+    if (b->last_seen)
+        b->ledger = *ledger; /* it cannot tell any more */
+    if (over)
         fbi_board_gone(board, rank);
 }
 
@@ -64,7 +69,7 @@ void fbi_board_closed(fbi_board *board, int rank)
 
 void fbi_board_tick(fbi_board *board, double seconds)
 {
-    double passed = seconds < 0.5 ? seconds : 0.5;
+    double passed = seconds < 0.3 ? seconds : 0.3;
     for (int r = 0; r < board->size; r++) {
         fbi_board_rank *b = &board->rank[r];
         b->silent_s += passed;
@@ -88,7 +93,16 @@ static fbi_suspect suspect(const fbi_board_rank *b)
                          .pid = b->who.pid,
                          .host = b->who.host,
                          .last = b->heard ? &b->ledger.sig : NULL,
-                         .waiting = is_waiting(b)};
+                         .waiting = is_waiting(b),
+                         .heard = !b->last_seen};
+}
+
+static bool misses(const fbi_ledger *l, int rank)
+{
+    bool found = l->waits_for == rank;
+    for (int i = 0; i < FBI_ALSO; i++)
+        found |= l->also[i] == rank;
+    return found;
 }
 
 /* The lowest rank that waits for `rank`; else the lowest that waits at all. */
@@ -99,7 +113,7 @@ static fbi_waiter waiter_for(const fbi_board *board, int rank)
         const fbi_board_rank *b = &board->rank[r];
         if (r == rank || !is_waiting(b) || b->gone)
             continue;
-        if (b->ledger.waits_for == rank)
+        if (misses(&b->ledger, rank))
             return (fbi_waiter){r, &b->ledger.sig};
         if (!any.sig)
             any = (fbi_waiter){r, &b->ledger.sig};
@@ -152,6 +166,8 @@ static bool judge_processes(const fbi_board *board, fbi_finding *v)
             continue;
         const fbi_suspect s = suspect(b);
         const fbi_waiter w = waiter_for(board, r);
+        if (!w.sig && b->gone_s < lonely_grace_s)
+            continue;
         fbi_verdict_dead(v, &s, &w);
         return true;
     }
@@ -194,14 +210,13 @@ static void say_circle(const fbi_board *board, int first, fbi_finding *v)
                     text);
 }
 
-/* Follow the waits of a rank to a circle, or to a rank that waits for nobody. */
-static bool judge_chain(const fbi_board *board, int first, fbi_finding *v)
+/* Follow the waits of a rank, first for `next`, to a circle or to a rank that waits for nobody. */
+static bool judge_chain(const fbi_board *board, int first, int next, fbi_finding *v)
 {
     double still = board->rank[first].still_s;
     bool apart = false;
     for (int r = first, steps = 0; steps < board->size; steps++) {
         const fbi_board_rank *b = &board->rank[r];
-        int next = b->ledger.waits_for;
         if (next < 0 || next >= board->size || b->silent_s > fresh_s)
             return false;
         const fbi_board_rank *n = &board->rank[next];
@@ -224,8 +239,20 @@ static bool judge_chain(const fbi_board *board, int first, fbi_finding *v)
             return apart && still > board->patience.stuck;
         }
         r = next;
+        next = n->ledger.waits_for;
     }
     return false;
+}
+
+/* In a collective a rank waits for several others, of which some wait themselves: who does not wait
+ * is missed by somebody at first hand. */
+static bool judge_waits(const fbi_board *board, int rank, fbi_finding *v)
+{
+    const fbi_ledger *l = &board->rank[rank].ledger;
+    bool found = judge_chain(board, rank, l->waits_for, v);
+    for (int i = 0; i < FBI_ALSO && !found; i++)
+        found = judge_chain(board, rank, l->also[i], v);
+    return found;
 }
 
 bool fbi_board_judge(const fbi_board *board, fbi_finding *v)
@@ -233,7 +260,7 @@ bool fbi_board_judge(const fbi_board *board, fbi_finding *v)
     bool found = judge_processes(board, v);
     for (int r = 0; r < board->size && !found; r++)
         if (is_waiting(&board->rank[r]) && !board->rank[r].closed && !board->rank[r].gone)
-            found = judge_chain(board, r, v);
+            found = judge_waits(board, r, v);
     if (found)
         note_waiting(board, v);
     return found;

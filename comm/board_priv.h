@@ -8,7 +8,7 @@
 /* What a rank is doing: a copy of its entry on the page. */
 typedef struct fbi_ledger {
     uint32_t state, calls;
-    int32_t waits_for, limit_ms;
+    int32_t waits_for, also[FBI_ALSO], limit_ms;
     fbi_signature sig;
 } fbi_ledger;
 
@@ -25,6 +25,7 @@ typedef struct fbi_board_rank {
     bool closed; /* said good-bye: nothing is expected of it any more */
     bool gone;   /* its connection has ended without that, or its process is no more */
     bool stopped;
+    bool last_seen;   /* the ledger is what was on its page at the end, not what it told last */
     double silent_s;  /* since it last told of itself */
     double gone_s;    /* since it went */
     double seen_s;    /* since a mate looked at its process */
@@ -50,11 +51,12 @@ void fbi_board_close(fbi_board *board);
 void fbi_board_join(fbi_board *board, const fbi_identity *who);
 /* It does. */
 void fbi_board_beat(fbi_board *board, int rank, const fbi_ledger *ledger);
-/* A mate, or we, looked at its process: the state in /proc, 0 if there is none. */
-void fbi_board_seen(fbi_board *board, int rank, char state);
+/* A mate, or we, looked at its process: the state in /proc, 0 if there is none; and its entry on
+ * the page, or NULL. */
+void fbi_board_seen(fbi_board *board, int rank, char state, const fbi_ledger *ledger);
 void fbi_board_gone(fbi_board *board, int rank);
 void fbi_board_closed(fbi_board *board, int rank);
-/* Time passes; more than half a second of it at once was our own sleep, and does not count. */
+/* Time passes; more than 0.3 s of it at once was our own sleep, and does not count. */
 void fbi_board_tick(fbi_board *board, double seconds);
 /* Is there anything to say? */
 bool fbi_board_judge(const fbi_board *board, fbi_finding *v);

@@ -75,7 +75,7 @@ typedef struct fbi_finding {
 } fbi_finding;
 
 /* A call that has been made, for who asks after a crash. */
-enum { FBI_PASTS = 4 };
+enum { FBI_PASTS = 4, FBI_ALSO = 3 };
 typedef struct fbi_past {
     int32_t kind, group;
     uint64_t seq;
@@ -84,10 +84,11 @@ typedef struct fbi_past {
 
 typedef struct fbi_page_rank {
     _Alignas(64) atomic_uint state;
-    atomic_int waits_for; /* rank of the world, or -1 */
-    atomic_int limit_ms;  /* how long it waits for one that does something else; 0: for ever */
-    atomic_uint calls;    /* collectives entered: unchanged means no progress */
-    atomic_uint printed;  /* 1 after this rank has said what ended the job */
+    atomic_int waits_for;      /* lowest rank of the world that is missing, or -1 */
+    atomic_int also[FBI_ALSO]; /* some more of them, with the highest; -1: no more */
+    atomic_int limit_ms;       /* how long it waits for one that does something else; 0: for ever */
+    atomic_uint calls;         /* collectives entered: unchanged means no progress */
+    atomic_uint printed;       /* 1 after this rank has said what ended the job */
     int32_t status;
     fbi_signature sig;
     fbi_past past[FBI_PASTS]; /* call i in [i % FBI_PASTS] */

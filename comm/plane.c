@@ -131,6 +131,8 @@ __attribute__((no_sanitize("thread"))) static void read_entry(const fbi_page_ran
         out->state = atomic_load(&e->state);
         out->waits_for = atomic_load(&e->waits_for);
         out->limit_ms = atomic_load(&e->limit_ms);
+        for (int i = 0; i < FBI_ALSO; i++)
+            out->also[i] = atomic_load(&e->also[i]);
         const volatile uint64_t *from = (const volatile uint64_t *)(const volatile void *)&e->sig;
         uint64_t *to = (uint64_t *)(void *)&out->sig;
         for (size_t i = 0; i < sizeof out->sig / sizeof *to; i++)
@@ -173,7 +175,7 @@ static void read_own_node(fbi_plane *p)
         read_entry(&world->page->rank[world->peers[r].local], &ledger);
         fbi_board_beat(&p->board, r, &ledger);
         if (r != world->rank && world->peers[r].watched && ledger.state != FBI_RANK_CLOSING)
-            fbi_board_seen(&p->board, r, process_state(&world->peers[r]));
+            fbi_board_seen(&p->board, r, process_state(&world->peers[r]), &ledger);
     }
 }
 
@@ -289,6 +291,9 @@ static void send_beat(fbi_plane *p)
     read_entry(world->own, &frame.beat.ledger);
     frame.beat.mate = p->mate;
     frame.beat.mate_state = p->mate >= 0 ? process_state(&world->peers[p->mate]) : 0;
+    frame.beat.mate_known = p->mate >= 0 && world->page_shared;
+    if (frame.beat.mate_known)
+        read_entry(&world->page->rank[world->peers[p->mate].local], &frame.beat.mate_ledger);
     if (!fbi_wire_send(&p->wire, &frame, FBI_FRAME_BEAT))
         hang_up(p);
 }

@@ -160,7 +160,8 @@ static bool take_frame(fbi_server *s, int rank, fbi_frame *frame, fbi_finding *v
     case FBI_FRAME_BEAT:
         fbi_board_beat(s->board, rank, &frame->beat.ledger);
         if (frame->beat.mate >= 0 && frame->beat.mate < s->board->size)
-            fbi_board_seen(s->board, frame->beat.mate, (char)frame->beat.mate_state);
+            fbi_board_seen(s->board, frame->beat.mate, (char)frame->beat.mate_state,
+                           frame->beat.mate_known ? &frame->beat.mate_ledger : NULL);
         return false;
     case FBI_FRAME_VERDICT:
         *v = frame->verdict;

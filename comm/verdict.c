@@ -28,8 +28,9 @@ const char *fbi_last_call_text(const fbi_suspect *s, char *buf, size_t size)
     char call[160];
     buf[0] = '\0';
     if (s->last && s->last->kind != FBI_KIND_NONE)
-        snprintf(buf, size, "; it %s %s", s->waiting ? "was in" : "last called",
-                 fbi_call_text(s->last, call, sizeof call));
+        snprintf(buf, size, "; it %s %s%s", s->waiting ? "was in" : "last called",
+                 fbi_call_text(s->last, call, sizeof call),
+                 s->heard ? " when it was last heard of" : "");
     return buf;
 }
 

@@ -18,6 +18,7 @@ typedef struct fbi_suspect {
     const char *host;
     const fbi_signature *last; /* NULL: not known */
     bool waiting;              /* in that call */
+    bool heard;                /* it said so itself, some time before */
 } fbi_suspect;
 
 /* One that waits for it. */

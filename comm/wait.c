@@ -55,6 +55,18 @@ void fbi_world_poke(fb_world *world)
     }
 }
 
+/* The rest of who is missing: the next ones, and in the last place the highest. */
+static void publish_also(fb_world *world, const fbi_waitable *what, int missing)
+{
+    int also[FBI_ALSO], n = 0;
+    for (int i = 0; i < FBI_ALSO; i++)
+        also[i] = -1;
+    for (int r = missing; r >= 0 && (r = what->missing(what->self, r + 1)) >= 0;)
+        also[n < FBI_ALSO - 1 ? n++ : n] = r;
+    for (int i = 0; i < FBI_ALSO; i++)
+        atomic_store(&world->own->also[i], also[i]);
+}
+
 /* Others read what we do from the page. */
 static void publish(fb_world *world, const fbi_waitable *what, int missing)
 {
@@ -87,6 +99,7 @@ static fb_status wait_long(fb_world *world, const fbi_waitable *what)
     fbi_watch watch = {.began = fbi_now()};
     fb_status status = FB_OK;
     watch.last = watch.began;
+    publish(world, what, what->missing(what->self, 0));
     for (;;) {
         fbi_world_poke(world);
         if (what->ready(what->self))
@@ -100,6 +113,7 @@ static fb_status wait_long(fb_world *world, const fbi_waitable *what)
             fbi_control_poll(world);
         if (now - watch.last > look_s) {
             publish(world, what, missing);
+            publish_also(world, what, missing);
             status = fbi_watch_look(world, &watch, what);
             if (!status)
                 status = fbi_links_look(world);
@@ -109,6 +123,7 @@ static fb_status wait_long(fb_world *world, const fbi_waitable *what)
         }
         rest(world, what, now - watch.began, missing);
     }
+    world->waited_s += fbi_now() - watch.began;
     atomic_store(&world->own->waits_for, -1);
     if (!what->closing)
         atomic_store(&world->own->state, FBI_RANK_RUNNING);

@@ -266,8 +266,16 @@ static fb_status look_along_chain(fb_world *world, fbi_watch *watch, const fbi_w
 {
     int missing = what->missing(what->self, 0);
     chain c = {0, -1};
-    if (watch->stopped == 0 && !what->closing)
+    bool follows = watch->stopped == 0 && !what->closing;
+    if (follows)
         c = follow(world, what->sig, missing);
+    /* Of several that are missing some wait themselves: a rank that does not explains more. */
+    for (int r = missing; follows && r >= 0 && c.end < 0;) {
+        chain other = follow(world, what->sig, r);
+        if (other.key && other.end >= 0)
+            c = other;
+        r = what->missing(what->self, r + 1);
+    }
     if (c.key != watch->chain_key) {
         watch->chain_key = c.key;
         watch->chain_s = 0;

@@ -69,12 +69,18 @@ static void settle_verdict(fbi_finding *v)
         v->waiting[i].call[sizeof v->waiting[i].call - 1] = '\0';
 }
 
+static void settle_beat(fbi_beat *beat)
+{
+    settle_signature(&beat->ledger.sig);
+    settle_signature(&beat->mate_ledger.sig);
+}
+
 static void settle(fbi_frame *frame)
 {
     if (frame->head.kind == FBI_FRAME_HELLO)
         frame->hello.who.host[sizeof frame->hello.who.host - 1] = '\0';
     if (frame->head.kind == FBI_FRAME_BEAT)
-        settle_signature(&frame->beat.ledger.sig);
+        settle_beat(&frame->beat);
     if (frame->head.kind == FBI_FRAME_VERDICT)
         settle_verdict(&frame->verdict);
 }

@@ -29,6 +29,8 @@ typedef struct fbi_hello {
 typedef struct fbi_beat {
     fbi_ledger ledger;
     int32_t mate, mate_state; /* a rank of its node, and its process's state; -1: none */
+    int32_t mate_known;       /* whether its ledger follows */
+    fbi_ledger mate_ledger;
 } fbi_beat;
 
 typedef struct fbi_frame {

@@ -60,6 +60,7 @@ struct fb_world {
     double stopped_s, stuck_s; /* how long before a stopped or a cyclic wait is a verdict */
     double timeout_s;          /* and one for a rank that runs but does not come */
     double spin_s;             /* how long a wait keeps the core to itself */
+    double waited_s;           /* for other ranks, so far */
     double silent_s;           /* and a rank of another node that is not heard of */
     _Atomic(char *) run_dir;   /* where verdict.json goes; NULL: nowhere */
     /* links between devices (comm/link.c) */

@@ -11,6 +11,7 @@ typedef struct job {
     fbi_ledger does[RANKS];
     bool beats[RANKS];
     char seen[RANKS]; /* state that is seen of its process; 0: nobody looks */
+    fbi_ledger page[RANKS];
 } job;
 
 static job *begin(void)
@@ -21,7 +22,7 @@ static job *begin(void)
     for (int r = 0; r < RANKS; r++) {
         j.board.rank[r].who = (fbi_identity){r, 100 + r, r / 2, r % 2, ""};
         snprintf(j.board.rank[r].who.host, 64, "host%d", r / 2);
-        j.does[r] = (fbi_ledger){.state = FBI_RANK_RUNNING, .calls = 7, .waits_for = -1};
+        j.does[r] = (fbi_ledger){.calls = 7, .waits_for = -1, .also = {-1, -1, -1}};
         j.does[r].sig = (fbi_signature){.kind = FBI_KIND_ALL_REDUCE, .seq = 6, .site = "a.c:1"};
     }
     return &j;
@@ -45,7 +46,7 @@ static double pass(job *j, double seconds, fbi_finding *v)
             if (j->beats[r])
                 fbi_board_beat(&j->board, r, &j->does[r]);
             if (j->seen[r])
-                fbi_board_seen(&j->board, r, j->seen[r]);
+                fbi_board_seen(&j->board, r, j->seen[r], &j->page[r]);
         }
         fbi_board_tick(&j->board, 0.25);
         if (fbi_board_judge(&j->board, v))
@@ -94,7 +95,7 @@ static void a_closed_connection_is_a_death(void **state)
     assert_int_equal(v.waiting[0].rank, 0);
     assert_int_equal(v.waiting[1].rank, 3);
     assert_non_null(strstr(v.text, "rank 2 (host1, pid 102) is dead"));
-    assert_non_null(strstr(v.text, "last called all_reduce #6 at a.c:1"));
+    assert_non_null(strstr(v.text, "last called all_reduce #6 at a.c:1 when it was last heard of"));
     assert_non_null(strstr(v.text, "rank 0 waits for it in all_reduce #7 at a.c:1"));
     end(j);
 }
@@ -121,9 +122,12 @@ static void a_mate_sees_a_death(void **state)
         pass(j, 1, &v);
         j->beats[3] = false;
         j->seen[3] = i ? 'Z' : 'X';
+        j->page[3].sig =
+            (fbi_signature){.kind = FBI_KIND_BARRIER, .seq = 9}; /* after its last beat */
         assert_true(pass(j, 2, &v) > 0);
         assert_int_equal(v.kind, FBI_VERDICT_DEAD);
         assert_int_equal(v.rank, 3);
+        assert_non_null(strstr(v.text, "it last called barrier #9; nobody waits for it yet"));
         end(j);
     }
 }
@@ -238,6 +242,24 @@ static void a_rank_that_does_not_come_is_stuck(void **state)
     end(j);
 }
 
+/* Those that come to the same sum wait for each other, too; the one that does not is second. */
+static void one_of_several_that_are_missing_is_stuck(void **state)
+{
+    (void)state;
+    job *j = begin();
+    fbi_finding v;
+    waits(j, 0, 1, 7);
+    waits(j, 1, 0, 7);
+    waits(j, 2, 0, 7);
+    j->does[2].also[0] = 1;
+    j->does[2].also[2] = 3;
+    assert_true(pass(j, 100, &v) > 60);
+    assert_int_equal(v.kind, FBI_VERDICT_STUCK);
+    assert_int_equal(v.rank, 3);
+    assert_non_null(strstr(v.text, "rank 2 waits for it in all_reduce #7"));
+    end(j);
+}
+
 static void a_group_may_have_no_limit(void **state)
 {
     (void)state;
@@ -307,6 +329,7 @@ int main(void)
         cmocka_unit_test(who_has_joined_and_says_no_more_is_silent),
         cmocka_unit_test(our_own_sleep_does_not_count),
         cmocka_unit_test(a_rank_that_does_not_come_is_stuck),
+        cmocka_unit_test(one_of_several_that_are_missing_is_stuck),
         cmocka_unit_test(a_group_may_have_no_limit),
         cmocka_unit_test(a_circle_is_one_and_a_long_transfer_none),
         cmocka_unit_test(waits_that_change_are_no_circle),
