@@ -10,6 +10,7 @@
 typedef struct packet {
     int64_t commits, epoch, step; /* step and epoch of fb_context_batch */
     uint64_t layout, weights;
+    double busy;
     uint8_t stop, not_finite, counted, plain, pad[4];
 } packet;
 
@@ -48,7 +49,7 @@ fb_status fbi_ddp_commit_open(fbi_ddp *d)
     d->squares = calloc((size_t)d->n_params + 1, sizeof *d->squares);
     d->hashes = calloc((size_t)d->group->size, sizeof *d->hashes);
     if (!d->packets || !d->counts || !d->leaf_counts || !d->views || !d->named || !d->squares ||
-        !d->hashes)
+        !d->hashes || !fbi_ddp_pace_open(d))
         return fbi_fail(d->ctx, FB_E_NOMEM, "ddp_attach: no memory");
     return FB_OK;
 }
@@ -63,6 +64,7 @@ void fbi_ddp_commit_close(fbi_ddp *d)
     fbi_storage_unref(d->ctx, d->count);
     free(d->squares);
     free(d->hashes);
+    free(d->pace.busy);
 }
 
 /* --- are they finite? --- */
@@ -126,6 +128,7 @@ static void fill_own(const fbi_ddp *d, char *p)
                   .step = ctx->in_step ? ctx->batch.step : -1,
                   .layout = d->layout,
                   .weights = fbi_ddp_weights_hash(d),
+                  .busy = fbi_ddp_pace_busy(d),
                   .stop = fbi_stop_wish(d->group->world),
                   .not_finite = !finite,
                   .counted = d->counted,
@@ -202,6 +205,7 @@ static fb_status exchange(fbi_ddp *d, verdict *v)
         memcpy(&theirs, all + (size_t)r * d->packet_bytes, sizeof theirs);
         st = compare(d, &own, r, &theirs);
         d->hashes[r] = theirs.weights;
+        fbi_ddp_pace_note(d, r, theirs.busy);
         join(d, r, all, v);
     }
     if (!st)
@@ -296,5 +300,6 @@ fb_status fbi_ddp_commit(void *self, fbi_commit *c)
     if (d->stats.steps++ == 0)
         st = fbi_ddp_tune(d);
     d->stats.seconds += fbi_now() - t0;
+    fbi_ddp_pace_step(d);
     return st;
 }

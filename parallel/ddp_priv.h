@@ -116,6 +116,25 @@ uint64_t fbi_ddp_weights_hash(const fbi_ddp *d);
 /* FB_OK if all ranks have the same; else the verdict names one that differs from most. */
 fb_status fbi_ddp_weights_compare(const fbi_ddp *d, const uint64_t *hashes);
 
+/* --- parallel/pace.c --- */
+
+typedef struct fbi_pace {
+    double *busy;         /* [2 * ranks]: seconds of this window; room */
+    double window, began; /* seconds; when it began */
+    double since, waited; /* end of the last step, and world's waited_s then; 0: none */
+    int steps, named;     /* of this window; who was slow in the last one, -1: nobody */
+} fbi_pace;
+
+bool fbi_ddp_pace_open(fbi_ddp *d);
+/* Seconds for which this rank has computed since the last step. */
+double fbi_ddp_pace_busy(const fbi_ddp *d);
+/* What a rank of the group has told. */
+void fbi_ddp_pace_note(fbi_ddp *d, int rank, double busy);
+/* All have told, and the step ends. */
+void fbi_ddp_pace_step(fbi_ddp *d);
+/* Who takes longest, if that is much longer than the median, which goes to *middle; else -1. */
+int fbi_slowest(const double *busy, int n, double *room, double *middle);
+
 /* --- parallel/tune.c --- */
 
 /* At the end of the first step: all ranks take over rank 0's algorithms, if the context tunes.
@@ -157,6 +176,7 @@ struct fbi_ddp {
     fbi_named_view *named;
     double *squares;
     uint64_t *hashes; /* of the ranks' weights: [ranks] */
+    fbi_pace pace;
 
     fbi_norms norms;
     fbi_reducer reducer;
