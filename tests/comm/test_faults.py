@@ -39,8 +39,8 @@ def ranks_of(mpirun):
     return sum(1 for state, parent, *_ in stats if int(parent) == mpirun and state not in "ZX")
 
 
-def run(program, scenario, ranks, **variables):
-    command = ["mpirun", "--oversubscribe", "-n", str(ranks), program, scenario]
+def run(program, scenario, ranks, *arguments, **variables):
+    command = ["mpirun", "--oversubscribe", "-n", str(ranks), program, scenario, *arguments]
     job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                            env=dict(env, **variables))
     alone = 0
@@ -101,8 +101,24 @@ with tempfile.TemporaryDirectory() as folder:
         check("endless", (0, 2), r"rank 1 \(.*\) is stuck: it runs, but has called nothing for 2 s; it last called all_reduce "
               r"#2 at", r"waits for it in all_reduce #3",
               verdict={"verdict": "stuck", "rank": 1, "call": "all_reduce", "sequence": 2}, FLAMBEAU_TIMEOUT_SECONDS="2", **way)
-    check("killed", (0,), "rank 1 .* does not answer, and SIGTERM asks rank 0 to end", "all_reduce #5", ranks=2,
-          FLAMBEAU_RANKS_PER_NODE="1")
+    each = {"FLAMBEAU_RANKS_PER_NODE": "1", "FLAMBEAU_SILENT_SECONDS": "2"}  # the control plane alone can tell
+    check("killed", (0, 2), r"rank 1 \(.*, pid \d+\) is dead: killed", "in all_reduce #5 at",
+          verdict={"verdict": "dead", "rank": 1}, **each)
+    check("killed", (0,), r"rank 1 \(.*, pid \d+\) is dead: killed", ranks=2, verdict={"verdict": "dead", "rank": 1}, **each)
+    check("stopped", (0, 2), r"rank 1 \(.*, pid \d+\) has not been heard of for 2 s, nor any other of its host",
+          "in all_reduce #3", verdict={"verdict": "unreachable", "rank": 1}, **each)
+    check("endless", (0, 2), r"rank 1 \(.*\) is stuck: it runs, but has called nothing for 2 s", "in all_reduce #3",
+          verdict={"verdict": "stuck", "rank": 1}, FLAMBEAU_TIMEOUT_SECONDS="2", **each)
+    check("circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0",
+          verdict={"verdict": "stuck"}, **each)
+    out, rc = run(program, "trial", 3, "slow", "1", "0", FLAMBEAU_SLOW_SECONDS="1")
+    if rc != 0 or out.count("is slow") != 1 or not re.search(r"flambeau: rank 1 \(.*\) is slow: it computes 0.03\d* s a step, the others ", out):
+        failures.append(f"slow: exit code {rc}, or the slow rank is not named once:\n{out}")
+    if not sanitize:  # theirs speak instead
+        out = check("crashed", (0, 2), r"rank 1 \(.*\) is dead", "all_reduce #5")
+        if not re.search(r"flambeau: rank 1 \(.*\): SIGSEGV \(invalid memory access\)\n  last calls: all_reduce #4 at .*, before "
+                         r"it all_reduce #3 at .*\n(.*\n)*.*faults\(", out):
+            failures.append("crashed: does not say where:\n" + out)
     check("silent_exit", (0, 2), r"rank 1 .* is dead", "all_reduce #3")
     check("leaves_early", (0, 2), r"rank 1 \(.*\) has ended its program \(fb_world_close\)", "in all_reduce #0")
     for way in ({}, {"FLAMBEAU_RANKS_PER_NODE": "1"}):

@@ -62,6 +62,7 @@ exec nsenter -t \$p -n -u -m -- bash -c "\$*"
 END
 chmod +x "$work/rsh"
 
+export FLAMBEAU_STOPPED_SECONDS=1 FLAMBEAU_TIMEOUT_SECONDS=4 FLAMBEAU_SILENT_SECONDS=4
 limit=60
 [ -z "${FLAMBEAU_SANITIZE:-}" ] || limit=180
 run() { # ranks, program, arguments: three or four ranks are on two hosts
@@ -74,12 +75,12 @@ passes() {
     run "$@" || { cat "$work/out"; echo "FAILED: $*"; exit 1; }
     echo "passed on two hosts: ${*:2}"
 }
-says() { # words that a line of each of the four ranks has; program, arguments
+says() { # words that a line of each of the four ranks (of $speakers) has; program, arguments
     if run 4 "${@:2}"; then
         echo "FAILED: ${*:2} ended well"
         exit 1
     fi
-    for r in 0 1 2 3; do
+    for r in ${speakers:-0 1 2 3}; do
         grep -aE "flambeau: rank $r: .*$1" "$work/out" >/dev/null ||
             { cat "$work/out"; echo "FAILED: ${*:2}: rank $r does not say: $1"; exit 1; }
     done
@@ -96,3 +97,38 @@ flags=()
     -o "$work/faults" -L "$FLAMBEAU_BUILD/lib" -lflambeau -Wl,-rpath,"$FLAMBEAU_BUILD/lib" "${flags[@]}"
 says "rank 1 \(host1\): all_reduce #0 at .* wants F32 \[1001\]" "$work/faults" other_count
 says "rank 1 \(host1\) failed before barrier #0 .* on fire" "$work/faults" error_then_collective
+speakers="0 1 2"
+says "rank 3 \(host2, pid [0-9]+\) has been stopped for 1 s" "$work/faults" trial stopped 3 5
+says "rank 3 \(host2, pid [0-9]+\) is stuck" "$work/faults" trial endless 3 5
+
+living() { # ranks of our program, on both hosts
+    local f n=0
+    for f in /proc/[0-9]*; do
+        [ "$(readlink "$f/exe" 2>/dev/null)" != "$work/faults" ] || n=$((n + 1))
+    done
+    echo $n
+}
+await() { # seconds, what, command...
+    local i
+    for ((i = 0; i < 10 * $1; i++)); do
+        ! "${@:3}" || return 0
+        sleep 0.1
+    done
+    cat "$work/out"
+    echo "FAILED: $2 within $1 s"
+    exit 1
+}
+have_started() { [ -e "$work/run/started.0" ] && [ -e "$work/run/started.3" ]; }
+have_ended() { [ "$(living)" = 0 ]; }
+
+# The link is cut in the middle of a sum: both sides end, with one verdict. mpirun itself would wait for ever.
+mkdir "$work/run"
+export FLAMBEAU_RUN_DIR=$work/run
+run 4 "$work/faults" forever &
+await "$limit" "no start" have_started
+at "$sw" ip link set port2 down
+await 30 "ranks of a host that is cut off do not end" have_ended
+kill -KILL "$!" 2>/dev/null || :
+grep -E '"verdict": "unreachable"' "$work/run/verdict.json" >/dev/null ||
+    { cat "$work/run/verdict.json"; echo "FAILED: the verdict on a cut link"; exit 1; }
+echo "both sides of a cut link have ended: $(sed -n 's/.*"text": //p' "$work/run/verdict.json")"

@@ -48,6 +48,18 @@ def dataset(folder):
     return data
 
 
+def compile_faults(folder):
+    """tests/comm/faults.c against the build's headers and library."""
+    program = os.path.join(folder, "faults")
+    command = [os.environ.get("FLAMBEAU_CC", "cc"), "-g", "-O1", "-std=gnu11", "-rdynamic", "-I", BUILD + "/include",
+               SOURCE + "/tests/comm/faults.c", "-o", program, "-L", BUILD + "/lib", "-lflambeau",
+               "-Wl,-rpath," + BUILD + "/lib"]
+    if SANITIZED:
+        command.append("-fsanitize=" + os.environ["FLAMBEAU_SANITIZE"])
+    subprocess.run(command, check=True)
+    return program
+
+
 class Run:
     """fashion on some ranks; its lines are read while it runs."""
 
