@@ -21,8 +21,8 @@ fb_status fbi_watch(const fbi_call *c, const fbi_oddity *before)
     /* The walk looks at backward's results; without inputs there is nothing to compare with. */
     if ((c->op->flags & FBI_VIEW) || c->n_in == 0 || c->ctx->in_backward)
         return c->ctx->status;
-    int n_out = c->op->flags & FBI_AUX ? 1 : c->n_out;
-    for (int i = 0; i < n_out; i++) {
+    int results = fbi_n_results(c->op);
+    for (int i = 0; i < results; i++) {
         fbi_oddity odd = fbi_odd(c->out[i]);
         if (!odd.nan && !odd.inf)
             continue;

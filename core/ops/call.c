@@ -107,11 +107,12 @@ fb_status fbi_record(fbi_call *c)
         fbi_node_unref(c->ctx, n);
         return st;
     }
+    int results = fbi_n_results(d);
     for (int i = 0; i < c->n_out; i++) {
         fb_tensor *o = c->out[i];
         if (c->inplace && o->node)
             fbi_node_unref(c->ctx, o->node);
-        if (fb_dtype_is_float((fb_dtype)o->dtype) && !(i && (d->flags & FBI_AUX))) {
+        if (fb_dtype_is_float((fb_dtype)o->dtype) && i < results) {
             o->node = n;
             o->out_index = (uint8_t)i;
             n->refs++;

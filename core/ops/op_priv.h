@@ -97,7 +97,8 @@ enum {
     FBI_INTS = 8192,
     FBI_LAPACK = 16384,
     FBI_WIDE = 32768,
-    FBI_NO_GRADIENT = 65536
+    FBI_NO_GRADIENT = 65536,
+    FBI_AUX_LAST = 131072
 };
 
 typedef struct fbi_bw fbi_bw;
@@ -120,6 +121,12 @@ struct fbi_opdef {
 };
 
 extern const fbi_opdef fbi_opdefs[FBI_OP_COUNT];
+
+/* How many outputs, the first ones, are results; others are for backward only. */
+static inline int fbi_n_results(const fbi_opdef *d)
+{
+    return d->flags & FBI_AUX ? 1 : d->flags & FBI_AUX_LAST ? d->n_out - 1 : d->n_out;
+}
 
 /* --- for infer: describe output i --- */
 

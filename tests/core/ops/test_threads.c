@@ -99,6 +99,12 @@ static const large_call larges[] = {
     {FBI_OP_dropout, 0, {FB_SHAPE(300, 300)}},
     {FBI_OP_attention, 0, {FB_SHAPE(8, 70, 32), FB_SHAPE(8, 70, 32), FB_SHAPE(8, 70, 32)}},
     {FBI_OP_attention, 1, {FB_SHAPE(8, 70, 32), FB_SHAPE(8, 70, 32), FB_SHAPE(8, 70, 32)}},
+    {FBI_OP_recurrence,
+     6,
+     {FB_SHAPE(9, 40, 96), FB_SHAPE(40, 24), FB_SHAPE(40, 24), FB_SHAPE(96), FB_SHAPE(96, 24)}},
+    {FBI_OP_recurrence,
+     9,
+     {FB_SHAPE(9, 40, 72), FB_SHAPE(40, 24), FB_SHAPE(40, 24), FB_SHAPE(72), FB_SHAPE(72, 24)}},
     {FBI_OP_masked_softmax, 0, {FB_SHAPE(4, 150, 120), FB_SHAPE(4, 150, 120)}},
     {FBI_OP_masked_softmax, 1, {FB_SHAPE(4, 150, 120)}},
 };
