@@ -16,9 +16,20 @@ static void list_free(void *self)
     free(list->m);
 }
 
+/* The table of module i, an Embedding, for module i + 1, which reads it itself; NULL: it does not.
+ */
+static fb_tensor *table_for_next(const fbi_list *list, int64_t i, const fb_tensor *x)
+{
+    if (i + 1 >= list->n || !fbi_nn_is_plain(list->m[i]) || !fbi_nn_is_plain(list->m[i + 1]))
+        return NULL;
+    fb_tensor *table = fbi_nn_small_table(list->m[i], x);
+    return table && fbi_nn_reads_table(list->m[i + 1], table, x) ? table : NULL;
+}
+
 static fb_tensor *sequential_forward(fb_module *m, fb_tensor *x)
 {
     const fbi_list *list = m->self;
+    fb_tensor *table;
     bool each = fbi_nn_root(m)->note != NULL; /* somebody wants to see every layer */
     for (int64_t i = 0; i < list->n; i++) {
         fb_activation act = i + 1 < list->n && !each ? fbi_nn_activation_of(list->m[i + 1]) : 0;
@@ -28,6 +39,8 @@ static fb_tensor *sequential_forward(fb_module *m, fb_tensor *x)
             x = fbi_nn_linear_act(list->m[i++], x, act);
         else if (act == FB_ACT_RELU && fbi_nn_is_conv2d(list->m[i]))
             x = fbi_nn_conv2d_relu(list->m[i++], x);
+        else if (!each && (table = table_for_next(list, i, x)))
+            x = fbi_nn_recurrent_of(list->m[++i], table, x);
         else
             x = fb_nn_forward(list->m[i], x);
     }

@@ -25,6 +25,13 @@ static const fb_module_type embedding_type = {.name = "Embedding",
                                               .fields = embedding_fields,
                                               .forward = embedding_forward};
 
+fb_tensor *fbi_nn_small_table(fb_module *m, const fb_tensor *x)
+{
+    const embedding *e = m->type == &embedding_type ? m->self : NULL;
+    bool small = e && e->padding < 0 && x && e->weight->size[0] < x->numel / 2;
+    return small ? e->weight : NULL;
+}
+
 /* (index), (index, offsets), (index, offsets, weights) */
 static void bag_forward_n(fb_module *m, fb_tensors in, fb_outs out)
 {

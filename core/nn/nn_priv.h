@@ -176,6 +176,13 @@ fb_activation fbi_nn_activation_of(const fb_module *m);
 fb_tensor *fbi_nn_linear_act(fb_module *m, fb_tensor *x, fb_activation act);
 fb_tensor *fbi_nn_conv2d_relu(fb_module *m, fb_tensor *x);
 
+/* The table of an Embedding, if it has fewer rows than half of what x asks for: then a product of
+ * its rows is less work than one of what is looked up. Else NULL. */
+fb_tensor *fbi_nn_small_table(fb_module *m, const fb_tensor *x);
+/* Whether m is a recurrent layer that takes rows of `table` by index x [T, N] or [N, T]. */
+bool fbi_nn_reads_table(const fb_module *m, const fb_tensor *table, const fb_tensor *x);
+fb_tensor *fbi_nn_recurrent_of(fb_module *m, fb_tensor *table, fb_tensor *x);
+
 /* The "weight" of another layer, as the field of a new one takes it. NULL: error is set. */
 fb_tensor *fbi_nn_tied_weight(fb_context *ctx, const char *what, fb_module *of, fb_shape shape);
 

@@ -1,8 +1,9 @@
-/* Recurrent layers: a product for all steps of a layer at once, then step after step. Made of
- * operators, so they run on every device and have derivatives of any order that these have. */
+/* Recurrent layers: a product for all steps of a layer at once, then the row recurrence, or small
+ * operators step after step where there are lengths, projections or autocast. */
 #include <flambeau/core/nn/recurrent.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/dropout.h>
+#include <flambeau/core/ops/embedding.h>
 #include <flambeau/core/ops/join.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/split.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 
 #include "core/nn/recurrent_priv.h"
+#include "core/ops/op_priv.h"
 
 enum { MAX_LAYERS = 1024 };
 
@@ -40,6 +42,7 @@ typedef struct run {
     fb_module *m;
     const recurrent *r;
     fb_tensor *x, *h0, *c0, *lengths; /* all but x may be NULL */
+    fb_tensor *table, *index;         /* instead of x: rows of a table, in the user's order */
     int64_t t, n, shortest;           /* shortest: steps that all sequences have */
     fb_tensor *inside;                /* BOOL [T, N, 1]: before the end; NULL: no lengths */
     fb_tensor **steps;                /* [3 T]: gates, results and `inside` of each step */
@@ -148,22 +151,6 @@ static bool one_step(const run *c, const fbi_rnn_weights *w, int64_t t, fb_tenso
     return true;
 }
 
-/* x [T, N, features] through one network, backwards if `reverse`: [T, N, out], and the last state.
- */
-static fb_tensor *network(const run *c, int64_t number, bool reverse, fb_tensor *x,
-                          fbi_rnn_state *s)
-{
-    fbi_rnn_weights w = weights_of(c->m, number);
-    fb_tensor *gates = fbi_rnn_gates(c->r->kind, &w, x);
-    fb_tensor *zero = gates ? fb_zeros(c->m->ctx, (fb_dtype)gates->dtype, FB_SHAPE(1)) : NULL;
-    if (!zero || fb_unbind(gates, 0, (int)c->t, c->steps))
-        return NULL;
-    for (int64_t i = 0; i < c->t; i++)
-        if (!one_step(c, &w, reverse ? c->t - 1 - i : i, zero, s))
-            return NULL;
-    return fb_stack((fb_tensors){c->steps + c->t, (int)c->t}, 0);
-}
-
 static fbi_rnn_state first_state(const run *c, int64_t number)
 {
     fb_dtype dtype = (fb_dtype)weights_of(c->m, 0).hh->dtype;
@@ -176,16 +163,79 @@ static fbi_rnn_state first_state(const run *c, int64_t number)
     return s;
 }
 
+/* x [T, N, features] through one network, backwards if `reverse`: [T, N, out], and the last state.
+ */
+static fb_tensor *by_steps(const run *c, int64_t number, bool reverse, fb_tensor *x,
+                           fbi_rnn_state *s)
+{
+    fbi_rnn_weights w = weights_of(c->m, number);
+    *s = first_state(c, number);
+    fb_tensor *gates = fbi_rnn_gates(c->r->kind, &w, x);
+    fb_tensor *zero = gates ? fb_zeros(c->m->ctx, (fb_dtype)gates->dtype, FB_SHAPE(1)) : NULL;
+    if (!zero || fb_unbind(gates, 0, (int)c->t, c->steps))
+        return NULL;
+    for (int64_t i = 0; i < c->t; i++)
+        if (!one_step(c, &w, reverse ? c->t - 1 - i : i, zero, s))
+            return NULL;
+    return fb_stack((fb_tensors){c->steps + c->t, (int)c->t}, 0);
+}
+
+/* Autocast chooses the dtype of each step's product, and states may differ from the weights. */
+static bool is_one_operator(const run *c)
+{
+    const fb_context *ctx = c->m->ctx;
+    int dtype = weights_of(c->m, 0).hh->dtype;
+    return fbi_has_kernel(ctx, FBI_OP_recurrence) && !ctx->autocast && !c->lengths &&
+           c->r->out == c->r->hidden && c->n > 0 && (!c->h0 || c->h0->dtype == dtype) &&
+           (!c->c0 || c->c0->dtype == dtype);
+}
+
+/* [T, N, ...] from the user's layout, and back. */
+static fb_tensor *turned(const run *c, fb_tensor *t)
+{
+    return t && c->r->batch_first ? fb_transpose(t, 0, 1) : t;
+}
+
+/* The input's part of the gates [T, N, ...]. Its product sees x as it lies in the user's memory, or
+ * each row of a table once. */
+static fb_tensor *input_part(const run *c, const fbi_rnn_weights *w, fb_tensor *x)
+{
+    fb_tensor *from = x ? turned(c, x) : c->table;
+    fb_tensor *gates = from ? fbi_rnn_gates(c->r->kind, w, from) : NULL;
+    return turned(c, gates && !x ? fb_embedding(gates, c->index) : gates);
+}
+
+/* The same at once. */
+static fb_tensor *at_once(const run *c, int64_t number, bool reverse, fb_tensor *x,
+                          fbi_rnn_state *s)
+{
+    const fbi_rnn_kind *k = c->r->kind;
+    fbi_rnn_weights w = weights_of(c->m, number);
+    fb_tensor *out[3];
+    fb_tensor *in[] = {input_part(c, &w, x), c->h0 ? fb_select(c->h0, 0, number) : NULL,
+                       c->c0 ? fb_select(c->c0, 0, number) : NULL, k->joins_biases ? NULL : w.b_hh,
+                       w.hh};
+    const fbi_attrs_recurrence a = {.kind = k - fbi_rnn_kinds, .reverse = reverse};
+    if (!in[0] || !fb_ok(c->m->ctx) ||
+        fbi_run(c->m->ctx, FBI_OP_recurrence, &a, in, sizeof in / sizeof *in, out))
+        return NULL;
+    int64_t last = reverse ? 0 : c->t - 1;
+    *s = (fbi_rnn_state){fb_select(out[0], 0, last),
+                         k->states > 1 ? fb_select(out[1], 0, last) : NULL};
+    return s->h ? out[0] : NULL;
+}
+
 /* x through all layers; the last states into h and c, of all networks. */
 static fb_tensor *all_layers(const run *c, fb_tensor **h, fb_tensor **cell)
 {
     const recurrent *r = c->r;
     fb_tensor *x = c->x, *side[2] = {NULL, NULL};
+    bool whole = is_one_operator(c);
     for (int64_t layer = 0; layer < r->layers; layer++) {
         for (int64_t d = 0; d < r->directions; d++) {
             int64_t number = layer * r->directions + d;
-            fbi_rnn_state s = first_state(c, number);
-            side[d] = network(c, number, d == 1, x, &s);
+            fbi_rnn_state s = {NULL, NULL};
+            side[d] = (whole ? at_once : by_steps)(c, number, d == 1, x, &s);
             if (!side[d])
                 return NULL;
             h[number] = s.h;
@@ -215,9 +265,7 @@ static bool take_lengths(run *c)
 /* The user's layout, from [T, N, ...]. */
 static fb_tensor *users(const run *c, fb_tensor *y, bool single)
 {
-    if (single)
-        return fb_squeeze(y, 1);
-    return c->r->batch_first ? fb_transpose(y, 0, 1) : y;
+    return single ? fb_squeeze(y, 1) : turned(c, y);
 }
 
 static fb_tensor *stacked(fb_tensor **states, int64_t n, bool single)
@@ -285,6 +333,40 @@ static const fb_module_type types[] = {
     {.name = "RNN", .size = sizeof(recurrent), .forward_n = recurrent_forward_n},
     {.name = "LSTM", .size = sizeof(recurrent), .forward_n = recurrent_forward_n},
     {.name = "GRU", .size = sizeof(recurrent), .forward_n = recurrent_forward_n}};
+
+bool fbi_nn_reads_table(const fb_module *m, const fb_tensor *table, const fb_tensor *x)
+{
+    if (m->type->forward_n != recurrent_forward_n)
+        return false;
+    const recurrent *r = m->self;
+    run c = {.m = (fb_module *)(uintptr_t)m, .r = r, .n = 1};
+    return x->ndim == 2 && x->numel > 0 && table->size[1] == r->in && is_one_operator(&c);
+}
+
+typedef struct table_call {
+    fb_tensor *table, *index;
+} table_call;
+
+static fb_tensor *forward_of_table(fb_module *m, void *args)
+{
+    const table_call *a = args;
+    const recurrent *r = m->self;
+    int time = r->batch_first ? 1 : 0;
+    run c = {.m = m,
+             .r = r,
+             .table = a->table,
+             .index = a->index,
+             .t = a->index->size[time],
+             .n = a->index->size[1 - time]};
+    fb_tensor *y = NULL;
+    run_it(&c, false, FB_OUTS(&y));
+    return y;
+}
+
+fb_tensor *fbi_nn_recurrent_of(fb_module *m, fb_tensor *table, fb_tensor *x)
+{
+    return fb_nn_call(m, forward_of_table, &(table_call){table, x});
+}
 
 typedef struct named_weights {
     fb_tensor **t;

@@ -54,7 +54,7 @@ static fbi_rnn_state gru_step(const fbi_rnn_weights *w, fb_tensor *gates, fbi_rn
     return (fbi_rnn_state){.h = fb_add(new, fb_mul(update, fb_sub(s.h, new)))};
 }
 
-const fbi_rnn_kind fbi_rnn_kinds[] = {
+const fbi_rnn_kind fbi_rnn_kinds[FBI_RNN_KINDS] = {
     [FBI_RNN_TANH] = {"RNN", "RNNCell", 1, 1, tanh_step, true},
     [FBI_RNN_RELU] = {"RNN", "RNNCell", 1, 1, relu_step, true},
     [FBI_LSTM] = {"LSTM", "LSTMCell", 4, 2, lstm_step, true},

@@ -3,6 +3,7 @@
 #define FLAMBEAU_CORE_NN_RECURRENT_PRIV_H
 
 #include "core/nn/nn_priv.h"
+#include "core/ops/recurrent_priv.h"
 
 /* Of one layer in one direction. */
 typedef struct fbi_rnn_weights {
@@ -21,8 +22,7 @@ typedef struct fbi_rnn_kind {
     bool joins_biases; /* both are added to the input's product */
 } fbi_rnn_kind;
 
-typedef enum fbi_rnn_kind_index { FBI_RNN_TANH, FBI_RNN_RELU, FBI_LSTM, FBI_GRU } fbi_rnn_index;
-extern const fbi_rnn_kind fbi_rnn_kinds[];
+extern const fbi_rnn_kind fbi_rnn_kinds[FBI_RNN_KINDS];
 
 /* The input's part of the gates: [..., in] -> [..., gates * hidden]. */
 fb_tensor *fbi_rnn_gates(const fbi_rnn_kind *k, const fbi_rnn_weights *w, fb_tensor *x);

@@ -1,6 +1,7 @@
 /* Recurrent layers against numbers of PyTorch 2.15, against themselves and finite differences. */
 #include "tests/core/nn/wave_priv.h"
 
+#include <flambeau/core/nn/layers.h>
 #include <flambeau/core/nn/recurrent.h>
 #include <flambeau/core/ops/autocast.h>
 #include <flambeau/core/ops/join.h>
@@ -303,6 +304,88 @@ static void dropout_is_between_layers_in_training_only(void **state)
     check_close(ctx);
 }
 
+/* y, h, c and the gradients of x, h0 and all parameters, summed with those of earlier calls. */
+static void digests(fb_module *m, fb_tensor *x, fb_tensor *h0, fb_tensor *c0, fb_tensor *lengths,
+                    double out[6])
+{
+    fb_tensor *r[3] = {NULL};
+    fb_status st =
+        c0 ? fb_nn_forward_n(m, FB_TENSORS(x, h0, c0, lengths), FB_OUTS(&r[0], &r[1], &r[2]))
+           : fb_nn_forward_n(m, FB_TENSORS(x, h0, lengths), FB_OUTS(&r[0], &r[1]));
+    check_ok(fb_context_of(x));
+    assert_int_equal(st, FB_OK);
+    fb_tensor *loss = fb_add(digested(r[0]), digested(r[1]));
+    assert_int_equal(fb_backward(c0 ? fb_add(loss, digested(r[2])) : loss), FB_OK);
+    for (int i = 0; i < 3; i++)
+        out[i] = digest(r[i]);
+    out[3] = digest(fb_grad_of(x));
+    out[4] = digest(fb_grad_of(h0));
+    out[5] = gradient_digest(m);
+}
+
+/* Lengths that leave nothing out make a layer go step by step, and it does what it does as one
+ * operator; sizes below, at and beyond those of panels and batches. */
+static void steps_and_the_whole_agree(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t t, n, h;
+        bool batch_first;
+    } sizes[] = {{1, 1, 1, false}, {3, 5, 7, true},   {2, 3, 32, false}, {4, 13, 33, true},
+                 {7, 2, 64, true}, {3, 70, 17, true}, {5, 35, 8, false}};
+    static const maker makers[] = {fb_nn_rnn, fb_nn_rnn, fb_nn_lstm, fb_nn_gru};
+    fb_context *ctx = check_open_device(2);
+    for (size_t i = 0; i < 4 * sizeof sizes / sizeof sizes[0]; i++) {
+        FB_SCOPE(ctx);
+        int64_t k = i % 4, t = sizes[i / 4].t, n = sizes[i / 4].n, h = sizes[i / 4].h, all[70];
+        fb_rnn_options o = {.layers = 2,
+                            .bidirectional = i % 3 == 0,
+                            .batch_first = sizes[i / 4].batch_first,
+                            .relu = k == 1};
+        fb_module *m = waved(makers[k](ctx, 3, h, &o));
+        for (int64_t j = 0; j < n; j++)
+            all[j] = t;
+        fb_shape states = FB_SHAPE(o.bidirectional ? 4 : 2, n, h);
+        fb_shape shape = o.batch_first ? FB_SHAPE(n, t, 3) : FB_SHAPE(t, n, 3);
+        fb_tensor *x = fb_requires_grad(wave(ctx, shape, 1, 0.9, 0.2), true);
+        fb_tensor *h0 = fb_requires_grad(wave(ctx, states, 1, 0.5, 2), true);
+        fb_tensor *c0 = k == 2 ? wave(ctx, states, 1, 0.5, 3) : NULL;
+        double whole[6], steps[6];
+        digests(m, x, h0, c0, NULL, whole);
+        digests(m, x, h0, c0, fb_from(ctx, FB_I64, FB_SHAPE(n), all), steps);
+        for (int j = 0; j < 6; j++)
+            close_to(steps[j], j < 3 ? whole[j] : 2 * whole[j], "a digest", i * 6 + (size_t)j);
+        fb_nn_close(m);
+    }
+    check_close(ctx);
+}
+
+/* In a sequence each row of a small table meets the weights once; layer by layer it is looked up
+ * first. */
+static void a_small_table_is_multiplied_before_it_is_looked_up(void **state)
+{
+    (void)state;
+    fb_context *ctx = check_open_device(2);
+    static const maker makers[] = {fb_nn_rnn, fb_nn_lstm, fb_nn_gru};
+    const int64_t index[3 * 4] = {0, 1, 1, 2, 2, 2, 0, 1, 0, 2, 1, 1};
+    for (size_t i = 0; i < 6; i++) {
+        FB_SCOPE(ctx);
+        fb_rnn_options o = {
+            .layers = 2, .bidirectional = i % 3 == 1, .batch_first = i > 2, .no_bias = i == 5};
+        fb_module *m = waved(
+            fb_nn_sequential(ctx, fb_nn_embedding(ctx, 3, 5, NULL), makers[i % 3](ctx, 5, 6, &o)));
+        fb_tensor *x = fb_from(ctx, FB_I64, FB_SHAPE(3, 4), index), *y = fb_nn_forward(m, x);
+        assert_int_equal(fb_backward(digested(y)), FB_OK);
+        double whole = gradient_digest(m);
+        fb_tensor *z = fb_nn_forward(fb_nn_list_at(m, 1), fb_nn_forward(fb_nn_list_at(m, 0), x));
+        assert_int_equal(fb_backward(digested(z)), FB_OK);
+        close_to(digest(y), digest(z), "y", i);
+        close_to(gradient_digest(m), 2 * whole, "the gradients", i);
+        fb_nn_close(m);
+    }
+    check_close(ctx);
+}
+
 /* In BF16, by autocast or by parameters that are, up to its 8 bits. */
 static void halves_do_as_well(void **state)
 {
@@ -457,6 +540,8 @@ int main(void)
         cmocka_unit_test(copies_own_their_weights),
         cmocka_unit_test(a_single_sequence_needs_no_batch),
         cmocka_unit_test(dropout_is_between_layers_in_training_only),
+        cmocka_unit_test(steps_and_the_whole_agree),
+        cmocka_unit_test(a_small_table_is_multiplied_before_it_is_looked_up),
         cmocka_unit_test(halves_do_as_well),
         cmocka_unit_test(an_lstm_learns_to_remember),
         cmocka_unit_test(padded_sequences_have_the_value_behind_their_ends),
