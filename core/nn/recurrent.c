@@ -1,5 +1,5 @@
 /* Recurrent layers: a product for all steps of a layer at once, then the row recurrence, or small
- * operators step after step where there are lengths, projections or autocast. */
+ * operators step after step where there are projections or autocast. */
 #include <flambeau/core/nn/recurrent.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/dropout.h>
@@ -45,7 +45,9 @@ typedef struct run {
     fb_tensor *table, *index;         /* instead of x: rows of a table, in the user's order */
     int64_t t, n, shortest;           /* shortest: steps that all sequences have */
     fb_tensor *inside;                /* BOOL [T, N, 1]: before the end; NULL: no lengths */
-    fb_tensor **steps;                /* [3 T]: gates, results and `inside` of each step */
+    fb_tensor *last, *turn; /* [N], [T, N]: which of T N rows is the last of each sequence,
+                             * or that of its steps turned around; NULL: no lengths */
+    fb_tensor **steps;      /* [3 T]: gates, results and `inside` of each step */
 } run;
 
 /* --- checks --- */
@@ -185,9 +187,8 @@ static bool is_one_operator(const run *c)
 {
     const fb_context *ctx = c->m->ctx;
     int dtype = weights_of(c->m, 0).hh->dtype;
-    return fbi_has_kernel(ctx, FBI_OP_recurrence) && !ctx->autocast && !c->lengths &&
-           c->r->out == c->r->hidden && c->n > 0 && (!c->h0 || c->h0->dtype == dtype) &&
-           (!c->c0 || c->c0->dtype == dtype);
+    return fbi_has_kernel(ctx, FBI_OP_recurrence) && !ctx->autocast && c->r->out == c->r->hidden &&
+           c->n > 0 && (!c->h0 || c->h0->dtype == dtype) && (!c->c0 || c->c0->dtype == dtype);
 }
 
 /* [T, N, ...] from the user's layout, and back. */
@@ -205,24 +206,45 @@ static fb_tensor *input_part(const run *c, const fbi_rnn_weights *w, fb_tensor *
     return turned(c, gates && !x ? fb_embedding(gates, c->index) : gates);
 }
 
+/* Rows of t [T, N, F] by index, of c->last or c->turn. */
+static fb_tensor *rows_of(fb_tensor *t, fb_tensor *index)
+{
+    t = t ? fb_reshape(t, FB_SHAPE(t->size[0] * t->size[1], t->size[2])) : NULL;
+    return t ? fb_embedding(t, index) : NULL;
+}
+
+/* y and the last states from y and c of all steps; sequences of their own lengths were turned
+ * around before if `reverse`. */
+static fb_tensor *results_of(const run *c, fb_tensor *const all[2], bool reverse, fbi_rnn_state *s)
+{
+    int64_t last = reverse ? 0 : c->t - 1;
+    fb_tensor *y = all[0], *end[2] = {NULL, NULL};
+    for (int i = 0; i < c->r->kind->states; i++)
+        end[i] = c->lengths ? rows_of(all[i], c->last) : fb_select(all[i], 0, last);
+    *s = (fbi_rnn_state){end[0], end[1]};
+    if (!c->lengths || !s->h)
+        return s->h ? y : NULL;
+    fb_tensor *zero = fb_zeros(c->m->ctx, (fb_dtype)y->dtype, FB_SHAPE(1));
+    y = reverse ? rows_of(y, c->turn) : y;
+    return y && zero ? fb_where(c->inside, y, zero) : NULL;
+}
+
 /* The same at once. */
 static fb_tensor *at_once(const run *c, int64_t number, bool reverse, fb_tensor *x,
                           fbi_rnn_state *s)
 {
     const fbi_rnn_kind *k = c->r->kind;
     fbi_rnn_weights w = weights_of(c->m, number);
-    fb_tensor *out[3];
-    fb_tensor *in[] = {input_part(c, &w, x), c->h0 ? fb_select(c->h0, 0, number) : NULL,
+    fb_tensor *part = input_part(c, &w, x), *out[3];
+    fb_tensor *in[] = {reverse && c->lengths ? rows_of(part, c->turn) : part,
+                       c->h0 ? fb_select(c->h0, 0, number) : NULL,
                        c->c0 ? fb_select(c->c0, 0, number) : NULL, k->joins_biases ? NULL : w.b_hh,
                        w.hh};
-    const fbi_attrs_recurrence a = {.kind = k - fbi_rnn_kinds, .reverse = reverse};
+    const fbi_attrs_recurrence a = {.kind = k - fbi_rnn_kinds, .reverse = reverse && !c->lengths};
     if (!in[0] || !fb_ok(c->m->ctx) ||
         fbi_run(c->m->ctx, FBI_OP_recurrence, &a, in, sizeof in / sizeof *in, out))
         return NULL;
-    int64_t last = reverse ? 0 : c->t - 1;
-    *s = (fbi_rnn_state){fb_select(out[0], 0, last),
-                         k->states > 1 ? fb_select(out[1], 0, last) : NULL};
-    return s->h ? out[0] : NULL;
+    return results_of(c, out, reverse, s);
 }
 
 /* x through all layers; the last states into h and c, of all networks. */
@@ -248,6 +270,20 @@ static fb_tensor *all_layers(const run *c, fb_tensor **h, fb_tensor **cell)
     return x;
 }
 
+/* c->last and c->turn; at [T, 1, 1] counts the steps. */
+static bool take_turns(run *c, fb_tensor *at)
+{
+    fb_tensor *n = fb_arange(c->m->ctx, FB_I64, 0, (double)c->n, 1);
+    fb_tensor *end = fb_add_scalar(fb_to(c->lengths, FB_I64), -1);
+    fb_tensor *t = fb_reshape(at, FB_SHAPE(c->t, 1)), *inside = fb_squeeze(c->inside, 2);
+    t = inside && end && t ? fb_where(inside, fb_sub(end, t), t) : NULL;
+    if (!t || !n)
+        return false;
+    c->last = fb_add(fb_mul_scalar(end, (double)c->n), n);
+    c->turn = fb_add(fb_mul_scalar(t, (double)c->n), n);
+    return c->last && c->turn;
+}
+
 /* Zeros behind the ends of x, so that not even a NaN there gets anywhere. */
 static bool take_lengths(run *c)
 {
@@ -259,6 +295,8 @@ static bool take_lengths(run *c)
     c->inside = at ? fb_lt(at, fb_reshape(c->lengths, FB_SHAPE(1, c->n, 1))) : NULL;
     fb_tensor *zero = fb_zeros(ctx, (fb_dtype)c->x->dtype, FB_SHAPE(1));
     c->x = c->inside && zero ? fb_where(c->inside, c->x, zero) : NULL;
+    if (is_one_operator(c))
+        return c->x && take_turns(c, at);
     return c->x && !fb_unbind(c->inside, 0, (int)c->t, c->steps + 2 * c->t);
 }
 

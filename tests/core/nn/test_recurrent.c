@@ -323,8 +323,8 @@ static void digests(fb_module *m, fb_tensor *x, fb_tensor *h0, fb_tensor *c0, fb
     out[5] = gradient_digest(m);
 }
 
-/* Lengths that leave nothing out make a layer go step by step, and it does what it does as one
- * operator; sizes below, at and beyond those of panels and batches. */
+/* Autocast, which leaves F64 alone, makes a layer go step by step, and it does what it does as one
+ * operator; with lengths and without, sizes below, at and beyond those of panels and batches. */
 static void steps_and_the_whole_agree(void **state)
 {
     (void)state;
@@ -344,15 +344,17 @@ static void steps_and_the_whole_agree(void **state)
                             .relu = k == 1};
         fb_module *m = waved(makers[k](ctx, 3, h, &o));
         for (int64_t j = 0; j < n; j++)
-            all[j] = t;
+            all[j] = 1 + (3 * j + 1) % t;
+        fb_tensor *lengths = i % 5 < 3 ? fb_from(ctx, FB_I64, FB_SHAPE(n), all) : NULL;
         fb_shape states = FB_SHAPE(o.bidirectional ? 4 : 2, n, h);
         fb_shape shape = o.batch_first ? FB_SHAPE(n, t, 3) : FB_SHAPE(t, n, 3);
         fb_tensor *x = fb_requires_grad(wave(ctx, shape, 1, 0.9, 0.2), true);
         fb_tensor *h0 = fb_requires_grad(wave(ctx, states, 1, 0.5, 2), true);
         fb_tensor *c0 = k == 2 ? wave(ctx, states, 1, 0.5, 3) : NULL;
         double whole[6], steps[6];
-        digests(m, x, h0, c0, NULL, whole);
-        digests(m, x, h0, c0, fb_from(ctx, FB_I64, FB_SHAPE(n), all), steps);
+        digests(m, x, h0, c0, lengths, whole);
+        fb_autocast(ctx, FB_BF16);
+        digests(m, x, h0, c0, lengths, steps);
         for (int j = 0; j < 6; j++)
             close_to(steps[j], j < 3 ? whole[j] : 2 * whole[j], "a digest", i * 6 + (size_t)j);
         fb_nn_close(m);
