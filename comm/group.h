@@ -28,7 +28,8 @@ FB_API FB_USE_RESULT fb_group *fb_group_split(fb_group *group, int color, int ke
  * How long the others of the group wait for a rank that runs but does not make the call they are
  * in, before the job ends with the verdict "stuck". Each rank's own setting counts for its waits.
  *
- * @param seconds 0: FLAMBEAU_TIMEOUT_SECONDS, or 60; below 0: for ever
+ * @param seconds 0: FLAMBEAU_TIMEOUT_SECONDS, or 60; below 0: for ever. Ten times that while
+ *                checkpoints or datasets are at work
  * @return FB_OK; FB_E_ARG for NULL or what is no number
  */
 FB_API fb_status fb_group_set_timeout(fb_group *group, double seconds);

@@ -12,6 +12,8 @@
 
 /* How long the last messages of a rank that closes may be on their way. */
 static const double late_s = 5;
+/* Ranks may take so many times longer with files. */
+static const double files_factor = 10;
 
 double fbi_now(void)
 {
@@ -249,6 +251,12 @@ static fb_status say_stuck(fb_world *world, const fbi_waitable *what, int rank, 
     return fbi_world_judge(world, &v);
 }
 
+/* Checkpoints and datasets: one rank writes or reads for all, and file systems have bad days. */
+static bool is_about_files(const fbi_signature *sig)
+{
+    return sig->kind == FBI_KIND_BYTES && strcmp(sig->tag, "commit") != 0;
+}
+
 double fbi_world_limit(const fb_world *world, const fbi_waitable *what)
 {
     double limit = world->timeout_s;
@@ -257,6 +265,8 @@ double fbi_world_limit(const fb_world *world, const fbi_waitable *what)
     for (const fb_group *g = world->groups; g; g = g->next)
         if (g->id == what->sig->group && g->timeout_s != 0)
             limit = g->timeout_s;
+    if (is_about_files(what->sig))
+        limit *= files_factor;
     return limit > 0 ? limit : 0;
 }
 

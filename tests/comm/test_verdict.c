@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "comm/verdict_priv.h"
-#include "comm/world_priv.h"
+#include "comm/group_priv.h"
 
 static char folder[] = "/tmp/verdict.XXXXXX";
 
@@ -123,6 +122,31 @@ static void most_are_right(void **state)
     assert_int_equal(fbi_odd_one((const uint64_t[]){9, 7}, 2, same), 1);
 }
 
+/* How long others may be waited for, by group and by what they are at. */
+static void files_may_take_ten_times_as_long(void **state)
+{
+    (void)state;
+    fb_group other = {.id = 3, .timeout_s = 5},
+             patient = {.id = 6, .timeout_s = -1, .next = &other};
+    fb_world world = {.timeout_s = 60, .groups = &patient};
+    fbi_signature sig = {.kind = FBI_KIND_ALL_REDUCE};
+    fbi_waitable what = {.sig = &sig};
+    assert_true(fbi_world_limit(&world, &what) == 60);
+    sig.group = 3;
+    assert_true(fbi_world_limit(&world, &what) == 5);
+    sig.group = 6;
+    assert_true(fbi_world_limit(&world, &what) == 0);
+    sig = (fbi_signature){.kind = FBI_KIND_BYTES, .tag = "commit"};
+    assert_true(fbi_world_limit(&world, &what) == 60);
+    sig = (fbi_signature){.kind = FBI_KIND_BYTES, .tag = "checkpoint"};
+    assert_true(fbi_world_limit(&world, &what) == 600);
+    what.closing = true; /* the last save of others */
+    assert_true(fbi_world_limit(&world, &what) == 0);
+    what.closing = false;
+    world.timeout_s = 0;
+    assert_true(fbi_world_limit(&world, &what) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +156,7 @@ int main(void)
         cmocka_unit_test(there_is_room_for_some_that_wait),
         cmocka_unit_test(calls_are_one_exchange_or_not),
         cmocka_unit_test(most_are_right),
+        cmocka_unit_test(files_may_take_ten_times_as_long),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
