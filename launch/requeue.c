@@ -30,10 +30,11 @@ static bool call(char *const *words)
 static bool requeue_pbs(char *job)
 {
     char after[160], *script = getenv("FLAMBEAU_JOB_SCRIPT");
+    bool array = getenv("PBS_ARRAY_INDEX"); /* its script would start all of it */
     snprintf(after, sizeof after, "depend=afterany:%s", job);
     if (call((char *[]){"qrerun", job, NULL}))
         return true;
-    return script && call((char *[]){"qsub", "-W", after, script, NULL});
+    return script && !array && call((char *[]){"qsub", "-W", after, script, NULL});
 }
 
 bool fbi_requeue(const fbi_job *job)

@@ -81,17 +81,25 @@ static bool look_for_hosts(const fbi_job *job, fbi_allocation *a)
     return back;
 }
 
-/* The job is another's now: ours ends, at once if need be. */
-static void give_up(attempts *a, fbi_follower *f, double now)
+/* Whether another launcher has taken the run directory; the first time that is said. */
+static bool is_lost(attempts *a)
 {
-    if (!a->lost) {
-        a->lost = true;
-        a->ended = now;
-        fbi_run_say(a->job, "%s", a->text);
+    if (a->lost || !*a->job->run || !a->started ||
+        fbi_lease_held(&a->job->lease, a->text, sizeof a->text))
+        return a->lost;
+    a->lost = true;
+    a->ended = fbi_now();
+    fbi_run_say(a->job, "%s", a->text);
+    return true;
+}
+
+/* The job is another's now: ours ends, by force if need be. mpirun takes a second SIGTERM ill. */
+static void give_up(const attempts *a, const fbi_follower *f, bool first)
+{
+    if (first)
         kill(f->child, SIGTERM);
-    } else if (now - a->ended > grace_s) {
+    else if (fbi_now() - a->ended > grace_s)
         kill(f->child, SIGKILL);
-    }
 }
 
 /* Who is only just starting does not hear what it is told: it is told again. */
@@ -110,10 +118,11 @@ static void tick(fbi_follower *f, void *user)
     attempts *a = user;
     fbi_job *job = a->job;
     double now = fbi_now();
-    if (*job->run && now - a->looked > lease_s) {
+    if (now - a->looked > lease_s) {
         a->looked = now;
-        if (a->lost || !fbi_lease_held(&job->lease, a->text, sizeof a->text))
-            give_up(a, f, now);
+        bool before = a->lost;
+        if (is_lost(a))
+            give_up(a, f, !before);
     }
     if (job->stop_after > 0 && !a->time_is_up && now - a->began > job->stop_after) {
         fbi_run_say(job, "%g s are over: the ranks are asked to save and to stop", job->stop_after);
@@ -267,7 +276,7 @@ static bool again(attempts *a, const fbi_follower *f, int code, double seconds)
 {
     fbi_job *job = a->job;
     char what[128];
-    if (code == 0 || a->lost || f->told || (!job->restarts && !a->grows))
+    if (code == 0 || is_lost(a) || f->told || (!job->restarts && !a->grows))
         return false;
     int64_t saved = fbi_lease_saved(job->run);
     bool progress = saved > a->saved;
@@ -378,6 +387,8 @@ int fbi_supervise(fbi_job *job)
         sigaddset(&a.signals, passed[i]);
     sigprocmask(SIG_BLOCK, &a.signals, NULL);
     for (;;) {
+        if (is_lost(&a)) /* while we looked for hosts, or waited */
+            return FB_E_STATE;
         if (!take_lease(job))
             return FBI_EXIT_FAILED;
         if (!choose_ranks(job)) /* later there may be other hosts */

@@ -33,6 +33,7 @@ await() { # pattern of a line, seconds
 }
 steps() { grep -c '^step ' out || :; }
 
+: >out
 FLAMBEAU_PROBE_SECONDS=2 at host1 "$bin/flambeau" run --elastic 1:4 --restart 5 --dir "$work/run" \
     --hostfile "$hosts/hostfile" "${fashion[@]}" --steps 400 </dev/null >out 2>&1 &
 job=$!
@@ -54,6 +55,7 @@ wait $job || code=$?
 [ "$(grep '^digest' out | tail -n 1)" = "$want" ] || fail "another digest than $want"
 echo "elastic: 4 ranks, 2, 4: same digest"
 
+: >out
 at host1 "$bin/flambeau" run -n 4 --restart 5 --dir "$work/fixed" --hostfile "$hosts/hostfile" \
     "${fashion[@]}" --steps 10000 </dev/null >out 2>&1 &
 job=$!

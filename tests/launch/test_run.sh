@@ -150,13 +150,13 @@ grep -q "rank 2 says" run/logs/attempt-00001/rank-00002.txt
 
 # SIGTERM asks for a save, too, and is no reason to start again
 rm -rf run tries
-CODES="wait 0" "$flambeau" run -n 1 --dir run --restart 5 ./program >out 2>&1 &
+CODES="wait 0" "$flambeau" run -n 1 --dir run --restart 5 ./program >term 2>&1 &
 launcher=$!
-for _ in $(seq 200); do grep -q "attempt 1" out && break; sleep 0.1; done
+for _ in $(seq 300); do grep -q "attempt 1" term 2>/dev/null && break; sleep 0.1; done
 kill -TERM $launcher
 code=0
 wait $launcher || code=$?
-[ $code = 75 ] || { echo "SIGTERM: exit code $code"; cat out; exit 1; }
+[ $code = 75 ] || { echo "SIGTERM: exit code $code"; cat term; exit 1; }
 tries 1
 
 # A killed launcher, started again with the same command: the ranks of the first are gone within 5 s.
