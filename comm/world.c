@@ -103,7 +103,7 @@ static int divide_cores(fb_world *world, int threads)
     request.bound = request.keep && request.ranks == 1 && world->local_size > 1;
     bool apart;
     int share = fbi_cores_share(&request, &apart, note, sizeof note);
-    world->spin_s = apart ? 100e-6 : 0;
+    world->spin_s = apart ? 2e-3 : 0;
     if (note[0] && world->local_rank == 0 && world->rank == 0)
         fbi_logline("world_open: %s", note);
     return threads ? threads : fbi_granted_threads(share);
