@@ -3,73 +3,17 @@
 # Two hosts on one machine: network, host name and /dev/shm of their own, joined by a bridge; mpirun reaches them by
 # nsenter. Messages between nodes, and what ranks say there, without pretending. Skipped (77) where that is not allowed.
 set -euo pipefail
-skip() { echo "skipped: $*"; exit 77; }
-[ "$(id -u)" = 0 ] || skip "needs root"
-for tool in ip unshare nsenter mpirun; do
-    command -v $tool >/dev/null || skip "no $tool (iproute2, util-linux, openmpi-bin)"
-done
-work=$(mktemp -d /tmp/hosts.XXXXXX)
-pids=()
-finish() { # everything in the namespaces of our hosts ends; the holders are the first processes in them
-    local p ns f
-    for p in "${pids[@]}"; do
-        ns=$(readlink "/proc/$p/ns/net") || continue
-        for f in /proc/[0-9]*; do
-            [ "$(readlink "$f/ns/net" 2>/dev/null)" != "$ns" ] || kill -KILL "${f#/proc/}" 2>/dev/null || :
-        done
-    done
-    rm -rf "$work"
-}
-trap finish EXIT
-
-hold() { # name: a process that keeps the namespaces of this host
-    unshare -n -u -m bash -c '
-        hostname "$1" && ip link set lo up && mount -t tmpfs -o mode=1777 tmpfs /dev/shm &&
-        mount --bind "$2/hosts" /etc/hosts && : > "$2/up.$1" && exec sleep infinity' hold "$1" "$work" \
-        </dev/null >"$work/log.$1" 2>&1 &
-    local p=$!
-    disown
-    for _ in $(seq 100); do
-        [ -e "$work/up.$1" ] && pids+=("$p") && return
-        kill -0 "$p" 2>/dev/null || break
-        sleep 0.05
-    done
-    skip "no namespaces here: $(cat "$work/log.$1")"
-}
-at() { nsenter -t "$1" -n -u -m -- "${@:2}"; }
-
-printf '127.0.0.1 localhost\n10.77.0.1 host1\n10.77.0.2 host2\n' > "$work/hosts"
-hold switch
-sw=${pids[0]}
-at "$sw" ip link add br0 type bridge 2>"$work/log" || skip "no bridge here: $(cat "$work/log")"
-at "$sw" ip link set br0 up
-for i in 1 2; do
-    hold "host$i"
-    p=${pids[$i]}
-    at "$sw" ip link add "port$i" type veth peer name eth0 netns "$p" 2>"$work/log" ||
-        skip "no veth here: $(cat "$work/log")"
-    at "$sw" ip link set "port$i" master br0 up
-    at "$p" ip addr add "10.77.0.$i/24" dev eth0
-    at "$p" ip link set eth0 up
-    echo "host$i slots=2" >> "$work/hostfile"
-done
-# What mpirun runs in place of ssh: rsh HOST COMMAND...
-cat > "$work/rsh" <<END
-#!/bin/bash
-case \$1 in host1) p=${pids[1]} ;; host2) p=${pids[2]} ;; *) exit 255 ;; esac
-shift
-exec nsenter -t \$p -n -u -m -- bash -c "\$*"
-END
-chmod +x "$work/rsh"
+. "${FLAMBEAU_SOURCE:?}/tests/hosts.sh"
+work=$(mktemp -d /tmp/two_hosts.XXXXXX)
+trap 'hosts_finish; rm -rf "$work"' EXIT
+hosts_up 2 || exit $?
 
 export FLAMBEAU_STOPPED_SECONDS=1 FLAMBEAU_TIMEOUT_SECONDS=4 FLAMBEAU_SILENT_SECONDS=4
 limit=60
 [ -z "${FLAMBEAU_SANITIZE:-}" ] || limit=180
 run() { # ranks, program, arguments: three or four ranks are on two hosts
-    mkdir -p "$work/tmp"
-    at "${pids[1]}" env OMPI_MCA_btl=self,vader,tcp timeout -k 5 "$limit" mpirun --hostfile "$work/hostfile" -n "$1" \
-        --mca plm rsh --mca plm_rsh_agent "$work/rsh" --mca oob_tcp_if_include eth0 --mca btl_tcp_if_include eth0 \
-        --mca orte_tmpdir_base "$work/tmp" --bind-to none "${@:2}" </dev/null >"$work/out" 2>&1
+    at host1 timeout -k 5 "$limit" mpirun --hostfile "$hosts/hostfile" -n "$1" --bind-to none "${@:2}" \
+        </dev/null >"$work/out" 2>&1
 }
 passes() {
     run "$@" || { cat "$work/out"; echo "FAILED: $*"; exit 1; }
@@ -126,7 +70,7 @@ mkdir "$work/run"
 export FLAMBEAU_RUN_DIR=$work/run
 run 4 "$work/faults" forever &
 await "$limit" "no start" have_started
-at "$sw" ip link set port2 down
+at switch ip link set port2 down
 await 30 "ranks of a host that is cut off do not end" have_ended
 kill -KILL "$!" 2>/dev/null || :
 grep -E '"verdict": "unreachable"' "$work/run/verdict.json" >/dev/null ||
