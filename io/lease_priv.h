@@ -11,6 +11,7 @@
 /* What `flambeau run` tells its ranks: the run directory, and "GENERATION ID" of its lease. */
 #define FBI_RUN_DIR   "FLAMBEAU_RUN_DIR"
 #define FBI_RUN_LEASE "FLAMBEAU_RUN_LEASE"
+#define FBI_RUN_AGAIN "FLAMBEAU_RUN_AGAIN" /* set: this job has run before, and goes on */
 
 typedef struct fbi_lease {
     char dir[FBI_CHECKPOINT_PATH];

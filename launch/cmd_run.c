@@ -206,9 +206,16 @@ static bool find_run(fbi_job *job)
     return true;
 }
 
+/* Slurm counts, LSF says Y; for PBS requeue.c says it. */
+static bool was_requeued(void)
+{
+    const char *slurm = getenv("SLURM_RESTART_COUNT"), *lsf = getenv("LSB_RESTART");
+    return (slurm && atoi(slurm) > 0) || (lsf && *lsf == 'Y') || getenv(FBI_RUN_AGAIN);
+}
+
 int fbi_cmd_run(int argc, char **argv)
 {
-    fbi_job job = {0};
+    fbi_job job = {.again = was_requeued()};
     int status = read_options(argc, argv, &job);
     if (status < 0) {
         fputs(usage, stdout);

@@ -126,6 +126,8 @@ void fbi_start_environment(const fbi_job *job)
     char lease[48];
     snprintf(lease, sizeof lease, "%lld %s", (long long)job->lease.generation, job->lease.id);
     set_text(job, FBI_RUN_DIR, job->run);
+    if (job->again)
+        set_text(job, FBI_RUN_AGAIN, "1");
     if (!job->dry_run)
         set_text(job, FBI_RUN_LEASE, lease);
 }

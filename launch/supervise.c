@@ -416,6 +416,7 @@ int fbi_supervise(fbi_job *job)
         if (!again(&a, &f, code, fbi_now() - began))
             return finish(&a, &f, code);
         forget_verdict(job);
+        job->again = true;
         int number = pause_before(&a);
         if (number) {
             f.told = number;

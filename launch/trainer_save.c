@@ -57,7 +57,7 @@ fb_status fbi_trainer_resume(fb_trainer *t)
     bool there = fbi_trainer_saves(t) && has_checkpoint(t, o->checkpoint);
     if (fbi_trainer_saves(t) && !getenv("FLAMBEAU_RUN_DIR"))
         fbi_world_report_to(t->world, o->checkpoint);
-    if (there && o->fresh)
+    if (there && o->fresh && !getenv(FBI_RUN_AGAIN))
         return fbi_fail(t->ctx, FB_E_STATE,
                         "trainer: %s has checkpoints, and trainer.fresh asks to begin anew: name "
                         "another folder, or go on from them",

@@ -235,6 +235,12 @@ static void nothing_is_saved_or_read_without_a_folder_and_options_choose_the_res
     task = task_of(net(0));
     refused((fb_trainer_options){.max_epochs = 4, .checkpoint = folder, .fresh = true}, &task,
             FB_E_STATE, "has checkpoints, and trainer.fresh asks to begin anew");
+    setenv("FLAMBEAU_RUN_AGAIN", "1", 1); /* the launcher: they are this job's own */
+    task = task_of(net(0));
+    t = OPEN(.max_epochs = 4, .checkpoint = folder, .fresh = true, .keep = -1);
+    assert_int_equal(fit(t, &task), 4 * EPOCH);
+    fb_trainer_close(t);
+    unsetenv("FLAMBEAU_RUN_AGAIN");
     char path[128], other[128];
     snprintf(path, sizeof path, "%s/step-%09d", folder, 2 * EPOCH);
     snprintf(other, sizeof other, "%s/other", folder);

@@ -96,7 +96,7 @@ cat >program <<'PROGRAM'
 n=$(($(cat tries 2>/dev/null || echo 0) + 1))
 [ "${OMPI_COMM_WORLD_RANK:-0}" = 0 ] || { echo "rank $OMPI_COMM_WORLD_RANK says $n"; exit 0; }
 echo $n >tries
-echo "attempt $n"
+echo "attempt $n${FLAMBEAU_RUN_AGAIN:+ again}"
 codes=($CODES)
 code=${codes[$((n - 1))]}
 [ "${code%s}" = "$code" ] || echo "{\"step\": $n, \"path\": \"p\"}" >"$FLAMBEAU_RUN_DIR/saved.json"
@@ -114,9 +114,13 @@ try() { # exit code, text, codes, options
 tries() { [ "$(cat tries)" = "$1" ] || { echo "$(cat tries) attempts, not $1"; cat out; exit 1; }; }
 try 0 "attempt 1" "0"
 tries 1
+if grep -q again out; then cat out; exit 1; fi
+expect 0 "FLAMBEAU_RUN_AGAIN=1 " env SLURM_RESTART_COUNT=1 bash -c \
+    "$(declare -f slurm); flambeau=$flambeau; slurm n1 2 --dir run3 -n 1"
 try 137 "" "kill"
 tries 1
 try 0 "s, no checkpoint yet: restart 1 of 2" "kill 0" --restart 2
+grep -q "attempt 2 again" out # trainer.fresh is for the first
 tries 2
 try 0 "s, newest checkpoint: step 1: restart 1 of 1" "75s 0" --restart 1
 tries 2

@@ -16,12 +16,13 @@ unset "${!SLURM_@}" "${!PBS_@}" "${!LSB_@}"
 mkdir tools queue
 export PATH=$PWD/tools:$PATH QUEUE=$PWD/queue
 
-# qsub [-W depend=afterany:JOB] SCRIPT: jobs begin at once, or after another. As many lines in the node file as the
+# qsub [-v VARIABLE=VALUE] [-W depend=afterany:JOB] SCRIPT: jobs begin at once, or after another. As many lines in the node file as the
 # script asks for ranks, on two nodes of one name: this machine.
 cat >tools/qsub <<'QSUB'
 #!/bin/bash
 set -e
 after=''
+if [ "$1" = -v ]; then export "${2?}"; shift 2; fi
 if [ "$1" = -W ]; then after=${2#depend=afterany:}; shift 2; fi
 n=$(($(cat "$QUEUE/last" 2>/dev/null || echo 0) + 1))
 echo $n >"$QUEUE/last"
