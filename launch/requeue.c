@@ -34,7 +34,8 @@ static bool requeue_pbs(char *job)
     snprintf(after, sizeof after, "depend=afterany:%s", job);
     if (call((char *[]){"qrerun", job, NULL}))
         return true;
-    return script && !array && call((char *[]){"qsub", "-v", FBI_RUN_AGAIN "=1", "-W", after, script, NULL});
+    return script && !array &&
+           call((char *[]){"qsub", "-v", FBI_RUN_AGAIN "=1", "-W", after, script, NULL});
 }
 
 bool fbi_requeue(const fbi_job *job)

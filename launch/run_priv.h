@@ -56,7 +56,7 @@ typedef struct fbi_job {
     double stop_after;                           /* seconds; 0: never */
     const char *hostfile, *dir, *launcher;
     bool dry_run, requeue, again; /* again: this job has run before */
-    char **program; /* NULL-terminated */
+    char **program;               /* NULL-terminated */
     fbi_allocation where;
     char run[4096]; /* `dir` as a full path; "" without one */
     fbi_lease lease;
