@@ -31,6 +31,6 @@ check() { # workload, what it does, limit
 }
 
 failed=0
-check record "recording" 1650
-check chain "recording, and back" 2670
+check record "recording" 1600
+check chain "recording, and back" 2450
 [ $failed = 0 ] || { echo "more than the limit: what did the change add to every operator?"; exit 1; }
