@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -170,10 +171,26 @@ static bool write_part(const fbi_finding *v, const char *part)
     return fclose(f) == 0 && ok;
 }
 
+/* Another job has taken over the run directory: its lease (io/lease_priv.h) has another number than
+ * ours, "GENERATION ID", which the launcher gave us. */
+static bool is_replaced(const char *folder)
+{
+    const char *ours = getenv("FLAMBEAU_RUN_LEASE"), *id = ours ? strchr(ours, ' ') : NULL;
+    char path[PATH_MAX], text[512];
+    int n = snprintf(path, sizeof path, "%s/lease.json", folder);
+    FILE *f = id && n < (int)sizeof path ? fopen(path, "re") : NULL;
+    if (!f)
+        return false;
+    size_t got = fread(text, 1, sizeof text - 1, f);
+    text[got] = '\0';
+    fclose(f);
+    return got && !strstr(text, id + 1);
+}
+
 bool fbi_verdict_write(const fbi_finding *v, const char *folder)
 {
     char path[PATH_MAX], part[PATH_MAX];
-    if (!folder[0])
+    if (!folder[0] || is_replaced(folder))
         return false;
     int n = snprintf(path, sizeof path, "%s/verdict.json", folder);
     int m = snprintf(part, sizeof part, "%s/verdict.json.%d.part", folder, (int)getpid());

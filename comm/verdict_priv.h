@@ -42,7 +42,8 @@ const char *fbi_waiter_text(const fbi_waiter *w, char *buf, size_t size);
 /* Note that a rank waits; a verdict names the first of them. */
 void fbi_verdict_waits(fbi_finding *v, int rank, const fbi_signature *sig);
 
-/* verdict.json in `folder`: whole or not at all, and the first one stays. */
+/* verdict.json in `folder`: whole or not at all, and the first one stays. None if another job has
+ * taken over the folder. */
 bool fbi_verdict_write(const fbi_finding *v, const char *folder);
 void fbi_verdict_forget(const char *folder);
 

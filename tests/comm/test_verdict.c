@@ -77,6 +77,29 @@ static void the_first_one_stays(void **state)
     assert_non_null(strstr(content(after, sizeof after), "\"verdict\": \"dead\""));
 }
 
+static void a_job_that_has_been_replaced_writes_none(void **state)
+{
+    (void)state;
+    const fbi_finding v = {.kind = FBI_VERDICT_DEAD};
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "%s/lease.json", folder);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("{\"generation\": 2, \"id\": \"00112233445566ff\"}", f);
+    fclose(f);
+    fbi_verdict_forget(folder);
+    setenv("FLAMBEAU_RUN_LEASE", "1 0011223344556677", 1);
+    assert_false(fbi_verdict_write(&v, folder));
+    assert_string_equal(content(text, sizeof text), "");
+    setenv("FLAMBEAU_RUN_LEASE", "2 00112233445566ff", 1);
+    assert_true(fbi_verdict_write(&v, folder));
+    unlink(path);
+    fbi_verdict_forget(folder);
+    setenv("FLAMBEAU_RUN_LEASE", "1 0011223344556677", 1);
+    assert_true(fbi_verdict_write(&v, folder)); /* nobody has said anything */
+    unsetenv("FLAMBEAU_RUN_LEASE");
+}
+
 static void without_a_folder_there_is_no_file(void **state)
 {
     (void)state;
@@ -152,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_says_who_did_what_and_who_waits),
         cmocka_unit_test(the_first_one_stays),
+        cmocka_unit_test(a_job_that_has_been_replaced_writes_none),
         cmocka_unit_test(without_a_folder_there_is_no_file),
         cmocka_unit_test(there_is_room_for_some_that_wait),
         cmocka_unit_test(calls_are_one_exchange_or_not),
