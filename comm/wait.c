@@ -10,7 +10,7 @@
 #include "comm/mpi_priv.h"
 #include "comm/work_priv.h"
 
-enum { SPINS = 200, SLEEP_NS = 10 * 1000 * 1000, DOZE_NS = 50 * 1000 };
+enum { SPINS = 200, MESSAGE_SPINS = 10, SLEEP_NS = 10 * 1000 * 1000, DOZE_NS = 50 * 1000 };
 /* A core that is given away for nothing comes back late, if others want it: where it serves this
  * rank alone, a wait spins for longer. */
 static const double yield_s = 200e-6, look_s = 0.05, message_yield_s = 2e-3;
@@ -132,7 +132,9 @@ static fb_status wait_long(fb_world *world, const fbi_waitable *what)
 
 fb_status fbi_wait(fb_world *world, const fbi_waitable *what)
 {
-    for (int i = 0; i < SPINS; i++) {
+    /* Looking for messages takes longer, and others must soon know that this rank waits. */
+    int spins = world->notices || world->messages ? MESSAGE_SPINS : SPINS;
+    for (int i = 0; i < spins; i++) {
         fbi_world_poke(world);
         if (what->ready(what->self))
             return FB_OK;
