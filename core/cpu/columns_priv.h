@@ -13,7 +13,7 @@ fb_status FBI_K(fbi_cpu_column_sums)(const fbi_call *c, fb_dtype dtype, const vo
 /* What is summed, for dense a and b [rows, cols]. */
 typedef enum fbi_column_kind {
     FBI_COL_SUM,     /* s0 = sum a */
-    FBI_COL_SQUARES, /* s0 = sum (a - shift[j])^2 */
+    FBI_COL_MOMENTS, /* s0 = sum (a - shift[j]), s1 = sum (a - shift[j])^2 */
     FBI_COL_DOT      /* s0 = sum a, s1 = sum a (b - shift[j]) */
 } fbi_column_kind;
 

@@ -63,6 +63,14 @@ static int threads_for(const fbi_call *c, const fb_tensor *x)
     return x->numel > FBI_PAR_MIN ? c->threads : 1;
 }
 
+/* Of column j: one value of the data, so that the sum of the squares of the distances from it is
+ * not much larger than that from the mean. */
+static double first_value(int dtype, const void *data, int64_t j)
+{
+    double v = dtype == FB_F32 ? (double)((const float *)data)[j] : ((const double *)data)[j];
+    return isfinite(v) ? v : 0;
+}
+
 fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
 {
     const fbi_attrs_batch_norm *a = c->attrs;
@@ -76,14 +84,15 @@ fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
         return c->ctx->status;
     }
     double *squares = mean + n, *scale = mean + 2 * n, *shift = mean + 3 * n;
-    fbi_columns p = {.dtype = (fb_dtype)x->dtype, .rows = rows, .cols = n, .a = data};
-    st = fbi_cpu_columns(c, FBI_COL_SUM, &p, mean, NULL);
     for (int64_t j = 0; j < n; j++)
-        mean[j] /= (double)rows;
-    p.shift = mean;
-    st = st ? st : fbi_cpu_columns(c, FBI_COL_SQUARES, &p, squares, NULL);
+        shift[j] = first_value(x->dtype, data, j);
+    fbi_columns p = {
+        .dtype = (fb_dtype)x->dtype, .rows = rows, .cols = n, .a = data, .shift = shift};
+    st = fbi_cpu_columns(c, FBI_COL_MOMENTS, &p, mean, squares);
     for (int64_t j = 0; j < n && !st; j++) {
-        double var = squares[j] / (double)rows;
+        double off = mean[j] / (double)rows, var = squares[j] / (double)rows - off * off;
+        var = var < 0 ? 0 : var;
+        mean[j] = shift[j] + off;
         put(c->out[1], j, mean[j]);
         put(c->out[2], j, var);
         scale[j] = (w ? get(w, j) : 1) / sqrt(var + a->eps);

@@ -184,6 +184,41 @@ static void batch_norm_and_its_gradients_match_plain_loops(void **state)
     expect_values(fb_batch_norm_eval(tx, tw, tb, tm, tv, 1e-5), y, N * C * S, 1e-5);
 }
 
+/* Channels far from zero, with a first value far from the others, infinite, and all equal. */
+static void statistics_of_a_batch_keep_their_digits(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    enum { R = 700, C = 4 };
+    float *x = test_malloc(sizeof(float) * R * C);
+    fill(x, R * C, -1, 1);
+    for (int i = 0; i < R; i++) {
+        x[i * C] += 1e4f;
+        x[i * C + 3] = 7.25f;
+    }
+    x[1] = 1e6f;
+    x[2] = -INFINITY;
+    fb_tensor *tx = fb_from(ctx, FB_F32, FB_SHAPE(R, C), x), *mean, *var;
+    assert_non_null(fb_batch_norm(tx, NULL, NULL, 1e-5, &mean, &var));
+    float m[C], v[C];
+    assert_int_equal(fb_read(mean, m, sizeof m), FB_OK);
+    assert_int_equal(fb_read(var, v, sizeof v), FB_OK);
+    for (int j = 0; j < C; j++) {
+        double want[2] = {0, 0};
+        for (int i = 0; i < R; i++)
+            want[0] += (double)x[i * C + j] / R;
+        for (int i = 0; i < R; i++)
+            want[1] += ((double)x[i * C + j] - want[0]) * ((double)x[i * C + j] - want[0]) / R;
+        if (j == 2) {
+            assert_true(isinf(m[j]) && m[j] < 0 && isnan(v[j]));
+            continue;
+        }
+        assert_true(fabs((double)m[j] - want[0]) <= 1e-7 * fabs(want[0]));
+        assert_true(fabs((double)v[j] - want[1]) <= 2e-7 * want[1] + 1e-20);
+    }
+    test_free(x);
+}
+
 static void dropout_scales_what_it_keeps_and_masks_the_gradient_alike(void **state)
 {
     fb_context *ctx = *state;
@@ -248,6 +283,7 @@ int main(void)
         cmocka_unit_test(add_layer_norm_is_the_norm_of_a_sum_and_the_sum),
         cmocka_unit_test(add_layer_norm_promotes_as_a_sum_does),
         cmocka_unit_test(batch_norm_and_its_gradients_match_plain_loops),
+        cmocka_unit_test(statistics_of_a_batch_keep_their_digits),
         cmocka_unit_test(dropout_scales_what_it_keeps_and_masks_the_gradient_alike),
         cmocka_unit_test(attention_matches_plain_loops),
     };
