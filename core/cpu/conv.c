@@ -187,8 +187,49 @@ fb_status FBI_KERNEL(conv2d_relu)(const fbi_call *c)
     return st ? st : FBI_KERNEL(relu)(&relu);
 }
 
+typedef struct relu_dz {
+    bool wide; /* F64 */
+    const void *g, *y;
+    void *dz; /* may be g */
+    int64_t cols;
+} relu_dz;
+
+static void relu_dz_block(const void *what, int64_t i0, int64_t i1, double *s0, double *s1)
+{
+    const relu_dz *p = what;
+    (void)s1;
+    for (int64_t i = i0; i < i1; i++)
+        if (p->wide)
+            relu_dz_row_f64(p->g, p->y, i, p->cols, p->dz, s0);
+        else
+            relu_dz_row_f32(p->g, p->y, i, p->cols, p->dz, s0);
+}
+
+/* dz and its sums in one pass, for images that all are channels-last. */
+static fb_status relu_dz_dense(const fbi_call *c)
+{
+    const fb_tensor *g = c->in[0];
+    fb_tensor *db = c->out[1];
+    int64_t cols = g->size[1], rows = cols ? g->numel / cols : 0;
+    relu_dz p = {g->dtype == FB_F64, fbi_ptr(g), fbi_ptr(c->in[1]), fbi_ptr(c->out[0]), cols};
+    double *sums = fbi_cpu_scratch(c, (size_t)cols * 2 * sizeof(double));
+    fb_status st = c->ctx->status;
+    if (sums)
+        st = fbi_cpu_row_blocks(c, rows, cols, relu_dz_block, &p, sums, NULL);
+    for (int64_t j = 0; sums && !st && j < cols; j++) {
+        if (p.wide)
+            ((double *)fbi_ptr(db))[j] = sums[j];
+        else
+            ((float *)fbi_ptr(db))[j] = (float)sums[j];
+    }
+    free(sums);
+    return st;
+}
+
 fb_status FBI_KERNEL(conv2d_relu_dz)(const fbi_call *c)
 {
+    if (fbi_cpu_is_nhwc(c->in[0]) && fbi_cpu_is_nhwc(c->in[1]) && fbi_cpu_is_nhwc(c->out[0]))
+        return relu_dz_dense(c);
     fbi_call dz = *c, db = *c;
     db.n_in = 1;
     dz.n_out = db.n_out = 1;

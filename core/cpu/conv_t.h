@@ -38,3 +38,17 @@ static void FN(col2im)(const fbi_conv *p, const T *col, int64_t group, T *x, int
                             col[(oy * p->ow + ox) * q + (c * p->kh + r) * p->kw + s];
                     }
 }
+
+/* Row i of dz = g where y > 0, added to sums. */
+static inline void FN(relu_dz_row)(const void *g, const void *y, int64_t i, int64_t cols, void *dz,
+                                   double *sums)
+{
+    const T *from = (const T *)g + i * cols, *at = (const T *)y + i * cols;
+    T *to = (T *)dz + i * cols;
+#pragma omp simd
+    for (int64_t j = 0; j < cols; j++) {
+        T v = at[j] > 0 ? from[j] : 0;
+        to[j] = v;
+        sums[j] += (double)v;
+    }
+}
