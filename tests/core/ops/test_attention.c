@@ -200,6 +200,19 @@ static void rows_of_which_nothing_takes_part_are_zeros(void **state)
     }
 }
 
+static void a_nan_reaches_all_of_its_row_and_no_other(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    float of_q[12] = {1, 2, 0, 1, NAN, 1, 1, 1, 0, 1, 2, 3}, got[12];
+    fb_tensor *q = fb_from(ctx, FB_F32, FB_SHAPE(3, 4), of_q);
+    fb_tensor *x = fb_randn(ctx, FB_F32, FB_SHAPE(3, 4));
+    assert_int_equal(fb_read(fb_scaled_dot_product_attention(q, x, x, NULL), got, sizeof got),
+                     FB_OK);
+    for (int j = 0; j < 12; j++)
+        assert_int_equal(isnan(got[j]) != 0, j / 4 == 1);
+}
+
 /* As in PyTorch; q of one sequence, k and v of another number of heads. */
 static void leading_dimensions_broadcast(void **state)
 {
@@ -296,6 +309,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(halves_are_rounded_once, open_context, close_context),
         cmocka_unit_test_setup_teardown(long_sequences_go_in_pieces, open_context, close_context),
         cmocka_unit_test_setup_teardown(rows_of_which_nothing_takes_part_are_zeros, open_context,
+                                        close_context),
+        cmocka_unit_test_setup_teardown(a_nan_reaches_all_of_its_row_and_no_other, open_context,
                                         close_context),
         cmocka_unit_test_setup_teardown(leading_dimensions_broadcast, open_context, close_context),
         cmocka_unit_test_setup_teardown(packed_operands_have_the_gradients_of_separate_ones,
