@@ -34,38 +34,60 @@ static double FN(fold)(const double s[LANES])
     return t[0];
 }
 
-/* With r: of x + r, which goes to `sum`. */
+/* Partial sums of a row, or of the squares of what is beyond m. */
+static inline void FN(row_sums)(const T *v, int64_t cols, double m, bool squares, double s[LANES])
+{
+    int64_t j = 0;
+    for (int l = 0; l < LANES; l++)
+        s[l] = 0;
+    for (; j + LANES <= cols; j += LANES)
+        for (int l = 0; l < LANES; l++) {
+            double d = (double)v[j + l] - m;
+            s[l] += squares ? d * d : d;
+        }
+    for (; j < cols; j++) {
+        double d = (double)v[j] - m;
+        s[j % LANES] += squares ? d * d : d;
+    }
+}
+
+/* At most GROUP rows; with r: of x + r, which goes to `sum`. */
+static void FN(layer_group)(const T *x, const T *r, T *sum, int64_t rows, int64_t cols, const T *w,
+                            const T *b, double eps, T *y, T *mean, T *rstd)
+{
+    double s[GROUP][LANES], m[GROUP], root[GROUP];
+    for (int64_t j = 0; r && j < rows * cols; j++)
+        sum[j] = x[j] + r[j];
+    x = r ? sum : x;
+    for (int64_t i = 0; i < rows; i++)
+        FN(row_sums)(x + i * cols, cols, 0, false, s[i]);
+    for (int64_t i = 0; i < rows; i++) {
+        m[i] = FN(fold)(s[i]) / (double)cols;
+        mean[i] = (T)m[i];
+    }
+    for (int64_t i = 0; i < rows; i++)
+        FN(row_sums)(x + i * cols, cols, m[i], true, s[i]);
+    for (int64_t i = 0; i < rows; i++) {
+        root[i] = 1 / sqrt(FN(fold)(s[i]) / (double)cols + eps);
+        rstd[i] = (T)root[i];
+    }
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) {
+            T h = (T)(((double)x[i * cols + j] - m[i]) * root[i]);
+            y[i * cols + j] = h * (w ? w[j] : 1) + (b ? b[j] : 0);
+        }
+}
+
 static void FN(layer)(const T *x, const T *r, T *sum, int64_t rows, int64_t cols, const T *w,
                       const T *b, double eps, T *y, T *mean, T *rstd, int threads)
 {
+    int64_t group = cols * GROUP <= NEAR ? GROUP : cols < NEAR ? NEAR / cols : 1;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t i = 0; i < rows; i++) {
-        const T *v = x + i * cols;
-        T *o = y + i * cols;
-        double s[LANES] = {0}, q[LANES] = {0};
-        int64_t j = 0;
-        for (; r && j < cols; j++)
-            sum[i * cols + j] = v[j] + r[i * cols + j];
-        v = r ? sum + i * cols : v;
-        j = 0;
-        for (; j + LANES <= cols; j += LANES)
-            for (int l = 0; l < LANES; l++)
-                s[l] += (double)v[j + l];
-        for (; j < cols; j++)
-            s[j % LANES] += (double)v[j];
-        double m = FN(fold)(s) / (double)cols;
-        for (j = 0; j + LANES <= cols; j += LANES)
-            for (int l = 0; l < LANES; l++)
-                q[l] += ((double)v[j + l] - m) * ((double)v[j + l] - m);
-        for (; j < cols; j++)
-            q[j % LANES] += ((double)v[j] - m) * ((double)v[j] - m);
-        double root = 1 / sqrt(FN(fold)(q) / (double)cols + eps);
-        mean[i] = (T)m;
-        rstd[i] = (T)root;
-        for (j = 0; j < cols; j++) {
-            T h = (T)(((double)v[j] - m) * root);
-            o[j] = h * (w ? w[j] : 1) + (b ? b[j] : 0);
-        }
+    for (int64_t i = 0; i < rows; i += group) {
+        int64_t n = rows - i < group ? rows - i : group, at = i * cols;
+        FN(layer_group)
+        (x + at, r ? r + at : NULL, r ? sum + at : NULL, n, cols, w, b, eps, y + at, mean + i,
+         rstd + i);
     }
 }
 
