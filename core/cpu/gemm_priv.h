@@ -10,6 +10,10 @@
 
 typedef struct fbi_mm fbi_mm;
 
+/* Called when rows m0 .. m1 of columns n0 .. n1 of c are complete, by the thread that made them and
+ * has them in its cache. m0 is a multiple of fbi_mm_panel, as is m1 but at the end. */
+typedef void (*fbi_mm_finish)(const fbi_mm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1);
+
 /* c[i, m, n] = beta * c + sum over k of a[i, m, k] * b[i, k, n] + bias[n]; strides in elements. */
 struct fbi_mm {
     fb_dtype dtype; /* F32 F64 I64 */
@@ -19,11 +23,9 @@ struct fbi_mm {
     int64_t c_b, c_m;         /* columns of c are adjacent */
     const void *a, *b, *bias; /* bias may be NULL */
     void *c;
-    float beta; /* 0 or 1 */
-    /* Called when rows m0 .. m1 of columns n0 .. n1 are complete, by the thread that made them and
-     * has them in its cache; m0 is a multiple of fbi_mm_panel. NULL: nothing is. batch is 1. */
-    void (*finish)(const fbi_mm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1);
-    void *with; /* of finish */
+    float beta;           /* 0 or 1 */
+    fbi_mm_finish finish; /* NULL: none. batch is 1 */
+    void *with;           /* of finish */
 };
 
 fb_status FBI_K(fbi_cpu_gemm)(const fbi_call *c, const fbi_mm *g);

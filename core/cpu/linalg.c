@@ -4,7 +4,7 @@
 
 #include "core/cpu/kernels_isa.h"
 #include "core/cpu/columns_priv.h"
-#include "core/cpu/gemm_priv.h"
+#include "core/cpu/linear_priv.h"
 #include "core/cpu/dense_priv.h"
 
 /* Batch dimensions that lie one after the other in all three tensors become one; what is left over
@@ -93,7 +93,7 @@ static fb_status rows_of(const fbi_call *c, const fb_tensor *t, rows *r)
     return FB_OK;
 }
 
-fb_status FBI_KERNEL(linear)(const fbi_call *c)
+fb_status fbi_linear_then(const fbi_call *c, fbi_mm_finish finish, void *with)
 {
     const fb_tensor *w = c->in[1], *b = c->in[2];
     rows x;
@@ -120,7 +120,9 @@ fb_status FBI_KERNEL(linear)(const fbi_call *c)
                 .a = x.data,
                 .b = fbi_ptr(w),
                 .bias = bias,
-                .c = fbi_ptr(c->out[0])};
+                .c = fbi_ptr(c->out[0]),
+                .finish = finish,
+                .with = with};
     if (!st)
         st = fbi_cpu_gemm(c, &g);
     free(bias_copy);
@@ -128,8 +130,13 @@ fb_status FBI_KERNEL(linear)(const fbi_call *c)
     return st;
 }
 
+fb_status FBI_KERNEL(linear)(const fbi_call *c)
+{
+    return fbi_linear_then(c, NULL, NULL);
+}
+
 /* dx[m, in] = g[m, out] w[out, in] */
-fb_status FBI_KERNEL(linear_dx)(const fbi_call *c)
+fb_status fbi_linear_dx_then(const fbi_call *c, fbi_mm_finish finish, void *with)
 {
     const fb_tensor *w = c->in[1];
     rows g;
@@ -149,10 +156,17 @@ fb_status FBI_KERNEL(linear_dx)(const fbi_call *c)
                 .a = g.data,
                 .b = fbi_ptr(w),
                 .c = fbi_ptr(c->out[0]),
-                .beta = c->beta};
+                .beta = c->beta,
+                .finish = finish,
+                .with = with};
     st = fbi_cpu_gemm(c, &p);
     free(g.copy);
     return st;
+}
+
+fb_status FBI_KERNEL(linear_dx)(const fbi_call *c)
+{
+    return fbi_linear_dx_then(c, NULL, NULL);
 }
 
 /* dw[out, in] = g[m, out]^T x[m, in] */
