@@ -1,5 +1,6 @@
 /* Matrix products: how threads share one. Each packs what it needs for itself: nothing is shared,
  * and there is one region and no barrier. */
+#include "core/cpu/dense_priv.h"
 #include "core/cpu/gemm_priv.h"
 #include "core/cpu/lanes_priv.h"
 #include "core/cpu/state_priv.h"
@@ -67,10 +68,8 @@ static void run_part(const fbi_mm *g, const grid *r, int64_t i, void *work)
 /* Below this many multiply-adds a team gains nothing, and loses much when a core is busy. */
 enum { ALONE = 1 << 19 };
 
-fb_status fbi_cpu_gemm(const fbi_call *c, const fbi_mm *g)
+static fb_status share(const fbi_call *c, const fbi_mm *g)
 {
-    if (g->batch * g->m * g->n == 0)
-        return FB_OK;
     double size = (double)g->batch * (double)g->m * (double)g->n * (double)g->k;
     int threads = size < ALONE ? 1 : c->threads;
     /* items as a whole, unless some threads had one more than others */
@@ -88,4 +87,74 @@ fb_status fbi_cpu_gemm(const fbi_call *c, const fbi_mm *g)
         for (int64_t i = parts * t / threads; i < parts * (t + 1) / threads; i++)
             run_part(g, &r, i, work[t].data);
     return FB_OK;
+}
+
+/* --- small results of long sums: pieces of k are the items of a batch --- */
+
+enum { SMALL = 4096, PIECE = 2048, PIECES = 16 }; /* elements of c; least k of a piece; most */
+
+static bool has_pieces(const fbi_mm *g)
+{
+    return g->batch == 1 && !g->finish && g->m * g->n <= SMALL && g->k >= 2 * PIECE;
+}
+
+#define JOIN(T, name)                                                          \
+    static void name(const fbi_mm *g, const T *parts, int64_t pieces)          \
+    {                                                                          \
+        const T *bias = g->bias;                                               \
+        for (int64_t i = 0; i < g->m; i++)                                     \
+            for (int64_t j = 0; j < g->n; j++) {                               \
+                T *to = (T *)g->c + i * g->c_m + j, sum = parts[i * g->n + j]; \
+                for (int64_t p = 1; p < pieces; p++)                           \
+                    sum += parts[(p * g->m + i) * g->n + j];                   \
+                sum = g->beta != 0 ? *to + sum : sum;                          \
+                *to = bias ? sum + bias[j] : sum;                              \
+            }                                                                  \
+    }
+JOIN(float, join_pieces_f32)
+JOIN(double, join_pieces_f64)
+JOIN(uint64_t, join_pieces_i64)
+
+static void join_pieces(const fbi_mm *g, const void *parts, int64_t pieces)
+{
+    if (g->dtype == FB_F32)
+        join_pieces_f32(g, parts, pieces);
+    else if (g->dtype == FB_F64)
+        join_pieces_f64(g, parts, pieces);
+    else
+        join_pieces_i64(g, parts, pieces);
+}
+
+static fb_status by_pieces(const fbi_call *c, const fbi_mm *g)
+{
+    int64_t pieces = g->k / PIECE < PIECES ? g->k / PIECE : PIECES, each = g->k / pieces;
+    size_t size = fb_dtype_size(g->dtype);
+    fbi_mm p = *g, rest = *g;
+    p.batch = pieces;
+    p.k = each;
+    p.a_b = each * g->a_k;
+    p.b_b = each * g->b_k;
+    p.c_b = g->m * g->n;
+    p.c_m = g->n;
+    p.bias = NULL;
+    p.beta = 0;
+    p.c = fbi_cpu_scratch(c, (size_t)(pieces * p.c_b) * size);
+    if (!p.c)
+        return c->ctx->status;
+    fb_status st = share(c, &p);
+    join_pieces(g, p.c, pieces);
+    free(p.c);
+    rest.k = g->k - pieces * each;
+    rest.a = (const char *)g->a + pieces * p.a_b * (int64_t)size;
+    rest.b = (const char *)g->b + pieces * p.b_b * (int64_t)size;
+    rest.bias = NULL;
+    rest.beta = 1;
+    return st || rest.k == 0 ? st : share(c, &rest);
+}
+
+fb_status fbi_cpu_gemm(const fbi_call *c, const fbi_mm *g)
+{
+    if (g->batch * g->m * g->n == 0)
+        return FB_OK;
+    return has_pieces(g) ? by_pieces(c, g) : share(c, g);
 }

@@ -6,8 +6,18 @@
 #include "core/cpu/gemm_priv.h"
 #include "core/cpu/lanes_priv.h"
 
-/* A part with at most IN_PLACE panels of rows reads b, if its columns are adjacent, where it is. */
+/* What is read at most IN_PLACE times, for so many panels of the other operand, is not packed: a,
+ * and b if its columns are adjacent. */
 enum { MR = FBI_MM_ROWS, IN_PLACE = 2 };
+
+/* Products with at most FEW_ROWS or FEW_COLUMNS may be dot products, DOTS x DOTS of them at a time:
+ * with few columns, tiles need no transposed copy of what is large. */
+enum { FEW_ROWS = 8, FEW_COLUMNS = 4, DOTS = FBI_VECTOR_BYTES == 64 ? 4 : 2 };
+
+static bool are_dots(const fbi_mm *g)
+{
+    return g->a_k == 1 && g->b_k == 1 && g->k >= 32 && (g->m <= FEW_ROWS || g->n <= FEW_COLUMNS);
+}
 
 /* One line for each height of a panel. */
 #if defined __AVX512F__

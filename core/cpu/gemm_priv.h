@@ -1,8 +1,9 @@
 /* Batched matrix product on the CPU: the one door that linear, matmul and convolutions go through.
  *
- * Each element is one sum in order of k, cut into blocks of at most FBI_MM_K whose sums are
- * added in order: the bits depend neither on the number of threads, nor on the rows and columns
- * beside it, nor on v3 or v4 (v2 has no fused multiply-add). */
+ * Each element is one sum in order of k, cut into blocks of at most FBI_MM_K whose sums are added
+ * in order; with few rows or columns it is a dot product with 64 bytes of lanes, and a long sum of
+ * a small result has pieces. Only the sizes decide: bits do not depend on the number of threads,
+ * nor on v3 or v4 (v2 has no fused multiply-add). */
 #ifndef FLAMBEAU_CORE_CPU_GEMM_PRIV_H
 #define FLAMBEAU_CORE_CPU_GEMM_PRIV_H
 

@@ -186,6 +186,8 @@ static int64_t FN(width_of)(int64_t n)
     return n > FN(lanes) ? FN(wide) : FN(lanes);
 }
 
+#include "core/cpu/gemm_dots_t.h"
+
 /* --- a part --- */
 
 /* What a part is doing: block [k0, k0 + k) of k, columns n0 .. n0 + n. */
@@ -202,10 +204,14 @@ static void FN(columns)(const FN(state) * s)
 {
     const fbi_mm *g = s->g;
     const T *b = (const T *)g->b + s->batch * g->b_b + s->k0 * g->b_k + s->n0 * g->b_n;
-    int64_t whole = g->b_n == 1 ? s->n / FN(wide) * FN(wide) : 0;
-    if (s->pack_b && whole)
-        FN(copy_panels)(whole, s->k, b, g->b_k, s->b);
-    for (int64_t j = whole; j < s->n; j += FN(wide)) {
+    int64_t done = 0;
+    if (!s->pack_b) {
+        done = s->n / FN(lanes) * FN(lanes) == s->n ? s->n : s->n / FN(wide) * FN(wide);
+    } else if (g->b_n == 1) {
+        done = s->n / FN(wide) * FN(wide);
+        FN(copy_panels)(done, s->k, b, g->b_k, s->b);
+    }
+    for (int64_t j = done; j < s->n; j += FN(wide)) {
         int64_t n = least(FN(wide), s->n - j);
         FN(pack_panel)(n, s->k, b + j * g->b_n, g->b_k, g->b_n, s->b + j * s->k, FN(width_of)(n));
     }
@@ -229,7 +235,7 @@ static void FN(rows)(const FN(state) * s, int64_t m0, int64_t m)
     }
     for (int64_t j = 0; j < s->n; j += FN(wide)) {
         int64_t n = least(FN(wide), s->n - j);
-        bool packed = s->pack_b || n < FN(wide);
+        bool packed = s->pack_b || n % FN(lanes) != 0;
         p.b = packed ? s->b + j * s->k : b + j;
         p.b_k = packed ? FN(width_of)(n) : g->b_k;
         p.bias = bias ? bias + j : NULL;
@@ -276,9 +282,14 @@ static void FN(sums)(FN(state) * s, const fbi_mm_part *p, T *b, int64_t from, in
 
 void FN(fbi_mm_part)(const fbi_mm *g, const fbi_mm_part *p, void *work)
 {
+    if (are_dots(g)) {
+        FN(dots)(g, p);
+        return;
+    }
     FN(state) s = {.g = g, .batch = p->batch, .panel = fbi_mm_panel(g->m), .a = work};
     s.each = blocks_of(g, p->m1 - p->m0, p->n1 - p->n0, FN(wide));
-    s.line = g->a_k == 1 ? 0 : line_of(s.each.m);
+    bool few_columns = p->n1 - p->n0 <= IN_PLACE * FN(wide);
+    s.line = g->a_k == 1 || few_columns ? 0 : line_of(s.each.m);
     s.pack_b = g->b_n != 1 || p->m1 - p->m0 > IN_PLACE * s.panel;
     T *b = s.a + s.line * s.each.k;
     for (s.n0 = p->n0; s.n0 < p->n1; s.n0 += s.each.n) {

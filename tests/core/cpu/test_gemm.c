@@ -173,9 +173,10 @@ static void small_shapes_of_all_dtypes_are_sums_of_products(void **state)
 
 static void large_shapes_are_cut_into_blocks_of_every_size(void **state)
 {
-    static const int64_t shapes[][3] = {{300, 70, 530}, {13, 33, 2100},  {5, 2100, 40},
-                                        {3, 17, 6150},  {150, 300, 517}, {290, 65, 1030},
-                                        {24, 800, 100}, {1, 1030, 520}};
+    static const int64_t shapes[][3] = {
+        {300, 70, 530},  {13, 33, 2100}, {5, 2100, 40},  {3, 17, 6150},  {150, 300, 517},
+        {290, 65, 1030}, {24, 800, 100}, {1, 1030, 520}, {16, 16, 9001}, {1, 1, 5000},
+        {60, 64, 4103},  {7, 300, 700},  {600, 3, 650},  {130, 5, 300}};
     fill_all(FB_F32);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int l = 0; l < 4; l++)
@@ -240,10 +241,15 @@ static void keep(fb_context *ctx, int level, int threads, const example *e, floa
 
 static void threads_and_wider_vectors_leave_the_bits_as_they_are(void **state)
 {
-    static const example all[] = {
-        {.m = 512, .n = 96, .k = 200},  {.m = 30, .n = 1000, .k = 600},
-        {.m = 37, .n = 70, .k = 5000},  {.m = 1, .n = 900, .k = 1000},
-        {.m = 333, .n = 333, .k = 333}, {.batch = 3, .m = 99, .n = 64, .k = 130}};
+    static const example all[] = {{.m = 512, .n = 96, .k = 200},
+                                  {.m = 30, .n = 1000, .k = 600},
+                                  {.m = 37, .n = 70, .k = 5000},
+                                  {.m = 1, .n = 900, .k = 1000},
+                                  {.m = 333, .n = 333, .k = 333},
+                                  {.m = 16, .n = 16, .k = 9001},
+                                  {.m = 5, .n = 900, .k = 700},
+                                  {.m = 900, .n = 3, .k = 701},
+                                  {.batch = 3, .m = 99, .n = 64, .k = 130}};
     static float first[MOST];
     fill_all(FB_F32);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
