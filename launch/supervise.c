@@ -249,6 +249,7 @@ static void judge_hosts(fbi_job *job, bool progress)
         if (progress && !w->hosts[i].out)
             w->hosts[i].strikes = 0;
     }
+    look_for_hosts(job, w);
     fbi_start_probe(job, w, ask);
     for (int i = 0; i < w->n; i++)
         if (ask[i] && w->hosts[i].out)
