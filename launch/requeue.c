@@ -7,7 +7,7 @@
 
 #include "launch/run_priv.h"
 
-/* Whether a command ended well. */
+/* Whether a command ended well. Slurm ends scontrol, too, with the job that it requeues. */
 static bool call(char *const *words)
 {
     int status = -1;
@@ -21,8 +21,8 @@ static bool call(char *const *words)
         fprintf(stderr, "run: cannot start %s\n", words[0]);
         _exit(127);
     }
-    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
-           WEXITSTATUS(status) == 0;
+    return child > 0 && waitpid(child, &status, 0) == child &&
+           (WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
 }
 
 /* Many sites let only operators rerun a job: then its script is submitted once more, to begin after

@@ -119,8 +119,11 @@ void fbi_start_environment(const fbi_job *job)
     }
     if (job->shards)
         set_number(job, "FLAMBEAU_SHARDS", job->shards);
-    if (job->srun)
+    if (job->srun) {
         set_text(job, "FLAMBEAU_LAUNCHER", "srun"); /* comm/watch.c: how SIGTERM is meant */
+        /* What is left of a step on a node that was lost keeps the others busy for minutes. */
+        set_default(job, "SLURM_OVERLAP", "1");
+    }
     if (!*job->run)
         return;
     char lease[48];
