@@ -38,6 +38,16 @@ static fb_status need_kind(const fbi_call *c)
     return FB_OK;
 }
 
+/* Results [T, N, ...] lie with N before T if x does; their last dimension is adjacent, whatever x
+ * is: a transposed or expanded one says nothing about them. */
+static fb_status result(fbi_call *c, int i, fb_dtype dtype, fb_shape shape)
+{
+    const fb_tensor *x = c->in[X];
+    int64_t n = x->size[1] > 1 ? x->stride[1] : INT64_MAX, step = x->size[2];
+    bool rows = x->stride[2] == 1 && x->stride[0] >= step && n >= step;
+    return rows ? fbi_out_order(c, i, dtype, shape, x) : fbi_out(c, i, dtype, shape);
+}
+
 fb_status fbi_infer_recurrence(fbi_call *c)
 {
     const fbi_attrs_recurrence *a = c->attrs;
@@ -52,15 +62,17 @@ fb_status fbi_infer_recurrence(fbi_call *c)
         return st;
     const fbi_rnn_form *f = &fbi_rnn_forms[a->kind];
     int64_t t = x->size[0], n = x->size[1], h = w->size[1];
+    if (t == 0)
+        return fbi_op_fail(c, FB_E_SHAPE, "the input's part %s has no steps", fbi_text(x));
     st = need_shape(c, X, "the input's part", FB_SHAPE(t, n, f->gates * h));
     st = st ? st : need_shape(c, W, "the weight", FB_SHAPE(f->gates * h, h));
     st = st ? st : need_shape(c, H0, "h0", FB_SHAPE(n, h));
     st = st ? st : need_shape(c, C0, "c0", FB_SHAPE(n, h));
     st = st ? st : need_shape(c, B, "the bias", FB_SHAPE(f->gates * h));
     fb_shape y = FB_SHAPE(t, n, h), saved = FB_SHAPE(t, n, f->saved * h), none = FB_SHAPE(0, 0, 0);
-    st = st ? st : fbi_out_order(c, 0, (fb_dtype)x->dtype, y, x);
-    st = st ? st : fbi_out_order(c, 1, (fb_dtype)x->dtype, f->memory ? y : none, x);
-    return st ? st : fbi_out_order(c, 2, fbi_stat_dtype(x), f->saved ? saved : none, x);
+    st = st ? st : result(c, 0, (fb_dtype)x->dtype, y);
+    st = st ? st : result(c, 1, (fb_dtype)x->dtype, f->memory ? y : none);
+    return st ? st : result(c, 2, fbi_stat_dtype(x), f->saved ? saved : none);
 }
 
 /* gy, gc, h0, c0, w, saved, y, c -> the gradient of x, that of the state's part of the gates where
@@ -312,6 +324,9 @@ void fbi_sample_recurrence(fbi_samples *s)
             in[X].lo = -1, in[X].hi = 1;
         }
     fbi_attrs_recurrence a = {.kind = FBI_LSTM};
+    in[X].shape = FB_SHAPE(0, 3, 8);
+    fbi_sample_bad(s, &a, INPUTS, in, FB_E_SHAPE,
+                   "recurrence: the input's part [0, 3, 8] has no steps");
     in[X].shape = FB_SHAPE(2, 3, 8);
     in[W].shape = FB_SHAPE(8, 3);
     in[B].absent = true;
