@@ -22,7 +22,7 @@ static bool states_of(const fb_tensor *t, fbi_temps &temps, fbi_states<const T> 
     if (!t || t->numel == 0)
         return true;
     int last = t->ndim - 1;
-    bool near = t->stride[last] == 1;
+    bool near = t->stride[last] == 1 && t->stride[last - 1] >= t->size[last]; /* for products */
     s->p = (const T *)(near ? fbi_cuda_data(t) : temps.dense(t));
     s->row = near ? t->stride[last - 1] : t->size[last];
     s->step = last < 2 ? 0 : near ? t->stride[0] : t->size[1] * s->row;
