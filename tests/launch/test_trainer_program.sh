@@ -56,7 +56,7 @@ rows = [json.loads(line) for line in open("log")]
 assert [r["step"] for r in rows if "loss" in r] == [5, 7], rows
 assert [r["step"] for r in rows if "val_loss" in r] == [3, 5, 6, 7], rows
 PY
-expect 0 "trainer: max_time of 0.001 s is over after step 1" run --set trainer.max_time=0.001
+expect 0 "trainer: max_time of 1e-09 s is over after step 1" run --set trainer.max_time=1e-9
 expect 0 "trainer.max_steps=N " ./program --help
 grep -qF -- "model.width=N" out
 expect 0 "trainer.patience=N " run --set help
