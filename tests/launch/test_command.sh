@@ -5,16 +5,7 @@ flambeau=$FLAMBEAU_BUILD/bin/flambeau
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-expect() { # exit code, text that must be printed ("": any), command
-    local want=$1 text=$2 code=0
-    shift 2
-    "$@" >out 2>&1 || code=$?
-    if [ "$code" != "$want" ] || { [ -n "$text" ] && ! grep -qF -- "$text" out; }; then
-        echo "\"$*\": exit code $code (wanted $want), no \"$text\" in:"
-        cat out
-        exit 1
-    fi
-}
+source "${FLAMBEAU_SOURCE:?}/tests/expect.sh"
 expect 0 "doctor" "$flambeau" help
 expect 2 "doctor" "$flambeau"
 expect 2 'no command "trane"' "$flambeau" trane

@@ -8,16 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 unset "${!SLURM_@}" "${!PBS_@}" "${!LSB_@}" OMP_NUM_THREADS
-expect() { # exit code, text that must be printed ("": any), command
-    local want=$1 text=$2 code=0
-    shift 2
-    "$@" >out 2>&1 || code=$?
-    if [ "$code" != "$want" ] || { [ -n "$text" ] && ! grep -qF -- "$text" out; }; then
-        echo "\"$*\": exit code $code (wanted $want), no \"$text\" in:"
-        cat out
-        exit 1
-    fi
-}
+source "${FLAMBEAU_SOURCE:?}/tests/expect.sh"
 mkdir tools
 printf '#!/bin/sh\nexit 0\n' >tools/srun
 cp tools/srun tools/blaunch

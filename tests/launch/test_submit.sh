@@ -6,16 +6,7 @@ flambeau=${FLAMBEAU_BUILD:?}/bin/flambeau
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-expect() { # exit code, text that must be printed ("": any), command
-    local want=$1 text=$2 code=0
-    shift 2
-    "$@" >out 2>&1 || code=$?
-    if [ "$code" != "$want" ] || { [ -n "$text" ] && ! grep -qF -- "$text" out; }; then
-        echo "\"$*\": exit code $code (wanted $want), no \"$text\" in:"
-        cat out
-        exit 1
-    fi
-}
+source "${FLAMBEAU_SOURCE:?}/tests/expect.sh"
 lines() { # each must be a line of the script
     local line
     for line; do
