@@ -50,6 +50,7 @@ struct fb_world {
     bool unsaved;                                  /* the last save failed (io) */
     void *leases; /* of the folders that rank 0 writes to (io/lease.c) */
     int n_leases;
+    void *memory;   /* copies of states in the memory of nodes (io/memory.c) */
     bool notices;   /* some ranks cannot be read from the page: they send notices */
     bool signals;   /* our handlers are in place */
     bool may_speak; /* nobody had handlers for SIGSEGV and its like when we started MPI */

@@ -13,6 +13,7 @@
 #include "io/checkpoint_priv.h"
 #include "io/file_priv.h"
 #include "io/lease_priv.h"
+#include "io/memory_priv.h"
 
 /* Remove what is older than the newest `keep`, and older folders that never became a checkpoint. */
 static void remove_old(const char *dir, int64_t newest, int keep)
@@ -192,22 +193,6 @@ static json_t *tell_manifest(fb_group *group, json_t *root)
     return NULL;
 }
 
-/* A resumed run draws on where the other stopped, and says if it cannot have its bits. */
-static void resume_run(fb_world *world, const char *path, json_t *saved)
-{
-    fb_context *ctx = fb_world_context(world);
-    char text[1024];
-    json_t *now = fbi_run_describe(ctx, fb_world_size(world));
-    if (fb_world_root(world) && fbi_run_differs(saved, now, text, sizeof text))
-        fbi_logline("note: checkpoint %s: the run goes on, but not with the bits that it would "
-                    "have had: %s",
-                    path, text);
-    json_decref(now);
-    json_t *draws = json_object_get(saved, "draws");
-    if (draws)
-        ctx->counter = (uint64_t)json_integer_value(draws);
-}
-
 /* Read what rank 0 has found. Collective. */
 static fb_status read_found(fb_world *world, fb_state *state, found *f, bool resuming)
 {
@@ -226,7 +211,7 @@ static fb_status read_found(fb_world *world, fb_state *state, found *f, bool res
         return fb_status_of(ctx);
     st = fbi_checkpoint_read(state, group, f->path, root);
     if (!st && resuming)
-        resume_run(world, f->path, json_object_get(root, "run"));
+        fbi_run_resume(world, f->path, json_object_get(root, "run"));
     json_decref(root);
     return st;
 }
@@ -256,5 +241,8 @@ fb_status fb_checkpoint_resume(fb_world *world, const char *dir, fb_state *state
     found f = {0};
     if (fb_world_root(world))
         choose(dir, &f);
-    return read_found(world, state, &f, true);
+    const char *step = strrchr(f.path, '-');
+    bool taken;
+    fb_status st = fbi_memory_resume(world, dir, state, step ? atoll(step + 1) : -1, &taken);
+    return st || taken ? st : read_found(world, state, &f, true);
 }

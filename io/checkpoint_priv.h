@@ -40,6 +40,10 @@ json_t *fbi_run_describe(const fb_context *ctx, int ranks);
  * False: nothing. */
 bool fbi_run_differs(json_t *saved, json_t *now, char *text, size_t size);
 
+/* A resumed run draws on where the other stopped, and says if it cannot have its bits. `name`: of
+ * the checkpoint, for messages. */
+void fbi_run_resume(fb_world *world, const char *name, json_t *saved);
+
 /* --- contents --- */
 
 /* Write all entries into the folder of that step in dir (it exists), and the manifest last: a

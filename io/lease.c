@@ -58,21 +58,39 @@ static void describe_job(char *text, size_t size)
     snprintf(text, size, "process %ld on %s", (long)getpid(), host);
 }
 
+static bool first_of(json_t *lease, char first[17])
+{
+    const char *text = json_string_value(json_object_get(lease, "first"));
+    snprintf(first, 17, "%s", text ? text : "");
+    return *first != '\0';
+}
+
+bool fbi_lease_first(const char *dir, char first[17])
+{
+    json_t *lease = read_file(dir, FBI_LEASE_FILE);
+    bool there = first_of(lease, first);
+    json_decref(lease);
+    return there;
+}
+
 bool fbi_lease_take(const char *dir, fbi_lease *lease)
 {
     char job[160], since[32];
     uint64_t random = 0;
     if (!fbi_make_folder(dir) || getrandom(&random, sizeof random, 0) != sizeof random)
         return false;
-    json_t *old = read_file(dir, FBI_LEASE_FILE);
-    lease->generation = json_integer_value(json_object_get(old, "generation")) + 1;
-    json_decref(old);
     snprintf(lease->dir, sizeof lease->dir, "%s", dir);
     snprintf(lease->id, sizeof lease->id, "%016" PRIx64, random);
+    json_t *old = read_file(dir, FBI_LEASE_FILE);
+    lease->generation = json_integer_value(json_object_get(old, "generation")) + 1;
+    if (!first_of(old, lease->first))
+        memcpy(lease->first, lease->id, sizeof lease->first);
+    json_decref(old);
     describe_job(job, sizeof job);
     fbi_utc_time(since);
-    json_t *root = json_pack("{s:I, s:s, s:s, s:s}", "generation", (json_int_t)lease->generation,
-                             "id", lease->id, "job", job, "since", since);
+    json_t *root =
+        json_pack("{s:I, s:s, s:s, s:s, s:s}", "generation", (json_int_t)lease->generation, "id",
+                  lease->id, "first", lease->first, "job", job, "since", since);
     bool good = replace_file(dir, FBI_LEASE_FILE, root);
     json_decref(root);
     return good;
@@ -137,7 +155,7 @@ static bool open_leases(fb_world *world)
     return run != NULL;
 }
 
-static const fbi_lease *find_lease(const fb_world *world, const char *folder)
+const fbi_lease *fbi_lease_of(const fb_world *world, const char *folder)
 {
     const fbi_lease *all = world->leases;
     for (int i = 1; i < world->n_leases; i++)
@@ -148,7 +166,7 @@ static const fbi_lease *find_lease(const fb_world *world, const char *folder)
 
 void fbi_lease_enter(fb_world *world, const char *folder)
 {
-    if (!fb_world_root(world) || !open_leases(world) || find_lease(world, folder) ||
+    if (!fb_world_root(world) || !open_leases(world) || fbi_lease_of(world, folder) ||
         fbi_lease_guard(world, NULL)) /* who has been replaced takes nothing any more */
         return;
     fbi_lease *lease = add_lease(world);
@@ -161,7 +179,7 @@ fb_status fbi_lease_guard(fb_world *world, const char *folder)
     char text[FBI_CHECKPOINT_PATH + 512];
     if (!fb_world_root(world) || !open_leases(world))
         return FB_OK;
-    const fbi_lease *run = world->leases, *own = folder ? find_lease(world, folder) : NULL;
+    const fbi_lease *run = world->leases, *own = folder ? fbi_lease_of(world, folder) : NULL;
     if ((!*run->dir || fbi_lease_held(run, text, sizeof text)) &&
         (!own || fbi_lease_held(own, text, sizeof text)))
         return FB_OK;
@@ -170,7 +188,9 @@ fb_status fbi_lease_guard(fb_world *world, const char *folder)
 
 void fbi_lease_saved_here(fb_world *world, int64_t step, const char *path)
 {
+    if (!fb_world_root(world) || !open_leases(world))
+        return;
     const fbi_lease *run = world->leases;
-    if (world->n_leases && *run->dir)
+    if (*run->dir)
         fbi_lease_note_saved(run->dir, step, path);
 }

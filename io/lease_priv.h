@@ -16,7 +16,8 @@
 typedef struct fbi_lease {
     char dir[FBI_CHECKPOINT_PATH];
     int64_t generation;
-    char id[17]; /* tells two jobs apart that took it at the same moment */
+    char id[17];    /* tells two jobs apart that took it at the same moment */
+    char first[17]; /* id of the first job in this folder: it is another folder if that differs */
 } fbi_lease;
 
 /* Take the lease of a folder, which is made if need be. false: errno says why not. */
@@ -24,6 +25,8 @@ bool fbi_lease_take(const char *dir, fbi_lease *lease);
 /* false: another job has taken over; `text` says which. A lease that cannot be read counts as held:
  * a file system that hesitates ends no job. */
 bool fbi_lease_held(const fbi_lease *lease, char *text, size_t size);
+/* Id of the first job in a folder. false: none has ever begun there. */
+bool fbi_lease_first(const char *dir, char first[17]);
 /* Note in a run directory that a checkpoint exists; and the step of the newest, -1: none. */
 void fbi_lease_note_saved(const char *run, int64_t step, const char *path);
 int64_t fbi_lease_saved(const char *run);
@@ -36,6 +39,8 @@ void fbi_lease_enter(fb_world *world, const char *folder);
 /* FB_OK, or FB_E_STATE: another job has taken over the run directory or this folder (may be NULL).
  */
 fb_status fbi_lease_guard(fb_world *world, const char *folder);
+/* What this job has entered; NULL: that folder could not be taken. */
+const fbi_lease *fbi_lease_of(const fb_world *world, const char *folder);
 /* Note it in the run directory, if there is one. */
 void fbi_lease_saved_here(fb_world *world, int64_t step, const char *path);
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/log_priv.h"
 #include "core/ops/backend.h"
 #include "io/checkpoint_priv.h"
 
@@ -57,4 +58,19 @@ bool fbi_run_differs(json_t *saved, json_t *now, char *text, size_t size)
                                     (long long)json_integer_value(here)));
     }
     return used > 0;
+}
+
+void fbi_run_resume(fb_world *world, const char *name, json_t *saved)
+{
+    fb_context *ctx = fb_world_context(world);
+    char text[1024];
+    json_t *now = fbi_run_describe(ctx, fb_world_size(world));
+    if (fb_world_root(world) && fbi_run_differs(saved, now, text, sizeof text))
+        fbi_logline("note: checkpoint %s: the run goes on, but not with the bits that it would "
+                    "have had: %s",
+                    name, text);
+    json_decref(now);
+    json_t *draws = json_object_get(saved, "draws");
+    if (draws)
+        ctx->counter = (uint64_t)json_integer_value(draws);
 }

@@ -145,6 +145,14 @@ fb_context *fbi_state_context(fb_state *s)
     return s->ctx;
 }
 
+bool fbi_state_has_custom(const fb_state *s)
+{
+    for (int i = 0; i < s->n; i++)
+        if (s->items[i].kind == ITEM_CUSTOM)
+            return true;
+    return false;
+}
+
 /* --- entries --- */
 
 typedef struct walk {

@@ -32,6 +32,8 @@ typedef fb_status (*fbi_state_visit)(const fbi_state_entry *entry, void *user);
  */
 fb_status fbi_state_each(fb_state *s, fbi_state_visit fn, void *user);
 fb_context *fbi_state_context(fb_state *s);
+/* Whether there is anything of fb_state_add_custom in it. */
+bool fbi_state_has_custom(const fb_state *s);
 /* Every meter gets the leaves of all ranks, so that one rank can save them. Collective. */
 fb_status fbi_state_share(fb_state *s, fb_group *group);
 /* Steps done, for the name of a checkpoint: those of the first loader or optimizer; -1 without one.
