@@ -78,6 +78,7 @@
 #include <flambeau/io/dataset.h>
 #include <flambeau/io/interchange.h>
 #include <flambeau/io/loader.h>
+#include <flambeau/io/memory.h>
 #include <flambeau/io/saved.h>
 #include <flambeau/io/state.h>
 

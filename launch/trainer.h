@@ -66,10 +66,13 @@ typedef struct fb_trainer_options {
                                  run directory of `flambeau run --dir`, if there is one */
     int64_t save_every;     /**< epochs between saves; 0: 1; -1: at the end only */
     int64_t save_steps;     /**< steps between saves, too; 0: none */
-    int64_t keep;           /**< newest ones kept; 0: 2; -1: all */
-    bool fresh;             /**< do not go on: FB_E_STATE if the folder has checkpoints (unless
-                                 `flambeau run` or a batch system has started this job again) */
-    const char *from;       /**< one checkpoint to begin with, if the folder has none: a path */
+    int64_t memory_checkpoint; /**< steps between copies in the memory of the nodes, which a restart
+                                    goes on from, too (fb_checkpoint_remember); 0: none. Needs
+                                    `checkpoint`; a last save removes them */
+    int64_t keep;              /**< newest ones kept; 0: 2; -1: all */
+    bool fresh;                /**< do not go on: FB_E_STATE if the folder has checkpoints (unless
+                                    `flambeau run` or a batch system has started this job again) */
+    const char *from;          /**< one checkpoint to begin with, if the folder has none: a path */
     /* what is said, by rank 0 on stdout */
     int64_t log_every;    /**< steps between lines; 0: 100 (10 on a terminal) */
     const char *log_file; /**< a line of JSON for each line and each validation is added to it */

@@ -71,6 +71,8 @@ static fb_status after_step(fb_trainer *t)
         st = validate_once(t);
     if (!st && every(t->steps, t->o.save_steps))
         st = fbi_trainer_save(t);
+    if (!st && every(t->steps, t->o.memory_checkpoint))
+        st = fbi_trainer_remember(t);
     return st ? st : fb_status_of(t->ctx);
 }
 
@@ -147,6 +149,8 @@ static fb_status end(fb_trainer *t)
         st = validate_once(t);
     if (!st)
         st = fbi_trainer_save(t);
+    if (!st)
+        st = fbi_trainer_forget(t);
     if (!st && t->task.on_end)
         t->task.on_end(t);
     return st ? st : fb_status_of(t->ctx);

@@ -8,6 +8,7 @@
 #include "core/tensor/context_priv.h"
 #include "io/lease_priv.h"
 #include <flambeau/io/checkpoint.h>
+#include <flambeau/io/memory.h>
 
 enum { PATH_BYTES = 4096 };
 
@@ -55,18 +56,20 @@ fb_status fbi_trainer_resume(fb_trainer *t)
 {
     const fb_trainer_options *o = &t->o;
     bool there = fbi_trainer_saves(t) && has_checkpoint(t, o->checkpoint);
+    bool anew = o->fresh && !getenv(FBI_RUN_AGAIN);
     if (fbi_trainer_saves(t) && !getenv("FLAMBEAU_RUN_DIR"))
         fbi_world_report_to(t->world, o->checkpoint);
-    if (there && o->fresh && !getenv(FBI_RUN_AGAIN))
+    if (there && anew)
         return fbi_fail(t->ctx, FB_E_STATE,
                         "trainer: %s has checkpoints, and trainer.fresh asks to begin anew: name "
                         "another folder, or go on from them",
                         o->checkpoint);
     if (fbi_trainer_saves(t))
         fbi_lease_enter(t->world, o->checkpoint);
-    fb_status st = FB_OK;
-    if (fbi_trainer_saves(t)) /* even if there is none: one that is damaged is named */
+    fb_status st = anew ? fbi_trainer_forget(t) : FB_OK;
+    if (!st && fbi_trainer_saves(t)) /* even if there is none: one that is damaged is named */
         st = fb_checkpoint_resume(t->world, o->checkpoint, t->state);
+    there |= t->steps > 0; /* from memory */
     if (!st && !there && o->from)
         st = fb_checkpoint_load(t->world, o->from, t->state);
     if (st || (!there && !o->from))
@@ -86,6 +89,25 @@ fb_status fbi_trainer_save(fb_trainer *t)
     t->saved = t->steps;
     t->away += fbi_trainer_now() - began;
     return st;
+}
+
+fb_status fbi_trainer_remember(fb_trainer *t)
+{
+    if (!fbi_trainer_saves(t))
+        return FB_OK;
+    double began = fbi_trainer_now();
+    fb_status st = fb_checkpoint_remember(t->world, t->o.checkpoint, t->state);
+    t->away += fbi_trainer_now() - began;
+    return st;
+}
+
+fb_status fbi_trainer_forget(fb_trainer *t)
+{
+    if (!fbi_trainer_saves(t))
+        return FB_OK;
+    return fb_world_any(t->world, t->world->unsaved)
+               ? fb_status_of(t->ctx)
+               : fb_checkpoint_forget(t->world, t->o.checkpoint);
 }
 
 /* The folder "best" of the folder of checkpoints. */

@@ -38,6 +38,8 @@ const fb_option fbi_trainer_rows[] = {
     {"save_every", FB_OPTION_COUNT, AT(save_every), .least = -1,
      .about = "epochs between saves (1); -1: at the end only"},
     {"save_steps", FB_OPTION_COUNT, AT(save_steps), .about = "steps between saves, too"},
+    {"memory_checkpoint", FB_OPTION_COUNT, AT(memory_checkpoint),
+     .about = "steps between copies in the memory of the nodes, for restarts"},
     {"keep", FB_OPTION_COUNT, AT(keep), .least = -1, .most = 1 << 20,
      .about = "newest checkpoints kept (2); -1: all"},
     {"fresh", FB_OPTION_FLAG, AT(fresh), .about = "begin anew: the folder must be empty"},

@@ -128,6 +128,10 @@ fb_status fbi_trainer_bind(fb_trainer *t, const fb_trainer_task *task, bool fit)
         return st;
     t->task = *task;
     settle(t);
+    if (t->o.memory_checkpoint && !t->o.checkpoint)
+        return fbi_fail(t->ctx, FB_E_ARG,
+                        "trainer: memory_checkpoint needs a folder by which its copies are found "
+                        "again: trainer.checkpoint, or `flambeau run --dir`");
     if (!t->log)
         st = fbi_trainer_open_log(t);
     return st || !fit || t->prepared ? st : prepare(t);

@@ -1,7 +1,8 @@
 # Hosts on one machine, for tests: network, host name and /dev/shm of their own, joined by a bridge; mpirun reaches them
 # by nsenter. Sourced by scripts of bash that are root; `hosts_up N` makes host1 ... hostN, of 2 slots each, and
-# $hosts/hostfile; `at host1 COMMAND` runs there; `host_down host2` kills all of it, `host_back host2` lets it answer
-# again; `hosts_finish` ends them. hosts_up returns 77, after a word, where that is not allowed.
+# $hosts/hostfile; `at host1 COMMAND` runs there; `host_down host2` kills all of it, `host_dies host2` empties
+# its /dev/shm, too; `host_back host2` lets it answer again; `hosts_finish` ends them. hosts_up returns 77, after a word,
+# where that is not allowed.
 hosts=$(mktemp -d /tmp/hosts.XXXXXX)
 declare -A host_pid
 
@@ -16,6 +17,10 @@ host_down() {
     touch "$hosts/down.$1"
     local pid
     for pid in $(host_processes "$1"); do kill -KILL "$pid" 2>/dev/null || :; done
+}
+host_dies() { # and what was in its memory
+    host_down "$1"
+    at "$1" find /dev/shm -mindepth 1 -delete
 }
 host_back() { rm -f "$hosts/down.$1"; }
 hosts_finish() {

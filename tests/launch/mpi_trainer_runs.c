@@ -249,6 +249,9 @@ static void nothing_is_saved_or_read_without_a_folder_and_options_choose_the_res
     assert_int_equal(fit(t, &task), 4 * EPOCH);
     assert_int_equal(fb_trainer_epochs(t), 4);
     fb_trainer_close(t);
+    task = task_of(net(0));
+    refused((fb_trainer_options){.max_epochs = 1, .memory_checkpoint = 1}, &task, FB_E_ARG,
+            "trainer: memory_checkpoint needs a folder by which its copies are found again");
 }
 
 /* --- metrics, logs, predictions --- */
