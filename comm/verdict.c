@@ -176,7 +176,8 @@ static bool write_part(const fbi_finding *v, const char *part)
 static bool is_replaced(const char *folder)
 {
     const char *ours = getenv("FLAMBEAU_RUN_LEASE"), *id = ours ? strchr(ours, ' ') : NULL;
-    char path[PATH_MAX], text[512];
+    char path[PATH_MAX], text[1024], own[64];
+    snprintf(own, sizeof own, "\"id\": \"%s\"", id ? id + 1 : "");
     int n = snprintf(path, sizeof path, "%s/lease.json", folder);
     FILE *f = id && n < (int)sizeof path ? fopen(path, "re") : NULL;
     if (!f)
@@ -184,7 +185,7 @@ static bool is_replaced(const char *folder)
     size_t got = fread(text, 1, sizeof text - 1, f);
     text[got] = '\0';
     fclose(f);
-    return got && !strstr(text, id + 1);
+    return got && !strstr(text, own);
 }
 
 bool fbi_verdict_write(const fbi_finding *v, const char *folder)

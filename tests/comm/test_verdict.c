@@ -85,7 +85,9 @@ static void a_job_that_has_been_replaced_writes_none(void **state)
     snprintf(path, sizeof path, "%s/lease.json", folder);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fputs("{\"generation\": 2, \"id\": \"00112233445566ff\"}", f);
+    fputs("{\"generation\": 2, \"id\": \"00112233445566ff\", "
+          "\"first\": \"0011223344556677\"}",
+          f);
     fclose(f);
     fbi_verdict_forget(folder);
     setenv("FLAMBEAU_RUN_LEASE", "1 0011223344556677", 1);
