@@ -18,10 +18,12 @@ static int shards_at_once(void)
 
 static bool check_field(fb_context *ctx, const char *path, const fb_dataset_field *f)
 {
-    if (!f->name || !*f->name || strlen(f->name) >= FBI_NAME_BYTES || strchr(f->name, '/')) {
+    if (!f->name || !*f->name || strlen(f->name) >= FBI_NAME_BYTES || strchr(f->name, '/') ||
+        !strncmp(f->name, "flambeau_", 9)) {
         fbi_fail(ctx, FB_E_ARG,
-                 "dataset %s: a field's name must have 1 to %d characters and no '/'", path,
-                 FBI_NAME_BYTES - 1);
+                 "dataset %s: a field's name must have 1 to %d characters and no '/', and not "
+                 "begin with \"flambeau_\"",
+                 path, FBI_NAME_BYTES - 1);
         return false;
     }
     if (fb_dtype_size(f->dtype) == 0) {
@@ -34,6 +36,17 @@ static bool check_field(fb_context *ctx, const char *path, const fb_dataset_fiel
                  "dataset %s: field %s: a sample has shape %s; sizes must be positive "
                  "and at most %d",
                  path, f->name, fbi_shape_text(ctx, f->shape), FB_MAX_DIMS - 1);
+        return false;
+    }
+    if (f->deliver.n && f->varies) {
+        fbi_fail(ctx, FB_E_SHAPE,
+                 "dataset %s: field %s varies: it is delivered as stored, not as %s", path, f->name,
+                 fbi_shape_text(ctx, f->deliver));
+        return false;
+    }
+    if (f->n_labels < 0 || (f->n_labels && !f->labels)) {
+        fbi_fail(ctx, FB_E_ARG, "dataset %s: field %s: %lld labels%s", path, f->name,
+                 (long long)f->n_labels, f->labels ? "" : ", which are NULL");
         return false;
     }
     if (f->deliver.n && fb_shape_numel(f->deliver) != n) {
@@ -67,6 +80,7 @@ fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_
         return NULL;
     }
     ds->ctx = ctx;
+    ds->selected = -1;
     ds->max_open = shards_at_once();
     snprintf(ds->path, sizeof ds->path, "%s", path);
     ds->n_fields = n_fields;
@@ -74,7 +88,13 @@ fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_
         ds->fields[i] = fields[i];
         snprintf(ds->names[i], FBI_NAME_BYTES, "%s", fields[i].name);
         ds->fields[i].name = ds->names[i];
+        ds->fields[i].labels = NULL;
         ds->bytes[i] = (size_t)fb_shape_numel(fields[i].shape) * fb_dtype_size(fields[i].dtype);
+        if (!fbi_dataset_set_labels(ds, i, fields[i].labels, fields[i].n_labels)) {
+            fbi_fail(ctx, FB_E_NOMEM, "dataset %s: no memory for labels", path);
+            fb_dataset_close(ds);
+            return NULL;
+        }
     }
     return ds;
 }
@@ -87,9 +107,13 @@ void fbi_dataset_free(void *object)
         int fd = atomic_load(&ds->shards[i].fd);
         if (fd >= 0)
             close(fd);
-        for (int f = 0; f < ds->n_fields; f++)
+        for (int f = 0; f < ds->n_fields; f++) {
             free(ds->shards[i].held[f]);
+            free(ds->shards[i].starts[f]);
+        }
     }
+    for (int f = 0; f < ds->n_fields; f++)
+        free(ds->labels[f]);
     free(ds->shards);
     free(ds);
 }
@@ -118,7 +142,15 @@ fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size, const fb_dataset_fi
     fb_dataset *ds = fbi_dataset_new(ctx, "(custom)", fields, n_fields);
     if (!ds)
         return NULL;
-    ds->size = size;
+    for (int f = 0; f < n_fields; f++)
+        if (fields[f].varies) {
+            fbi_fail(ctx, FB_E_UNSUPPORTED,
+                     "dataset (custom): field %s varies: a callback gives samples of a fixed shape",
+                     ds->names[f]);
+            fb_dataset_close(ds);
+            return NULL;
+        }
+    ds->size = ds->total = size;
     ds->read = read;
     ds->user = user;
     return ds;
@@ -138,6 +170,49 @@ fb_dataset_field fb_dataset_field_at(const fb_dataset *ds, int i)
     if (!ds || i < 0 || i >= ds->n_fields)
         return (fb_dataset_field){0};
     return ds->fields[i];
+}
+
+int fbi_dataset_field(const fb_dataset *ds, const char *name)
+{
+    for (int f = 0; name && f < ds->n_fields; f++)
+        if (!strcmp(ds->names[f], name))
+            return f;
+    return -1;
+}
+
+size_t fbi_dataset_field_bytes(const fb_dataset *ds, const fbi_shard *shard, int f)
+{
+    return (size_t)shard->place[f].rows * ds->bytes[f];
+}
+
+/* --- labels --- */
+
+bool fbi_dataset_set_labels(fb_dataset *ds, int f, const char *const *labels, int64_t n)
+{
+    size_t bytes = (size_t)n * sizeof *labels;
+    for (int64_t i = 0; i < n; i++)
+        bytes += strlen(labels[i]) + 1;
+    char **copy = malloc(bytes + 1);
+    if (!copy)
+        return false;
+    char *at = (char *)(copy + n);
+    for (int64_t i = 0; i < n; i++) {
+        copy[i] = at;
+        at = stpcpy(at, labels[i]) + 1;
+    }
+    free(ds->labels[f]);
+    ds->labels[f] = copy;
+    ds->fields[f].labels = n ? (const char *const *)copy : NULL;
+    ds->fields[f].n_labels = n;
+    return true;
+}
+
+const char *fb_dataset_label(const fb_dataset *ds, const char *field, int64_t value)
+{
+    int f = ds ? fbi_dataset_field(ds, field) : -1;
+    if (f < 0 || value < 0 || value >= ds->fields[f].n_labels)
+        return NULL;
+    return ds->fields[f].labels[value];
 }
 
 void fbi_dataset_beside(const fb_dataset *ds, const char *name, char *out)

@@ -1,4 +1,4 @@
-/* Datasets: HDF5 files of fixed-size samples, or samples made by the program. */
+/* Datasets: HDF5 files of samples with named fields, or samples made by the program. */
 #ifndef FLAMBEAU_IO_DATASET_H
 #define FLAMBEAU_IO_DATASET_H
 
@@ -14,32 +14,63 @@ typedef struct fb_dataset fb_dataset;
 /** One field of every sample, e.g. "input" or "target". */
 typedef struct fb_dataset_field {
     const char *name;
-    fb_dtype dtype;      /**< as stored: any dtype */
-    fb_shape shape;      /**< of one sample as stored; FB_SCALAR for a single value */
-    fb_shape deliver;    /**< of one sample as the loader gives it; n = 0: like `shape` */
-    double scale, shift; /**< scale != 0: the loader delivers F32 = x * scale + shift */
+    fb_dtype dtype;            /**< as stored: any dtype */
+    fb_shape shape;            /**< of one sample as stored; FB_SCALAR for a single value */
+    fb_shape deliver;          /**< of one sample as the loader gives it; n = 0: like `shape` */
+    double scale, shift;       /**< scale != 0: the loader delivers F32 = x * scale + shift */
+    bool varies;               /**< a sample is any number of rows of `shape`: text, sound */
+    int64_t longest;           /**< rows of the longest sample; found out by the dataset */
+    const char *const *labels; /**< names of the values 0 .. n_labels - 1, or NULL */
+    int64_t n_labels;
 } fb_dataset_field;
 
+/** A part of a dataset: places begin .. begin + n of a seeded order, which costs no memory. */
+typedef struct fb_dataset_split {
+    const char *name;
+    int64_t begin, n;
+    uint64_t seed; /**< 0: the order in which samples were appended */
+    int64_t of;    /**< the order is over the first so many samples; 0: all */
+} fb_dataset_split;
+
 typedef struct fb_dataset_options {
-    int64_t shard_samples; /**< samples of a shard file; 0: as many as make 64 MiB */
+    int64_t shard_samples; /**< samples of a shard file; 0: as many as make shard_bytes */
+    int64_t shard_bytes;   /**< 0: 512 MiB, of which writing needs twice as much memory */
+    fb_group *group;       /**< all of its ranks write; NULL: this process alone */
 } fb_dataset_options;
 
 /**
  * Start writing a dataset: the head `path` (name.h5) and shards name-<id>-00000.h5 beside it.
  * The head is written by fb_dataset_finish; before that the dataset does not exist, and an earlier
- * one of this path can be read. One process at a time. FB_E_ARG, FB_E_DTYPE, FB_E_SHAPE,
- * FB_E_NOMEM.
+ * one of this path can be read. One process at a time, or the ranks of opts->group: each appends
+ * samples of its own, and those of rank 0 come first in the dataset. Collective then. FB_E_ARG,
+ * FB_E_DTYPE, FB_E_SHAPE, FB_E_NOMEM.
  */
 FB_API FB_USE_RESULT fb_dataset *fb_dataset_create(fb_context *ctx, const char *path,
                                                    const fb_dataset_field *fields, int n_fields,
                                                    const fb_dataset_options *opts);
+/**
+ * Open a dataset to append to it: its shards stay as they are, fb_dataset_finish puts a new head in
+ * the place of the old one. Collective if opts->group is set. Errors of fb_dataset_open.
+ */
+FB_API FB_USE_RESULT fb_dataset *fb_dataset_extend(fb_context *ctx, const char *path,
+                                                   const fb_dataset_options *opts);
 /** Append n samples: values[f] points to n samples of field f, row-major, in the stored dtype.
  * FB_E_ARG, FB_E_STATE, FB_E_IO: a shard cannot be written, e.g. the disk is full. */
 FB_API fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values);
+/** The same with fields that vary: rows[f] holds the number of rows of each of the n samples, which
+ * lie in values[f] one behind the other; NULL for fields that do not vary. */
+FB_API fb_status fb_dataset_append_rows(fb_dataset *ds, int64_t n, const void *const *values,
+                                        const int64_t *const *rows);
+/**
+ * Say how a dataset that is being written is split, in place of what was said before. Splits may
+ * overlap. FB_E_ARG for names that are empty, too long or there twice, FB_E_STATE; whether
+ * they lie in the dataset is looked at by fb_dataset_finish (FB_E_ARG).
+ */
+FB_API fb_status fb_dataset_set_splits(fb_dataset *ds, const fb_dataset_split *splits, int n);
 /**
  * Write the last shard and the head, then remove the shards of an earlier dataset of this path. A
- * dataset that is closed without it leaves nothing behind. FB_E_ARG without samples, FB_E_STATE,
- * FB_E_IO.
+ * dataset that is closed without it leaves nothing behind. Collective if a group writes. FB_E_ARG
+ * without samples, FB_E_STATE, FB_E_IO.
  */
 FB_API fb_status fb_dataset_finish(fb_dataset *ds);
 
@@ -59,7 +90,7 @@ FB_API FB_USE_RESULT fb_dataset *fb_dataset_open_shared(fb_group *group, const c
 /** Fills one sample: out[f] is where field f goes. Called from the loader's thread. 0: good. */
 typedef int (*fb_dataset_read)(void *user, int64_t index, void *const *out);
 /** A dataset of `size` samples made by a callback, which must be thread-safe and touch no context.
- */
+ * Its fields cannot vary: FB_E_UNSUPPORTED. */
 FB_API FB_USE_RESULT fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size,
                                                    const fb_dataset_field *fields, int n_fields,
                                                    fb_dataset_read read, void *user);
@@ -70,7 +101,21 @@ FB_API int64_t fb_dataset_size(const fb_dataset *ds);
 FB_API int fb_dataset_field_count(const fb_dataset *ds);
 /** Description of field i; names are valid until the dataset is closed. */
 FB_API fb_dataset_field fb_dataset_field_at(const fb_dataset *ds, int i);
-/** Compare every shard with its checksum. FB_E_IO names the shard. */
+/** Name of a value of a field, e.g. of a class; NULL if it has none. Valid until the dataset is
+ * closed. */
+FB_API const char *fb_dataset_label(const fb_dataset *ds, const char *field, int64_t value);
+/** Number of splits; 0 for NULL. */
+FB_API int fb_dataset_split_count(const fb_dataset *ds);
+/** Split i; its name is valid until the dataset is closed. */
+FB_API fb_dataset_split fb_dataset_split_at(const fb_dataset *ds, int i);
+/** From now on the dataset is one of its splits alone; NULL: all of it again. Before a loader is
+ * opened on it. FB_E_NOT_FOUND lists the splits. */
+FB_API fb_status fb_dataset_select(fb_dataset *ds, const char *split);
+/** A field of one sample as it is stored: [shape], or [rows, shape] if it varies. FB_E_NOT_FOUND,
+ * FB_E_ARG, FB_E_IO. */
+FB_API FB_USE_RESULT fb_tensor *fb_dataset_sample(fb_dataset *ds, const char *field, int64_t index);
+/** Compare every shard with its checksum. FB_E_IO names the shard, and the samples whose block of
+ * 64 KiB is damaged. */
 FB_API fb_status fb_dataset_check(fb_dataset *ds);
 /** Let go; the context closes what is left. */
 FB_API void fb_dataset_close(fb_dataset *ds);

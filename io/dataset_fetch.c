@@ -9,18 +9,23 @@
 
 #include "io/dataset_priv.h"
 
-/* The shard that holds a sample: shards but the last are equally long in practice, so try there
- * first. */
+/* The shard that holds a sample: shards but the last are equally long in most datasets, so try
+ * there first. */
 static fbi_shard *shard_of(fb_dataset *ds, int64_t index)
 {
     int64_t guess = index / ds->shards[0].n;
-    if (guess >= ds->n_shards)
-        guess = ds->n_shards - 1;
-    while (index < ds->shards[guess].begin)
-        guess--;
-    while (index >= ds->shards[guess].begin + ds->shards[guess].n)
-        guess++;
-    return &ds->shards[guess];
+    if (guess < ds->n_shards && index >= ds->shards[guess].begin &&
+        index - ds->shards[guess].begin < ds->shards[guess].n)
+        return &ds->shards[guess];
+    int low = 0, high = ds->n_shards; /* begin of low <= index < begin of high */
+    while (high - low > 1) {
+        int middle = low + (high - low) / 2;
+        if (ds->shards[middle].begin <= index)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &ds->shards[low];
 }
 
 /* A shard's file, opened at its first use: a job of many ranks must not open every shard on each of
@@ -86,48 +91,182 @@ static fb_status call_back(const fb_dataset *ds, int64_t index, void *const *out
     return FB_E_USER;
 }
 
-fb_status fbi_dataset_fetch(fb_dataset *ds, int64_t index, void *const *out, char *text,
-                            size_t size)
+bool fbi_dataset_read_at(fb_dataset *ds, fbi_shard *shard, void *out, size_t bytes, int64_t at,
+                         char *text, size_t size)
+{
+    int fd = acquire(ds, shard, text, size);
+    if (fd < 0)
+        return false;
+    bool good = read_fully(fd, out, bytes, at);
+    if (!good)
+        snprintf(text, size, "cannot read it: %s",
+                 errno ? strerror(errno) : "the file ends too early");
+    release(shard, fd);
+    return good;
+}
+
+/* A shard during one fetch; its file is opened when it is needed. */
+typedef struct reader {
+    fb_dataset *ds;
+    fbi_shard *shard;
+    int fd;
+    char what[160]; /* what went wrong */
+} reader;
+
+static bool read_file(reader *r, void *out, size_t bytes, int64_t at)
+{
+    if (r->fd < 0)
+        r->fd = acquire(r->ds, r->shard, r->what, sizeof r->what);
+    if (r->fd < 0)
+        return false;
+    if (read_fully(r->fd, out, bytes, at))
+        return true;
+    snprintf(r->what, sizeof r->what, "cannot read it: %s",
+             errno ? strerror(errno) : "the file ends too early");
+    return false;
+}
+
+/* The rows of a sample of a field that varies: [span[0], span[1]). */
+static bool find_rows(reader *r, int f, int64_t row, int64_t span[2])
+{
+    const fbi_place *place = &r->shard->place[f];
+    if (r->shard->starts[f])
+        memcpy(span, r->shard->starts[f] + row, 2 * sizeof *span);
+    else if (!read_file(r, span, 2 * sizeof *span, place->offsets + row * (int64_t)sizeof *span))
+        return false;
+    if (0 <= span[0] && span[0] <= span[1] && span[1] <= place->rows)
+        return true;
+    snprintf(r->what, sizeof r->what, "its offsets are damaged: rows %lld to %lld of %lld",
+             (long long)span[0], (long long)span[1], (long long)place->rows);
+    return false;
+}
+
+/* One field of a sample; `rows` as in fbi_dataset_fetch. */
+static bool fetch_field(reader *r, int f, int64_t row, void *out, int64_t *rows)
+{
+    int64_t span[2] = {row, row + 1};
+    if (r->ds->fields[f].varies) {
+        if (!find_rows(r, f, row, span))
+            return false;
+        int64_t has = span[1] - span[0];
+        span[1] = span[0] + (has < *rows ? has : *rows);
+        *rows = has;
+    }
+    size_t bytes = (size_t)(span[1] - span[0]) * r->ds->bytes[f];
+    int64_t begin = span[0] * (int64_t)r->ds->bytes[f];
+    if (r->shard->held[f])
+        memcpy(out, r->shard->held[f] + begin, bytes);
+    return r->shard->held[f] || !bytes || read_file(r, out, bytes, r->shard->place[f].at + begin);
+}
+
+fb_status fbi_dataset_fetch(fb_dataset *ds, int64_t index, void *const *out, int64_t *rows,
+                            char *text, size_t size)
 {
     if (ds->read)
         return call_back(ds, index, out, text, size);
-    fbi_shard *shard = shard_of(ds, index);
-    int64_t row = index - shard->begin;
-    char what[160] = "";
-    int fd = -1;
-    for (int f = 0; f < ds->n_fields && !*what; f++) {
-        size_t bytes = ds->bytes[f];
-        if (shard->held[f]) {
-            memcpy(out[f], shard->held[f] + (size_t)row * bytes, bytes);
-            continue;
-        }
-        if (fd < 0)
-            fd = acquire(ds, shard, what, sizeof what);
-        if (fd >= 0 && !read_fully(fd, out[f], bytes, shard->at[f] + row * (int64_t)bytes))
-            snprintf(what, sizeof what, "cannot read sample %lld: %s", (long long)index,
-                     errno ? strerror(errno) : "the file ends too early");
-    }
-    release(shard, fd);
-    if (!*what)
+    index = fbi_dataset_place(ds, index);
+    reader r = {.ds = ds, .shard = shard_of(ds, index), .fd = -1};
+    bool good = true;
+    for (int f = 0; f < ds->n_fields && good; f++)
+        if (out[f] && (rows || !ds->fields[f].varies))
+            good = fetch_field(&r, f, index - r.shard->begin, out[f], rows ? &rows[f] : NULL);
+    release(r.shard, r.fd);
+    if (good)
         return FB_OK;
-    snprintf(text, size, "dataset %s: shard %s: %s; was the dataset changed during the run?",
-             ds->path, shard->name, what);
+    snprintf(text, size,
+             "dataset %s: shard %s: %s (sample %lld); was the dataset changed during the run?",
+             ds->path, r.shard->name, r.what, (long long)index);
     return FB_E_IO;
+}
+
+/* --- one sample as a tensor --- */
+
+static fb_status check_sample(fb_dataset *ds, const char *field, int64_t index)
+{
+    if (ds->written)
+        return fbi_fail(ds->ctx, FB_E_STATE,
+                        "dataset %s: was opened for writing: finish it, then open it", ds->path);
+    if (fbi_dataset_field(ds, field) < 0)
+        return fbi_fail(ds->ctx, FB_E_NOT_FOUND, "dataset %s: has no field \"%s\"", ds->path,
+                        field ? field : "(null)");
+    if (index < 0 || index >= ds->size)
+        return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: sample %lld of %lld", ds->path,
+                        (long long)index, (long long)ds->size);
+    return FB_OK;
+}
+
+/* Room for one sample of every field: custom datasets give all of them. */
+static bool make_room(const fb_dataset *ds, int f, char *out[FB_MAX_FIELDS],
+                      int64_t rows[FB_MAX_FIELDS])
+{
+    bool good = true;
+    for (int i = 0; i < ds->n_fields; i++) {
+        rows[i] = ds->fields[i].varies ? ds->fields[i].longest : 1;
+        out[i] = ds->read || i == f ? malloc((size_t)rows[i] * ds->bytes[i] + 1) : NULL;
+        good = good && (out[i] || !(ds->read || i == f));
+    }
+    return good;
+}
+
+fb_tensor *fb_dataset_sample(fb_dataset *ds, const char *field, int64_t index)
+{
+    if (!ds)
+        return NULL;
+    FBI_ENTRY(ds->ctx);
+    if (!fbi_enter(ds->ctx) || check_sample(ds, field, index))
+        return NULL;
+    int f = fbi_dataset_field(ds, field);
+    char *out[FB_MAX_FIELDS] = {NULL}, text[512];
+    int64_t rows[FB_MAX_FIELDS];
+    fb_tensor *t = NULL;
+    fb_status st = FB_E_NOMEM;
+    snprintf(text, sizeof text, "dataset %s: no memory for sample %lld", ds->path,
+             (long long)index);
+    if (make_room(ds, f, out, rows))
+        st = fbi_dataset_fetch(ds, index, (void *const *)out, rows, text, sizeof text);
+    fb_shape shape = ds->fields[f].shape;
+    if (ds->fields[f].varies) {
+        shape = (fb_shape){.n = shape.n + 1, .d = {rows[f]}};
+        memcpy(shape.d + 1, ds->fields[f].shape.d, (size_t)(shape.n - 1) * sizeof *shape.d);
+    }
+    if (st)
+        fbi_fail(ds->ctx, st, "%s", text);
+    else
+        t = fb_from(ds->ctx, ds->fields[f].dtype, shape, out[f]);
+    for (int i = 0; i < ds->n_fields; i++)
+        free(out[i]);
+    return t;
+}
+
+/* --- small fields in memory --- */
+
+static bool hold_field(fb_dataset *ds, fbi_shard *shard, int f, char *what, size_t size)
+{
+    const fbi_place *place = &shard->place[f];
+    size_t bytes = fbi_dataset_field_bytes(ds, shard, f);
+    int64_t first, last;
+    if (!fbi_dataset_read_at(ds, shard, shard->held[f], bytes, place->at, what, size) ||
+        (ds->fields[f].varies &&
+         !fbi_dataset_read_at(ds, shard, shard->starts[f], (size_t)(shard->n + 1) * sizeof(int64_t),
+                              place->offsets, what, size)))
+        return false;
+    if (fbi_dataset_find_damage(ds, shard, f, shard->held[f], &first, &last, what, size))
+        snprintf(what, size,
+                 "samples %lld to %lld do not have their checksum; copy the shard again",
+                 (long long)first, (long long)last);
+    return !*what;
 }
 
 static fb_status hold(fb_dataset *ds, fbi_shard *shard, int f)
 {
     char what[160] = "";
-    size_t bytes = (size_t)shard->n * ds->bytes[f];
-    shard->held[f] = malloc(bytes);
-    if (!shard->held[f])
+    bool varies = ds->fields[f].varies;
+    shard->held[f] = malloc(fbi_dataset_field_bytes(ds, shard, f) + 1);
+    shard->starts[f] = varies ? malloc((size_t)(shard->n + 1) * sizeof(int64_t)) : NULL;
+    if (!shard->held[f] || (varies && !shard->starts[f]))
         return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory for field %s", ds->path,
                         ds->names[f]);
-    int fd = acquire(ds, shard, what, sizeof what);
-    if (fd >= 0 && !read_fully(fd, shard->held[f], bytes, shard->at[f]))
-        snprintf(what, sizeof what, "%s", errno ? strerror(errno) : "the file ends too early");
-    release(shard, fd);
-    if (!*what)
+    if (hold_field(ds, shard, f, what, sizeof what))
         return FB_OK;
     return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s: cannot read field %s: %s", ds->path,
                     shard->name, ds->names[f], what);
@@ -138,9 +277,13 @@ fb_status fbi_dataset_hold(fb_dataset *ds)
     enum { MOST = 64 << 20 };
     fb_status st = FB_OK;
     for (int f = 0; f < ds->n_fields; f++) {
-        if (ds->size > (int64_t)(MOST / ds->bytes[f]))
-            continue;
-        for (int s = 0; !st && s < ds->n_shards; s++)
+        size_t bytes = 0;
+        for (int s = 0; s < ds->n_shards; s++) {
+            bytes += fbi_dataset_field_bytes(ds, &ds->shards[s], f);
+            if (ds->fields[f].varies)
+                bytes += (size_t)(ds->shards[s].n + 1) * sizeof(int64_t);
+        }
+        for (int s = 0; !st && s < ds->n_shards && bytes <= MOST; s++)
             st = hold(ds, &ds->shards[s], f);
     }
     return st;

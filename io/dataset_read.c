@@ -1,12 +1,8 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-#include <jansson.h>
-
-#include <errno.h>
 
 #include "io/dataset_priv.h"
 #include "io/file_priv.h"
@@ -23,6 +19,51 @@ typedef struct head {
     char bad[FBI_NAME_BYTES]; /* a field that cannot be read */
 } head;
 
+/* Type and shape of the rows of a dataset of HDF5. */
+static bool read_form(hid_t data, fb_dataset_field *f)
+{
+    hid_t type = H5Dget_type(data), space = H5Dget_space(data);
+    hsize_t dims[H5S_MAX_RANK];
+    int rank = H5Sget_simple_extent_dims(space, dims, NULL);
+    char tag[16] = "";
+    fbi_h5_get_text(data, "dtype", tag, sizeof tag);
+    f->dtype = fbi_h5_dtype(type, tag);
+    H5Sclose(space);
+    H5Tclose(type);
+    if (rank < 1 || rank > FB_MAX_DIMS || !f->dtype)
+        return false;
+    f->shape.n = rank - 1;
+    for (int i = 1; i < rank; i++)
+        f->shape.d[i - 1] = (int64_t)dims[i];
+    return true;
+}
+
+static void read_attributes(hid_t where, fb_dataset_field *f)
+{
+    fbi_h5_get_double(where, "scale", &f->scale);
+    fbi_h5_get_double(where, "shift", &f->shift);
+    int n = fbi_h5_get_ints(where, "sample_shape", FB_MAX_DIMS - 1, f->deliver.d);
+    f->deliver.n = n > 0 ? n : 0;
+}
+
+/* A group with `values`: its samples vary. */
+static bool read_varying(hid_t group, fb_dataset_field *f)
+{
+    char tag[16] = "";
+    hid_t values = H5Lexists(group, "values", H5P_DEFAULT) > 0
+                       ? H5Dopen2(group, "values", H5P_DEFAULT)
+                       : H5I_INVALID_HID;
+    bool good = values >= 0 && read_form(values, f) &&
+                fbi_h5_get_int(group, "longest", &f->longest) && f->longest >= 0;
+    if (good && fbi_h5_get_text(group, "dtype", tag, sizeof tag) &&
+        fb_dtype_size(f->dtype) == fb_dtype_size(fbi_h5_dtype(fbi_h5_type(f->dtype), tag)))
+        f->dtype = fbi_h5_dtype(fbi_h5_type(f->dtype), tag);
+    f->varies = true;
+    if (values >= 0)
+        H5Dclose(values);
+    return good;
+}
+
 static herr_t add_field(hid_t file, const char *name, const H5L_info_t *info, void *user)
 {
     (void)info;
@@ -32,32 +73,20 @@ static herr_t add_field(hid_t file, const char *name, const H5L_info_t *info, vo
     snprintf(h->bad, sizeof h->bad, "%s", name);
     if (h->n_fields == FB_MAX_FIELDS || strlen(name) >= FBI_NAME_BYTES)
         return -1;
-    hid_t data = H5Dopen2(file, name, H5P_DEFAULT);
-    if (data < 0)
+    hid_t object = H5Oopen(file, name, H5P_DEFAULT);
+    if (object < 0)
         return -1;
     fb_dataset_field *f = &h->fields[h->n_fields];
-    hid_t type = H5Dget_type(data), space = H5Dget_space(data);
-    hsize_t dims[H5S_MAX_RANK];
-    int rank = H5Sget_simple_extent_dims(space, dims, NULL);
-    char tag[16] = "";
-    fbi_h5_get_text(data, "dtype", tag, sizeof tag);
-    f->dtype = fbi_h5_dtype(type, tag);
-    bool good = rank >= 1 && rank <= FB_MAX_DIMS && f->dtype;
+    H5I_type_t kind = H5Iget_type(object);
+    bool good = (kind == H5I_DATASET && read_form(object, f)) ||
+                (kind == H5I_GROUP && read_varying(object, f));
     if (good) {
         snprintf(h->names[h->n_fields], FBI_NAME_BYTES, "%s", name);
         f->name = h->names[h->n_fields];
-        f->shape.n = rank - 1;
-        for (int i = 1; i < rank; i++)
-            f->shape.d[i - 1] = (int64_t)dims[i];
-        fbi_h5_get_double(data, "scale", &f->scale);
-        fbi_h5_get_double(data, "shift", &f->shift);
-        int n = fbi_h5_get_ints(data, "sample_shape", FB_MAX_DIMS - 1, f->deliver.d);
-        f->deliver.n = n > 0 ? n : 0;
+        read_attributes(object, f);
         h->n_fields++;
     }
-    H5Sclose(space);
-    H5Tclose(type);
-    H5Dclose(data);
+    H5Oclose(object);
     return good ? 0 : -1;
 }
 
@@ -127,98 +156,24 @@ static fb_status read_head(const char *path, head *h, char *text, size_t size)
     return st;
 }
 
-/* Where each field's bytes begin in a shard; false with a message if it is not as the head says. */
-static bool locate(fb_dataset *ds, fbi_shard *shard, const char *path, char *text, size_t size)
+/* All shards are there, and no sample is longer than what they hold. */
+static fb_status look_at_shards(fb_dataset *ds)
 {
-    bool good = false;
-    char id[17] = "";
-    fbi_h5_lock();
-    hid_t file = fbi_h5_open(path);
-    if (file < 0) {
-        snprintf(text, size, "is damaged");
-    } else if (!fbi_h5_get_text(file, "id", id, sizeof id) || strcmp(id, ds->id)) {
-        snprintf(text, size, "belongs to another dataset (id \"%s\", wanted \"%s\")", id, ds->id);
-    } else {
-        good = true;
-        for (int f = 0; good && f < ds->n_fields; f++) {
-            hid_t data = H5Dopen2(file, ds->fields[f].name, H5P_DEFAULT);
-            haddr_t at = data >= 0 ? H5Dget_offset(data) : HADDR_UNDEF;
-            int64_t end = (int64_t)at + shard->n * (int64_t)ds->bytes[f];
-            good = at != HADDR_UNDEF && end <= shard->bytes &&
-                   H5Dget_storage_size(data) == (hsize_t)shard->n * ds->bytes[f];
-            shard->at[f] = (int64_t)at;
-            if (data >= 0)
-                H5Dclose(data);
-            if (!good)
-                snprintf(text, size, "has no field %s as the head describes it",
-                         ds->fields[f].name);
-        }
-    }
-    if (file >= 0)
-        H5Fclose(file);
-    fbi_h5_unlock();
-    return good;
-}
-
-static fb_status check_shard(fb_dataset *ds, fbi_shard *shard)
-{
-    const char *what = "copy it again or run \"flambeau data check\"";
-    char path[FBI_PATH_BYTES], text[256] = "";
-    if (strchr(shard->name, '/') || !strcmp(shard->name, ".."))
-        return fbi_fail(ds->ctx, FB_E_IO,
-                        "dataset %s: shard \"%s\" lies outside the dataset's folder: "
-                        "refused",
-                        ds->path, shard->name);
-    fbi_dataset_beside(ds, shard->name, path);
-    struct stat info;
-    if (stat(path, &info))
-        return fbi_fail(ds->ctx, FB_E_NOT_FOUND, "dataset %s: shard %s: %s: %s", ds->path,
-                        shard->name, strerror(errno), what);
-    if (info.st_size != shard->bytes)
-        return fbi_fail(ds->ctx, FB_E_IO,
-                        "dataset %s: shard %s is %lld bytes, the head says %lld: %s", ds->path,
-                        shard->name, (long long)info.st_size, (long long)shard->bytes, what);
-    if (!locate(ds, shard, path, text, sizeof text))
-        return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s %s: %s", ds->path, shard->name,
-                        text, what);
-    return FB_OK;
-}
-
-static fb_status read_shards(fb_dataset *ds, const char *text)
-{
-    json_t *root = json_loads(text, 0, NULL);
-    json_t *list = json_object_get(root, "shards");
-    size_t n = json_array_size(list);
+    int64_t most[FB_MAX_FIELDS] = {0};
     fb_status st = FB_OK;
-    ds->shards = n ? calloc(n, sizeof *ds->shards) : NULL;
-    if (n && !ds->shards)
-        st = fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
-    int64_t begin = 0;
-    for (size_t i = 0; !st && i < n; i++) {
-        fbi_shard *shard = &ds->shards[ds->n_shards++];
-        atomic_init(&shard->fd, -1);
-        const char *name = "", *hash = "";
-        json_int_t samples = 0, bytes = 0;
-        if (json_unpack(json_array_get(list, i), "{s:s, s:I, s:I, s:s}", "name", &name, "samples",
-                        &samples, "bytes", &bytes, "xxh3", &hash) ||
-            samples < 1) {
-            st = fbi_fail(ds->ctx, FB_E_IO,
-                          "dataset %s: its list of shards is damaged at entry %zu", ds->path, i);
-            break;
-        }
-        snprintf(shard->name, sizeof shard->name, "%s", name);
-        snprintf(shard->hash, sizeof shard->hash, "%s", hash);
-        shard->n = samples;
-        shard->bytes = bytes;
-        shard->begin = begin;
-        begin += samples;
-        st = check_shard(ds, shard);
+    for (int s = 0; !st && s < ds->n_shards; s++) {
+        st = fbi_dataset_look_at_shard(ds, &ds->shards[s]);
+        for (int f = 0; !st && f < ds->n_fields; f++)
+            if (ds->shards[s].place[f].rows > most[f])
+                most[f] = ds->shards[s].place[f].rows;
     }
-    json_decref(root);
-    if (!st && begin != ds->size)
-        st = fbi_fail(ds->ctx, FB_E_IO,
-                      "dataset %s: the head says %lld samples, its shards hold %lld", ds->path,
-                      (long long)ds->size, (long long)begin);
+    for (int f = 0; !st && f < ds->n_fields; f++)
+        if (ds->fields[f].varies && ds->fields[f].longest > most[f])
+            st = fbi_fail(ds->ctx, FB_E_IO,
+                          "dataset %s: field %s: its longest sample has %lld rows, no shard has "
+                          "more than %lld: it is damaged; import it again",
+                          ds->path, ds->names[f], (long long)ds->fields[f].longest,
+                          (long long)most[f]);
     return st;
 }
 
@@ -240,12 +195,15 @@ fb_dataset *fbi_dataset_open_here(fb_context *ctx, const char *path)
         fbi_fail(ctx, st, "dataset %s: %s", path, text);
         goto free_head;
     }
+    fbi_dataset_sort_fields(h->shards, h->fields, h->n_fields);
     ds = fbi_dataset_new(ctx, path, h->fields, h->n_fields);
     if (!ds)
         goto free_head;
-    ds->size = h->samples;
+    ds->total = h->samples;
     snprintf(ds->id, sizeof ds->id, "%s", h->id);
-    if (read_shards(ds, h->shards) || fbi_dataset_hold(ds)) {
+    st = fbi_dataset_read_notes(ds, h->shards);
+    st = st ? st : look_at_shards(ds);
+    if (st || fbi_dataset_hold(ds)) {
         fb_dataset_close(ds);
         ds = NULL;
     }
@@ -259,6 +217,20 @@ fb_dataset *fb_dataset_open(fb_context *ctx, const char *path)
 {
     FBI_ENTRY(ctx);
     return fbi_enter(ctx) ? fbi_dataset_open_here(ctx, path) : NULL;
+}
+
+/* A shard whose checksum is another: says which samples are damaged, if it can be known. */
+static fb_status report_damage(fb_dataset *ds, fbi_shard *shard, const char *hash)
+{
+    char text[160] = "";
+    int64_t first, last;
+    for (int f = 0; f < ds->n_fields && !*text; f++)
+        if (fbi_dataset_find_damage(ds, shard, f, NULL, &first, &last, text, sizeof text))
+            snprintf(text, sizeof text, "; field %s is damaged within samples %lld to %lld",
+                     ds->names[f], (long long)first, (long long)last);
+    return fbi_fail(ds->ctx, FB_E_IO,
+                    "dataset %s: shard %s has checksum %s, the head says %s%s: copy it again",
+                    ds->path, shard->name, hash, shard->hash, text);
 }
 
 fb_status fb_dataset_check(fb_dataset *ds)
@@ -275,10 +247,7 @@ fb_status fb_dataset_check(fb_dataset *ds)
             return fbi_fail(ds->ctx, FB_E_IO, "dataset %s: shard %s: cannot read it: %s", ds->path,
                             ds->shards[s].name, strerror(errno));
         if (strcmp(hash, ds->shards[s].hash))
-            return fbi_fail(ds->ctx, FB_E_IO,
-                            "dataset %s: shard %s has checksum %s, the head says %s: "
-                            "copy it again",
-                            ds->path, ds->shards[s].name, hash, ds->shards[s].hash);
+            return report_damage(ds, &ds->shards[s], hash);
     }
     return FB_OK;
 }

@@ -36,11 +36,23 @@ static fb_status same_path(fb_group *group, const char *path)
     return st;
 }
 
-/* --- the image: the dataset's struct and its shards, as they lie in memory --- */
+/* --- the image: the dataset's struct, its shards and its labels, as they lie in memory --- */
+
+/* Bytes of a field's labels, each with its end. */
+static size_t label_bytes(const fb_dataset *ds, int f)
+{
+    size_t bytes = 0;
+    for (int64_t i = 0; i < ds->fields[f].n_labels; i++)
+        bytes += strlen(ds->labels[f][i]) + 1;
+    return bytes;
+}
 
 static size_t image_bytes(const fb_dataset *ds)
 {
-    return sizeof *ds + (size_t)ds->n_shards * sizeof *ds->shards;
+    size_t bytes = sizeof *ds + (size_t)ds->n_shards * sizeof *ds->shards;
+    for (int f = 0; f < ds->n_fields; f++)
+        bytes += label_bytes(ds, f);
+    return bytes;
 }
 
 static void *pack(const fb_dataset *ds)
@@ -48,14 +60,12 @@ static void *pack(const fb_dataset *ds)
     char *image = malloc(image_bytes(ds));
     if (!image)
         return NULL;
-    memcpy(image, ds, sizeof *ds);
-    memcpy(image + sizeof *ds, ds->shards, (size_t)ds->n_shards * sizeof *ds->shards);
+    char *at = mempcpy(image, ds, sizeof *ds);
+    at = mempcpy(at, ds->shards, (size_t)ds->n_shards * sizeof *ds->shards);
+    for (int f = 0; f < ds->n_fields; f++)
+        if (ds->fields[f].n_labels) /* they lie in one block, one behind the other */
+            at = mempcpy(at, ds->labels[f][0], label_bytes(ds, f));
     return image;
-}
-
-static size_t held_bytes(const fb_dataset *ds, const fbi_shard *shard, int f)
-{
-    return shard->held[f] ? (size_t)shard->n * ds->bytes[f] : 0;
 }
 
 /* Pointers of the image are those of another rank: only whether they are NULL counts. */
@@ -71,36 +81,72 @@ static bool unpack_shards(fb_dataset *ds, const char *at, int n)
         fbi_shard *shard = &ds->shards[s];
         atomic_init(&shard->fd, -1);
         for (int f = 0; f < ds->n_fields; f++) {
-            size_t bytes = held_bytes(ds, shard, f);
-            shard->held[f] = bytes ? malloc(bytes) : NULL;
-            good = good && (!bytes || shard->held[f]);
+            shard->held[f] =
+                shard->held[f] ? malloc(fbi_dataset_field_bytes(ds, shard, f) + 1) : NULL;
+            shard->starts[f] =
+                shard->starts[f] ? malloc((size_t)(shard->n + 1) * sizeof(int64_t)) : NULL;
         }
+    }
+    for (int s = 0; s < n; s++)
+        for (int f = 0; f < ds->n_fields; f++) {
+            const fbi_shard *theirs = (const fbi_shard *)at + s;
+            good = good && !theirs->held[f] == !ds->shards[s].held[f] &&
+                   !theirs->starts[f] == !ds->shards[s].starts[f];
+        }
+    return good;
+}
+
+static bool unpack_labels(fb_dataset *ds, const fb_dataset *from, const char *at)
+{
+    bool good = true;
+    for (int f = 0; f < ds->n_fields && good; f++) {
+        int64_t n = from->fields[f].n_labels;
+        const char **labels = malloc((size_t)(n + 1) * sizeof *labels);
+        good = labels != NULL;
+        for (int64_t i = 0; good && i < n; i++) {
+            labels[i] = at;
+            at += strlen(at) + 1;
+        }
+        good = good && fbi_dataset_set_labels(ds, f, labels, n);
+        free(labels);
     }
     return good;
 }
 
+/* What another rank has found out about its files; labels follow. */
+static fb_dataset *new_like(fb_context *ctx, const fb_dataset *from)
+{
+    fb_dataset_field fields[FB_MAX_FIELDS];
+    for (int f = 0; f < from->n_fields; f++) {
+        fields[f] = from->fields[f];
+        fields[f].name = from->names[f];
+        fields[f].labels = NULL;
+        fields[f].n_labels = 0;
+    }
+    fb_dataset *ds = fbi_dataset_new(ctx, from->path, fields, from->n_fields);
+    if (!ds)
+        return NULL;
+    ds->size = ds->total = from->total;
+    memcpy(ds->id, from->id, sizeof ds->id);
+    memcpy(ds->splits, from->splits, sizeof ds->splits);
+    memcpy(ds->split_names, from->split_names, sizeof ds->split_names);
+    ds->n_splits = from->n_splits;
+    return ds;
+}
+
 static fb_dataset *unpack(fb_context *ctx, const char *image)
 {
-    fb_dataset *from = malloc(sizeof *from);
-    if (!from) {
-        fbi_fail(ctx, FB_E_NOMEM, "dataset: no memory");
+    const fb_dataset *from = (const fb_dataset *)image; /* malloc'ed, so aligned */
+    fb_dataset *ds = new_like(ctx, from);
+    if (!ds)
         return NULL;
-    }
-    memcpy(from, image, sizeof *from);
-    for (int f = 0; f < from->n_fields; f++)
-        from->fields[f].name = from->names[f];
-    fb_dataset *ds = fbi_dataset_new(ctx, from->path, from->fields, from->n_fields);
-    if (ds) {
-        ds->size = from->size;
-        memcpy(ds->id, from->id, sizeof ds->id);
-        if (!unpack_shards(ds, image + sizeof *from, from->n_shards)) {
-            fbi_fail(ctx, FB_E_NOMEM, "dataset %s: no memory for its small fields", from->path);
-            fb_dataset_close(ds);
-            ds = NULL;
-        }
-    }
-    free(from);
-    return ds;
+    const char *shards = image + sizeof *from;
+    if (unpack_shards(ds, shards, from->n_shards) &&
+        unpack_labels(ds, from, shards + (size_t)from->n_shards * sizeof *ds->shards))
+        return ds;
+    fbi_fail(ctx, FB_E_NOMEM, "dataset %s: no memory for its small fields", from->path);
+    fb_dataset_close(ds);
+    return NULL;
 }
 
 static fb_status tell_held(fb_group *group, fb_dataset *ds)
@@ -108,10 +154,13 @@ static fb_status tell_held(fb_group *group, fb_dataset *ds)
     fb_status st = FB_OK;
     for (int s = 0; s < ds->n_shards; s++)
         for (int f = 0; !st && f < ds->n_fields; f++) {
-            char *held = ds->shards[s].held[f];
-            if (held)
-                st = fbi_group_broadcast(group, "dataset", held, held_bytes(ds, &ds->shards[s], f),
-                                         0);
+            fbi_shard *shard = &ds->shards[s];
+            if (shard->held[f])
+                st = fbi_group_broadcast(group, "dataset", shard->held[f],
+                                         fbi_dataset_field_bytes(ds, shard, f), 0);
+            if (!st && shard->starts[f])
+                st = fbi_group_broadcast(group, "dataset", shard->starts[f],
+                                         (size_t)(shard->n + 1) * sizeof(int64_t), 0);
         }
     return st;
 }

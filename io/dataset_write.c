@@ -1,31 +1,23 @@
-#include <dirent.h>
-#include <errno.h>
+/* Writing datasets: samples wait in memory until they make a shard. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <jansson.h>
 #include <xxhash.h>
 
+#include "comm/group_priv.h"
 #include "io/dataset_priv.h"
-#include "io/file_priv.h"
-#include "io/h5_priv.h"
 
-enum { SHARD_BYTES = 64 << 20, MOST_STEM = FBI_NAME_BYTES - 32 };
-
-/* One shard's samples are held in memory, so that a shard file is written once, with its right
- * size. */
-struct fbi_dataset_writer {
-    int64_t capacity, n;
-    char *rows[FB_MAX_FIELDS];
-};
+enum { SHARD_BYTES = 512 << 20, MOST_STEM = FBI_NAME_BYTES - 32, LEAST_ROOM = 1 << 16 };
 
 static void free_writer(fb_dataset *ds)
 {
-    for (int f = 0; f < ds->n_fields; f++)
-        free(ds->writer->rows[f]);
+    for (int f = 0; f < ds->n_fields; f++) {
+        free(ds->writer->fields[f].data);
+        free(ds->writer->fields[f].starts);
+    }
     free(ds->writer);
     ds->writer = NULL;
 }
@@ -34,7 +26,7 @@ void fbi_dataset_writer_free(fb_dataset *ds)
 {
     if (!ds->writer)
         return;
-    for (int s = 0; s < ds->n_shards; s++) {
+    for (int s = ds->writer->n_old; s < ds->n_shards; s++) {
         char path[FBI_PATH_BYTES];
         fbi_dataset_beside(ds, ds->shards[s].name, path);
         unlink(path);
@@ -42,17 +34,15 @@ void fbi_dataset_writer_free(fb_dataset *ds)
     free_writer(ds);
 }
 
-/* Name of the head without its folder. */
-static const char *base_of(const fb_dataset *ds)
+const char *fbi_dataset_base(const fb_dataset *ds)
 {
     const char *slash = strrchr(ds->path, '/');
     return slash ? slash + 1 : ds->path;
 }
 
-/* How much of the head's name is left without ".h5": shards begin with it. */
-static int stem_of(const fb_dataset *ds)
+int fbi_dataset_stem(const fb_dataset *ds)
 {
-    const char *base = base_of(ds), *dot = strrchr(base, '.');
+    const char *base = fbi_dataset_base(ds), *dot = strrchr(base, '.');
     return (int)(dot && !strcmp(dot, ".h5") ? (size_t)(dot - base) : strlen(base));
 }
 
@@ -67,296 +57,294 @@ static void make_id(fb_dataset *ds)
     snprintf(ds->id, sizeof ds->id, "%08x", (unsigned)XXH3_64bits(seed, (size_t)n));
 }
 
-/* Memory for the samples of one shard; 0: as many as make SHARD_BYTES. */
-static bool make_room(fb_dataset *ds, int64_t samples)
+/* The number behind the largest of the shards that are there. */
+static int next_number(const fb_dataset *ds)
 {
-    fbi_dataset_writer *w = ds->writer = calloc(1, sizeof *w);
-    if (!w)
-        return false;
-    size_t sample = 0;
-    for (int f = 0; f < ds->n_fields; f++)
-        sample += ds->bytes[f];
-    if (!samples)
-        samples = sample < SHARD_BYTES ? (int64_t)(SHARD_BYTES / sample) : 1;
-    w->capacity = samples;
-    for (int f = 0; f < ds->n_fields; f++) {
-        size_t bytes;
-        if (__builtin_mul_overflow((size_t)samples, ds->bytes[f], &bytes) ||
-            !(w->rows[f] = malloc(bytes)))
-            return false;
+    int next = 0;
+    for (int s = 0; s < ds->n_shards; s++) {
+        const char *dash = strrchr(ds->shards[s].name, '-');
+        int number = dash ? atoi(dash + 1) : 0;
+        next = number >= next ? number + 1 : next;
     }
-    return true;
+    return next;
+}
+
+static fb_status writer_new(fb_dataset *ds, const fb_dataset_options *o)
+{
+    if (fbi_dataset_stem(ds) > MOST_STEM || o->shard_samples < 0 || o->shard_bytes < 0)
+        return fbi_fail(ds->ctx, FB_E_ARG,
+                        "dataset %s: a name of at most %d characters and a positive number of "
+                        "samples or bytes a shard are needed, got %lld",
+                        ds->path, MOST_STEM,
+                        (long long)(o->shard_samples ? o->shard_samples : o->shard_bytes));
+    fbi_dataset_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
+    size_t sample = 0;
+    w->group = o->group;
+    w->most = o->shard_bytes ? (size_t)o->shard_bytes : SHARD_BYTES;
+    w->capacity = o->shard_samples;
+    for (int f = 0; f < ds->n_fields; f++)
+        sample += ds->fields[f].varies ? sizeof(int64_t) : ds->bytes[f];
+    if (!w->capacity)
+        w->capacity = sample < w->most ? (int64_t)(w->most / sample) : 1;
+    else
+        w->most = SIZE_MAX;
+    w->n_old = ds->n_shards;
+    w->step = o->group ? o->group->size : 1;
+    w->next = next_number(ds) + (o->group ? o->group->rank : 0);
+    ds->writer = w;
+    ds->written = true;
+    return FB_OK;
+}
+
+/* --- a group's ranks --- */
+
+/* What the ranks must give alike. */
+typedef struct request {
+    uint64_t fields;
+    char id[24];
+} request;
+
+static request request_of(const fb_dataset *ds)
+{
+    request mine = {.fields = XXH3_64bits(ds->path, strlen(ds->path))};
+    for (int f = 0; f < ds->n_fields; f++) {
+        const int64_t what[3] = {ds->fields[f].dtype, (int64_t)ds->bytes[f], ds->fields[f].varies};
+        mine.fields = XXH3_64bits_withSeed(ds->names[f], strlen(ds->names[f]), mine.fields);
+        mine.fields = XXH3_64bits_withSeed(what, sizeof what, mine.fields);
+    }
+    snprintf(mine.id, sizeof mine.id, "%s", ds->id);
+    return mine;
+}
+
+/* All ranks write the same dataset, under rank 0's id. */
+static fb_status agree(fb_group *group, fb_dataset *ds)
+{
+    fb_context *ctx = fbi_group_context(group);
+    request mine = request_of(ds), all[group->size];
+    fb_status st = fbi_group_gather(group, "dataset", &mine, sizeof mine, all);
+    for (int r = 1; !st && r < group->size; r++) {
+        char who[96];
+        if (all[r].fields != all[0].fields)
+            st = fbi_fail(ctx, FB_E_ARG,
+                          "dataset %s: %s and rank %d do not write the same path and fields",
+                          ds->path, fbi_rank_text(group->world, group->ranks[r], who, sizeof who),
+                          group->ranks[0]);
+    }
+    if (!st)
+        snprintf(ds->id, sizeof ds->id, "%.16s", all[0].id);
+    return st;
+}
+
+/* Shards of all ranks, in the order of ranks, and the longest samples. */
+static fb_status gather_shards(fb_group *group, fb_dataset *ds)
+{
+    fbi_dataset_writer *w = ds->writer;
+    size_t at[group->size + 1];
+    int64_t longest[FB_MAX_FIELDS], all_longest[group->size][FB_MAX_FIELDS];
+    for (int f = 0; f < FB_MAX_FIELDS; f++)
+        longest[f] = ds->fields[f].longest;
+    void *all = NULL;
+    fb_status st = fbi_group_gather(group, "dataset", longest, sizeof longest, all_longest);
+    if (!st)
+        st = fbi_group_all_gather_bytes(group, "dataset", ds->shards + w->n_old,
+                                        (size_t)(ds->n_shards - w->n_old) * sizeof *ds->shards,
+                                        &all, at);
+    if (st)
+        return st;
+    int n_new = (int)(at[group->size] / sizeof *ds->shards);
+    fbi_shard *shards = realloc(ds->shards, (size_t)(w->n_old + n_new + 1) * sizeof *shards);
+    if (!shards) {
+        free(all);
+        return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
+    }
+    memcpy(shards + w->n_old, all, at[group->size]);
+    free(all);
+    ds->shards = shards;
+    ds->n_shards = w->n_old + n_new;
+    ds->total = 0;
+    for (int s = 0; s < ds->n_shards; s++) {
+        shards[s].begin = ds->total;
+        ds->total += shards[s].n;
+    }
+    for (int r = 0; r < group->size; r++)
+        for (int f = 0; f < ds->n_fields; f++)
+            if (all_longest[r][f] > ds->fields[f].longest)
+                ds->fields[f].longest = all_longest[r][f];
+    return FB_OK;
+}
+
+/* --- the public side --- */
+
+/* Turn an open dataset, or NULL, into one that is written. */
+static fb_dataset *begin(fb_context *ctx, fb_dataset *ds, const fb_dataset_options *o)
+{
+    fb_status st = ds ? writer_new(ds, o) : fb_status_of(ctx);
+    if (o->group) {
+        st = fbi_group_agree(o->group, "dataset", st);
+        st = st ? st : fbi_group_agree(o->group, "dataset", agree(o->group, ds));
+    }
+    if (!st)
+        return ds;
+    fb_dataset_close(ds);
+    return NULL;
 }
 
 fb_dataset *fb_dataset_create(fb_context *ctx, const char *path, const fb_dataset_field *fields,
                               int n_fields, const fb_dataset_options *opts)
 {
     FBI_ENTRY(ctx);
-    if (!fbi_enter(ctx))
-        return NULL;
-    fb_dataset *ds = fbi_dataset_new(ctx, path, fields, n_fields);
-    if (!ds)
-        return NULL;
-    make_id(ds);
-    int64_t samples = opts ? opts->shard_samples : 0;
-    if (stem_of(ds) > MOST_STEM || samples < 0)
-        fbi_fail(ctx, FB_E_ARG,
-                 "dataset %s: a name of at most %d characters and a positive number of samples a "
-                 "shard are needed, got %lld",
-                 path, MOST_STEM, (long long)samples);
-    else if (!make_room(ds, samples))
-        fbi_fail(ctx, FB_E_NOMEM,
-                 "dataset %s: no memory for one shard; ask for fewer samples a shard", path);
-    else
-        return ds;
-    fb_dataset_close(ds);
-    return NULL;
+    fb_dataset_options o = opts ? *opts : (fb_dataset_options){0};
+    fb_dataset *ds = fbi_enter(ctx) ? fbi_dataset_new(ctx, path, fields, n_fields) : NULL;
+    if (ds)
+        make_id(ds);
+    return ctx ? begin(ctx, ds, &o) : NULL;
 }
 
-static fb_status write_failed(fb_dataset *ds, const char *file)
+fb_dataset *fb_dataset_extend(fb_context *ctx, const char *path, const fb_dataset_options *opts)
 {
-    return fbi_fail(ds->ctx, FB_E_IO,
-                    "dataset %s: cannot write %s: %s; is the folder there, writable and not full?",
-                    ds->path, file, errno ? strerror(errno) : "HDF5 failed");
+    FBI_ENTRY(ctx);
+    fb_dataset_options o = opts ? *opts : (fb_dataset_options){0};
+    if (o.group) {
+        fb_dataset *ds = fb_dataset_open_shared(o.group, path);
+        return ds ? begin(ctx, ds, &o) : NULL;
+    }
+    fb_dataset *ds = fbi_enter(ctx) ? fbi_dataset_open_here(ctx, path) : NULL;
+    return ds ? begin(ctx, ds, &o) : NULL;
 }
 
-static bool write_field(fb_dataset *ds, hid_t file, int f)
+/* Room for so many bytes more. */
+static bool grow(void **data, size_t *room, size_t used, size_t more)
 {
-    const fb_dataset_field *field = &ds->fields[f];
-    hid_t data = fbi_h5_create(file, field->name, field->dtype, ds->writer->n, field->shape);
-    if (data < 0)
+    if (more <= *room - used)
+        return true;
+    size_t wanted = *room ? *room : LEAST_ROOM;
+    while (wanted - used < more)
+        if (__builtin_mul_overflow(wanted, (size_t)2, &wanted))
+            return false;
+    void *larger = realloc(*data, wanted);
+    if (!larger)
         return false;
-    bool good = H5Dwrite(data, fbi_h5_type(field->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT,
-                         ds->writer->rows[f]) >= 0 &&
-                fbi_h5_put_text(data, "dtype", fb_dtype_name(field->dtype));
-    return H5Dclose(data) >= 0 && good;
+    *data = larger;
+    *room = wanted;
+    return true;
 }
 
-static fb_status write_shard(fb_dataset *ds)
+static bool add_values(fbi_field_rows *w, const void *values, size_t bytes)
 {
-    fbi_dataset_writer *w = ds->writer;
-    fbi_shard *shards = realloc(ds->shards, sizeof *shards * (size_t)(ds->n_shards + 1));
-    if (!shards)
-        return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
-    ds->shards = shards;
-    fbi_shard *shard = &shards[ds->n_shards];
-    memset(shard, 0, sizeof *shard);
-    shard->begin = ds->size - w->n;
-    shard->n = w->n;
-    atomic_init(&shard->fd, -1);
-    char path[FBI_PATH_BYTES];
-    snprintf(shard->name, sizeof shard->name, "%.*s-%s-%05d.h5", stem_of(ds), base_of(ds), ds->id,
-             ds->n_shards);
-    fbi_dataset_beside(ds, shard->name, path);
-
-    errno = 0;
-    fbi_h5_lock();
-    hid_t file = fbi_h5_memory();
-    bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset shard") &&
-                fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
-                fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_text(file, "head", base_of(ds)) &&
-                fbi_h5_put_int(file, "begin", shard->begin);
-    for (int f = 0; good && f < ds->n_fields; f++)
-        good = write_field(ds, file, f);
-    fbi_h5_unlock();
-    if (!fbi_h5_save(file, path, false, &shard->bytes, shard->hash) || !good) {
-        fb_status st = write_failed(ds, path);
-        unlink(path);
-        return st;
-    }
-    ds->n_shards++;
-    w->n = 0;
-    return FB_OK;
-}
-
-fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values)
-{
-    if (!ds)
-        return FB_E_ARG;
-    FBI_ENTRY(ds->ctx);
-    if (!fbi_enter(ds->ctx))
-        return ds->ctx->status;
-    fbi_dataset_writer *w = ds->writer;
-    if (!w)
-        return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading",
-                        ds->path);
-    if (n < 0 || !values)
-        return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: cannot append %lld samples%s", ds->path,
-                        (long long)n, values ? "" : " of NULL");
-    for (int64_t done = 0; done < n;) {
-        int64_t some = n - done < w->capacity - w->n ? n - done : w->capacity - w->n;
-        for (int f = 0; f < ds->n_fields; f++)
-            memcpy(w->rows[f] + (size_t)w->n * ds->bytes[f],
-                   (const char *)values[f] + (size_t)done * ds->bytes[f],
-                   (size_t)some * ds->bytes[f]);
-        w->n += some;
-        ds->size += some;
-        done += some;
-        if (w->n == w->capacity) {
-            fb_status st = write_shard(ds);
-            if (st)
-                return st;
-        }
-    }
-    return FB_OK;
-}
-
-/* A virtual dataset over the shards: what h5py, MATLAB and h5dump read as one. */
-static bool write_virtual(fb_dataset *ds, hid_t file, int f)
-{
-    const fb_dataset_field *field = &ds->fields[f];
-    hsize_t dims[FB_MAX_DIMS + 1] = {(hsize_t)ds->size}, start[FB_MAX_DIMS + 1] = {0},
-                               count[FB_MAX_DIMS + 1];
-    for (int i = 0; i < field->shape.n; i++)
-        dims[i + 1] = count[i + 1] = (hsize_t)field->shape.d[i];
-    int rank = field->shape.n + 1;
-    hid_t space = H5Screate_simple(rank, dims, NULL);
-    hid_t create = H5Pcreate(H5P_DATASET_CREATE);
-    uint64_t ones = UINT64_MAX; /* a missing shard shows as NaN or all ones, never as zeros */
-    H5Pset_fill_value(create, fbi_h5_type(field->dtype), &ones);
-    bool good = true;
-    for (int s = 0; good && s < ds->n_shards; s++) {
-        start[0] = (hsize_t)ds->shards[s].begin;
-        count[0] = dims[0] = (hsize_t)ds->shards[s].n;
-        hid_t source = H5Screate_simple(rank, dims, NULL);
-        good = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-               H5Pset_virtual(create, space, ds->shards[s].name, field->name, source) >= 0;
-        H5Sclose(source);
-    }
-    H5Sselect_all(space);
-    hid_t data = good ? H5Dcreate2(file, field->name, fbi_h5_type(field->dtype), space, H5P_DEFAULT,
-                                   create, H5P_DEFAULT)
-                      : H5I_INVALID_HID;
-    H5Pclose(create);
-    H5Sclose(space);
-    if (data < 0)
-        return false;
-    good = fbi_h5_put_text(data, "dtype", fb_dtype_name(field->dtype));
-    if (field->scale != 0)
-        good = good && fbi_h5_put_double(data, "scale", field->scale) &&
-               fbi_h5_put_double(data, "shift", field->shift);
-    if (field->deliver.n)
-        good = good && fbi_h5_put_ints(data, "sample_shape", field->deliver.n, field->deliver.d);
-    return H5Dclose(data) >= 0 && good;
-}
-
-/* What the head says of its shards, as text: {"shards": [{"name", "samples", "bytes", "xxh3"}]}. */
-static char *shards_text(const fb_dataset *ds)
-{
-    json_t *list = json_array();
-    for (int s = 0; s < ds->n_shards; s++)
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:s}", "name", ds->shards[s].name,
-                                              "samples", (json_int_t)ds->shards[s].n, "bytes",
-                                              (json_int_t)ds->shards[s].bytes, "xxh3",
-                                              ds->shards[s].hash));
-    json_t *root = json_pack("{s:o}", "shards", list);
-    char *text = json_dumps(root, JSON_INDENT(1));
-    json_decref(root);
-    return text;
-}
-
-static bool write_text(hid_t file, const char *name, const char *text)
-{
-    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
-    H5Tset_size(type, strlen(text) + 1);
-    hid_t data = H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    bool good = data >= 0 && H5Dwrite(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) >= 0;
-    if (data >= 0)
-        H5Dclose(data);
-    H5Sclose(space);
-    H5Tclose(type);
+    void *data = w->data;
+    bool good = grow(&data, &w->room, w->bytes, bytes);
+    w->data = data;
+    if (good && bytes)
+        memcpy(w->data + w->bytes, values, bytes);
+    w->bytes += good ? bytes : 0;
     return good;
 }
 
-/* Whether `name` is a shard's of this head, of another id than ours. */
-static bool is_stale(const fb_dataset *ds, const char *name)
+/* Where one more sample of a field that varies ends. */
+static bool add_start(fbi_field_rows *w, int64_t rows)
 {
-    int stem = stem_of(ds), number = 0, end = 0;
-    char id[9], path[FBI_PATH_BYTES], kind[32], head[FBI_NAME_BYTES];
-    if (strncmp(name, base_of(ds), (size_t)stem) ||
-        sscanf(name + stem, "-%8[0-9a-f]-%d.h5%n", id, &number, &end) != 2 || !end ||
-        name[stem + end] || !strcmp(id, ds->id))
+    void *data = w->starts;
+    size_t room = (size_t)w->starts_room * sizeof rows;
+    bool good = grow(&data, &room, (size_t)w->n_starts * sizeof rows, 2 * sizeof rows);
+    w->starts = data;
+    w->starts_room = (int64_t)(room / sizeof rows);
+    if (!good)
         return false;
-    /* Only what says itself that it is one. */
-    fbi_dataset_beside(ds, name, path);
-    fbi_h5_lock();
-    hid_t file = fbi_h5_open(path);
-    bool ours = file >= 0 && fbi_h5_get_text(file, "flambeau", kind, sizeof kind) &&
-                !strcmp(kind, "dataset shard") &&
-                fbi_h5_get_text(file, "head", head, sizeof head) && !strcmp(head, base_of(ds));
-    if (file >= 0)
-        H5Fclose(file);
-    fbi_h5_unlock();
-    return ours;
+    if (!w->n_starts)
+        w->starts[w->n_starts++] = 0;
+    w->starts[w->n_starts] = w->starts[w->n_starts - 1] + rows;
+    w->n_starts++;
+    return true;
 }
 
-/* Remove the shards of an earlier dataset of this path, and of imports that were killed. */
-static void remove_stale(fb_dataset *ds)
+/* n samples of field f, from sample `done` of the caller's on; *at: his row of that one. */
+static bool add_samples(fb_dataset *ds, int f, int64_t n, int64_t done, const void *values,
+                        const int64_t *rows, int64_t *at)
 {
-    char path[FBI_PATH_BYTES];
-    fbi_dataset_beside(ds, ".", path);
-    DIR *dir = opendir(path);
-    for (struct dirent *e; dir && (e = readdir(dir));)
-        if (is_stale(ds, e->d_name)) {
-            fbi_dataset_beside(ds, e->d_name, path);
-            unlink(path);
+    fbi_field_rows *w = &ds->writer->fields[f];
+    const char *from = (const char *)values + (size_t)*at * ds->bytes[f];
+    int64_t all = n;
+    if (ds->fields[f].varies) {
+        all = 0;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t some = rows[done + i];
+            if (!add_start(w, some))
+                return false;
+            all += some;
+            if (some > ds->fields[f].longest)
+                ds->fields[f].longest = some;
         }
-    if (dir)
-        closedir(dir);
+    }
+    *at += all;
+    return add_values(w, from, (size_t)all * ds->bytes[f]);
 }
 
-/* Another process that wrote to the same path meanwhile took our shards for old ones. */
-static fb_status check_shards(fb_dataset *ds)
+static bool any_varies(const fb_dataset *ds)
 {
-    char path[FBI_PATH_BYTES];
-    for (int s = 0; s < ds->n_shards; s++) {
-        fbi_dataset_beside(ds, ds->shards[s].name, path);
-        if (access(path, R_OK))
-            return fbi_fail(ds->ctx, FB_E_IO,
-                            "dataset %s: shard %s has gone: is another program writing the same "
-                            "dataset?",
-                            ds->path, ds->shards[s].name);
+    for (int f = 0; f < ds->n_fields; f++)
+        if (ds->fields[f].varies)
+            return true;
+    return false;
+}
+
+static bool is_full(const fb_dataset *ds)
+{
+    const fbi_dataset_writer *w = ds->writer;
+    size_t bytes = 0;
+    for (int f = 0; f < ds->n_fields; f++)
+        bytes += w->fields[f].bytes;
+    return w->n >= w->capacity || bytes >= w->most;
+}
+
+static fb_status append(fb_dataset *ds, int64_t n, const void *const *values,
+                        const int64_t *const *rows)
+{
+    fbi_dataset_writer *w = ds->writer;
+    int64_t at[FB_MAX_FIELDS] = {0};
+    bool one_by_one = any_varies(ds); /* how large they are is seen as they come */
+    for (int64_t done = 0, some; done < n; done += some) {
+        some = n - done < w->capacity - w->n ? n - done : w->capacity - w->n;
+        some = one_by_one ? 1 : some;
+        for (int f = 0; f < ds->n_fields; f++)
+            if (!add_samples(ds, f, some, done, values[f], rows ? rows[f] : NULL, &at[f]))
+                return fbi_fail(ds->ctx, FB_E_NOMEM,
+                                "dataset %s: no memory for one shard; ask for fewer samples a "
+                                "shard",
+                                ds->path);
+        w->n += some;
+        ds->total += some;
+        fb_status st = is_full(ds) ? fbi_dataset_write_shard(ds) : FB_OK;
+        if (st)
+            return st;
+    }
+    ds->size = ds->total;
+    return FB_OK;
+}
+
+/* Every field that varies has numbers of rows, none of them negative. */
+static fb_status check_rows(fb_dataset *ds, int64_t n, const int64_t *const *rows)
+{
+    for (int f = 0; f < ds->n_fields; f++) {
+        if (!ds->fields[f].varies)
+            continue;
+        if (!rows || !rows[f])
+            return fbi_fail(ds->ctx, FB_E_ARG,
+                            "dataset %s: field %s varies: say how many rows each sample has, with "
+                            "fb_dataset_append_rows",
+                            ds->path, ds->names[f]);
+        for (int64_t i = 0; i < n; i++)
+            if (rows[f][i] < 0)
+                return fbi_fail(ds->ctx, FB_E_ARG,
+                                "dataset %s: field %s: sample %lld has %lld rows", ds->path,
+                                ds->names[f], (long long)i, (long long)rows[f][i]);
     }
     return FB_OK;
 }
 
-/* The head, in memory. */
-static hid_t build_head(fb_dataset *ds, const char *shards)
-{
-    fbi_h5_lock();
-    hid_t file = fbi_h5_memory();
-    bool good = file >= 0 && fbi_h5_put_text(file, "flambeau", "dataset") &&
-                fbi_h5_put_int(file, "format", FBI_DATASET_FORMAT) &&
-                fbi_h5_put_text(file, "id", ds->id) && fbi_h5_put_int(file, "samples", ds->size) &&
-                write_text(file, "flambeau_shards", shards);
-    for (int f = 0; good && f < ds->n_fields; f++)
-        good = write_virtual(ds, file, f);
-    if (!good && file >= 0) {
-        H5Fclose(file);
-        file = H5I_INVALID_HID;
-    }
-    fbi_h5_unlock();
-    return file;
-}
-
-/* The head is what makes the dataset exist, so it is renamed into place last. */
-static bool put_head(fb_dataset *ds, const char *shards)
-{
-    char part[FBI_PATH_BYTES], folder[FBI_PATH_BYTES], hash[17];
-    fbi_dataset_beside(ds, ".", folder);
-    snprintf(part, sizeof part, "%.*s.part", FBI_PATH_BYTES - 8, ds->path);
-    int64_t bytes;
-    errno = 0;
-    if (fbi_h5_save(build_head(ds, shards), part, true, &bytes, hash) && !rename(part, ds->path) &&
-        fbi_file_sync(folder))
-        return true;
-    int why = errno;
-    unlink(part);
-    errno = why;
-    return false;
-}
-
-fb_status fb_dataset_finish(fb_dataset *ds)
+fb_status fb_dataset_append_rows(fb_dataset *ds, int64_t n, const void *const *values,
+                                 const int64_t *const *rows)
 {
     if (!ds)
         return FB_E_ARG;
@@ -366,20 +354,49 @@ fb_status fb_dataset_finish(fb_dataset *ds)
     if (!ds->writer)
         return fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading",
                         ds->path);
-    if (ds->size == 0)
-        return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: no samples were appended", ds->path);
-    fb_status st = ds->writer->n ? write_shard(ds) : FB_OK;
-    st = st ? st : check_shards(ds);
+    if (n < 0 || !values)
+        return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: cannot append %lld samples%s", ds->path,
+                        (long long)n, values ? "" : " of NULL");
+    fb_status st = check_rows(ds, n, rows);
+    return st ? st : append(ds, n, values, rows);
+}
+
+fb_status fb_dataset_append(fb_dataset *ds, int64_t n, const void *const *values)
+{
+    return fb_dataset_append_rows(ds, n, values, NULL);
+}
+
+static fb_status finish(fb_dataset *ds, fb_group *group)
+{
+    fb_status st = ds->writer->n ? fbi_dataset_write_shard(ds) : FB_OK;
+    if (group) {
+        st = fbi_group_agree(group, "dataset", st);
+        st = st ? st : fbi_group_agree(group, "dataset", gather_shards(group, ds));
+    }
+    if (!st && ds->total == 0)
+        st = fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: no samples were appended", ds->path);
+    st = st ? st : fbi_dataset_check_splits(ds);
+    if (!st && (!group || group->rank == 0))
+        st = fbi_dataset_write_head(ds);
+    return group ? fbi_group_agree(group, "dataset", st) : st;
+}
+
+fb_status fb_dataset_finish(fb_dataset *ds)
+{
+    if (!ds)
+        return FB_E_ARG;
+    FBI_ENTRY(ds->ctx);
+    fb_group *group = ds->writer ? ds->writer->group : NULL;
+    fb_status st = fbi_enter(ds->ctx) ? FB_OK : fb_status_of(ds->ctx);
+    if (!st && !ds->writer)
+        st =
+            fbi_fail(ds->ctx, FB_E_STATE, "dataset %s: is finished, or open for reading", ds->path);
+    if (group)
+        st = fbi_group_agree(group, "dataset", st);
+    st = st ? st : finish(ds, group);
     if (st)
         return st;
-    char *text = shards_text(ds);
-    if (!text)
-        return fbi_fail(ds->ctx, FB_E_NOMEM, "dataset %s: no memory", ds->path);
-    bool good = put_head(ds, text);
-    free(text);
-    if (!good)
-        return write_failed(ds, ds->path);
+    ds->size = ds->total;
     free_writer(ds);
-    remove_stale(ds);
     return FB_OK;
 }

@@ -17,9 +17,12 @@ static void loader_free(void *object)
     fb_loader *l = object;
     fbi_upload_drop(l);
     fbi_prefetch_close(l);
-    for (int f = 0; f < FB_MAX_FIELDS; f++)
+    for (int f = 0; f < FB_MAX_FIELDS; f++) {
         if (l->tensors[f])
             fb_set(&l->tensors[f], NULL);
+        if (l->lengths[f])
+            fb_set(&l->lengths[f], NULL);
+    }
     free(l->indices);
     free(l);
 }
@@ -37,17 +40,19 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
 {
     if (!ds)
         return fbi_fail(ctx, FB_E_ARG, "loader: the dataset is NULL");
-    if (ds->writer)
+    if (ds->written)
         return fbi_fail(ctx, FB_E_STATE,
-                        "loader: dataset %s is being written: finish it, then open it", ds->path);
+                        "loader: dataset %s was opened for writing: finish it, then open it",
+                        ds->path);
     if (!o->global_batch)
         o->global_batch = DEFAULT_BATCH;
-    if (o->global_batch < 0 || o->micro_batch < 0 || o->prefetch < 0 || o->limit < 0)
+    if (o->global_batch < 0 || o->micro_batch < 0 || o->prefetch < 0 || o->limit < 0 ||
+        o->longest < 0)
         return fbi_fail(ctx, FB_E_ARG,
-                        "loader: batch %lld, micro-batch %lld, limit %lld and prefetch %d must not "
-                        "be negative",
+                        "loader: batch %lld, micro-batch %lld, limit %lld, longest %lld and "
+                        "prefetch %d must not be negative",
                         (long long)o->global_batch, (long long)o->micro_batch, (long long)o->limit,
-                        o->prefetch);
+                        (long long)o->longest, o->prefetch);
     o->limit = o->limit && o->limit < ds->size ? o->limit : ds->size;
     o->seed = o->seed ? o->seed : ctx->seed;
     if (o->global_batch > o->limit)
@@ -59,7 +64,7 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
 }
 
 /* What every rank must give alike, or some samples are seen twice and others never. */
-enum { AGREED = 9 };
+enum { AGREED = 11 };
 static const char *const agreed_names[AGREED] = {"dataset (number of samples)",
                                                  "dataset (id)",
                                                  "dataset (fields)",
@@ -68,7 +73,9 @@ static const char *const agreed_names[AGREED] = {"dataset (number of samples)",
                                                  "shuffle",
                                                  "drop_last",
                                                  "limit",
-                                                 "seed"};
+                                                 "seed",
+                                                 "longest",
+                                                 "split"};
 
 static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, int64_t v[AGREED])
 {
@@ -78,11 +85,18 @@ static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, int6
         fields = XXH3_64bits_withSeed(ds->names[f], strlen(ds->names[f]), fields);
         fields = XXH3_64bits_withSeed(what, sizeof what, fields);
     }
-    const int64_t values[AGREED] = {ds->size,        (int64_t)XXH3_64bits(ds->id, sizeof ds->id),
-                                    (int64_t)fields, o->global_batch,
-                                    o->micro_batch,  o->shuffle,
-                                    o->drop_last,    o->limit,
-                                    (int64_t)o->seed};
+    const char *split = ds->selected < 0 ? "" : ds->split_names[ds->selected];
+    const int64_t values[AGREED] = {ds->size,
+                                    (int64_t)XXH3_64bits(ds->id, sizeof ds->id),
+                                    (int64_t)fields,
+                                    o->global_batch,
+                                    o->micro_batch,
+                                    o->shuffle,
+                                    o->drop_last,
+                                    o->limit,
+                                    (int64_t)o->seed,
+                                    o->longest,
+                                    (int64_t)XXH3_64bits(split, strlen(split))};
     memcpy(v, values, sizeof values);
 }
 
@@ -93,7 +107,7 @@ static fb_status compare(fb_group *group, const int64_t (*all)[AGREED])
             char who[96], values[64] = "";
             if (all[r][i] == all[0][i])
                 continue;
-            if (i != 1 && i != 2) /* hashes tell nobody anything */
+            if (i != 1 && i != 2 && i != AGREED - 1) /* hashes tell nobody anything */
                 snprintf(values, sizeof values, ": %lld and %lld", (long long)all[r][i],
                          (long long)all[0][i]);
             return fbi_fail(fbi_group_context(group), FB_E_ARG,
@@ -126,6 +140,21 @@ static bool on_device(const fb_loader *l)
     return !l->ctx->backend->host_memory;
 }
 
+size_t fbi_loader_sample_bytes(const fb_loader *l, int f)
+{
+    return (size_t)l->rows[f] * l->ds->bytes[f];
+}
+
+static void set_rows(fb_loader *l, int64_t longest)
+{
+    for (int f = 0; f < l->ds->n_fields; f++) {
+        const fb_dataset_field *field = &l->ds->fields[f];
+        l->rows[f] = field->varies ? longest ? longest : field->longest : 1;
+        if (field->varies && !l->rows[f])
+            l->rows[f] = 1; /* every sample is empty */
+    }
+}
+
 static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, bool shared)
 {
     fb_context *ctx = ds->ctx;
@@ -136,6 +165,7 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, bool sh
     l->ds = ds;
     l->shuffle = o->shuffle;
     l->seed = o->seed;
+    set_rows(l, o->longest);
     l->n_slots = o->prefetch ? o->prefetch : DEFAULT_PREFETCH;
     if (on_device(l))
         l->n_slots++; /* one that the device reads */
@@ -224,17 +254,28 @@ static fb_tensor *converted(fb_loader *l, const fb_dataset_field *field, fb_shap
 {
     fb_tensor *t = fb_empty(l->ctx, FB_F32, shape);
     if (t)
-        fbi_dataset_convert(field, stored, shape.d[0], fb_data_mut(t));
+        fbi_dataset_convert(field, stored, fb_numel(t) / fb_shape_numel(field->shape),
+                            fb_data_mut(t));
     return t;
+}
+
+/* Shape of field f in a batch of n samples. */
+static fb_shape batch_shape(const fb_loader *l, int f, int64_t n)
+{
+    const fb_dataset_field *field = &l->ds->fields[f];
+    fb_shape sample = fbi_dataset_deliver_shape(field), shape = {.n = 1, .d = {n}};
+    if (field->varies)
+        shape.d[shape.n++] = l->rows[f];
+    memcpy(shape.d + shape.n, sample.d, (size_t)sample.n * sizeof sample.d[0]);
+    shape.n += sample.n;
+    return shape;
 }
 
 /* A slot's field as a tensor of its own: the user may hold it beyond the next batch. */
 static fb_tensor *tensor_of(fb_loader *l, const fbi_slot *slot, int f)
 {
     const fb_dataset_field *field = &l->ds->fields[f];
-    fb_shape sample = fbi_dataset_deliver_shape(field);
-    fb_shape shape = {.n = sample.n + 1, .d = {slot->unit.n ? slot->unit.n : 1}};
-    memcpy(shape.d + 1, sample.d, (size_t)sample.n * sizeof sample.d[0]);
+    fb_shape shape = batch_shape(l, f, slot->unit.n ? slot->unit.n : 1);
     if (on_device(l))
         return fbi_upload_tensor(l, f, shape);
     if (field->scale != 0)
@@ -250,6 +291,10 @@ static const fbi_slot *next_slot(fb_loader *l)
     for (int f = 0; slot && f < l->ds->n_fields; f++) {
         FB_SCOPE(l->ctx);
         fb_set(&l->tensors[f], tensor_of(l, slot, f));
+        if (slot->lengths[f])
+            fb_set(&l->lengths[f],
+                   fb_from(l->ctx, FB_I64, FB_SHAPE(slot->unit.n ? slot->unit.n : 1),
+                           slot->lengths[f]));
     }
     fbi_doing_end(l->ctx, before);
     return slot;
@@ -304,12 +349,14 @@ bool fb_loader_next(fb_loader *l, fb_batch *batch)
 
 fb_tensor *fb_loader_field(fb_loader *l, const char *name)
 {
-    if (!l)
-        return NULL;
-    for (int f = 0; f < l->ds->n_fields; f++)
-        if (!strcmp(l->ds->names[f], name))
-            return l->tensors[f];
-    return NULL;
+    int f = l ? fbi_dataset_field(l->ds, name) : -1;
+    return f < 0 ? NULL : l->tensors[f];
+}
+
+fb_tensor *fb_loader_lengths(fb_loader *l, const char *name)
+{
+    int f = l ? fbi_dataset_field(l->ds, name) : -1;
+    return f < 0 ? NULL : l->lengths[f];
 }
 
 int64_t fb_loader_steps(const fb_loader *l)

@@ -25,6 +25,8 @@ typedef struct fb_loader_options {
     int64_t limit;        /**< use the first so many samples only; 0: all */
     uint64_t seed;        /**< 0: the context's seed */
     int prefetch;         /**< micro-batches read ahead; 0: 3 */
+    int64_t longest;      /**< rows of a sample of a field that varies, in batches: what is longer
+                             is cut, what is shorter gets zeros; 0: as the dataset's longest */
 } fb_loader_options;
 
 /**
@@ -44,8 +46,12 @@ FB_API bool fb_loader_epoch(fb_loader *loader, int64_t n_epochs);
 /** The next micro-batch; false at the end of the epoch and on error: FB_E_STATE outside of an
  * epoch, FB_E_IO or FB_E_USER with the sample that could not be read. */
 FB_API bool fb_loader_next(fb_loader *loader, fb_batch *batch);
-/** Any field of the current micro-batch by name: [n, sample shape]. */
+/** Any field of the current micro-batch by name: [n, sample shape]; [n, rows, shape] if it varies.
+ */
 FB_API fb_tensor *fb_loader_field(fb_loader *loader, const char *name);
+/** Rows that the samples of the current micro-batch have in a field that varies: I64 [n], as
+ * delivered, so at most options.longest. NULL for other fields. */
+FB_API fb_tensor *fb_loader_lengths(fb_loader *loader, const char *name);
 /** Start at the first sample of the current epoch, for validation: the context is not driven, so
  * that random numbers and steps of a training loop are left alone. */
 FB_API void fb_loader_rewind(fb_loader *loader);

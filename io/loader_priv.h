@@ -24,7 +24,8 @@ typedef struct fbi_unit {
 typedef struct fbi_slot {
     fbi_unit unit;
     int64_t *indices;
-    void *fields[FB_MAX_FIELDS]; /* as stored */
+    void *fields[FB_MAX_FIELDS];     /* as stored */
+    int64_t *lengths[FB_MAX_FIELDS]; /* rows of each sample, of fields that vary */
 } fbi_slot;
 
 /* A micro-batch that a device's copy queue reads from its slot. */
@@ -55,9 +56,10 @@ struct fb_loader {
     fbi_order order;
     bool shuffle, driving, inside; /* inside: within an epoch that fb_loader_epoch began */
     uint64_t seed;
+    int64_t rows[FB_MAX_FIELDS]; /* of each sample in a batch: 1, or as many as it may vary to */
 
-    int64_t epoch, position, step;     /* state: position of the next step, steps done in all */
-    fb_tensor *tensors[FB_MAX_FIELDS]; /* of the current batch */
+    int64_t epoch, position, step; /* state: position of the next step, steps done in all */
+    fb_tensor *tensors[FB_MAX_FIELDS], *lengths[FB_MAX_FIELDS]; /* of the current batch */
     int64_t *indices;
     int64_t n_indices;
     fbi_upload shown, ahead; /* on a device: the current batch, and the next on its way */
@@ -74,6 +76,9 @@ struct fb_loader {
     fb_status status;
     char text[256];
 };
+
+/* Bytes of a sample of field f in a slot. */
+size_t fbi_loader_sample_bytes(const fb_loader *l, int f);
 
 /* The thread (io/prefetch.c). */
 fb_status fbi_prefetch_open(fb_loader *l);

@@ -4,6 +4,20 @@
 #include "core/tensor/device_priv.h"
 #include "io/loader_priv.h"
 
+/* Zeros behind what a sample of a field that varies has. */
+static void pad(const fb_loader *l, fbi_slot *slot, int64_t i, void *const *out,
+                const int64_t *rows)
+{
+    for (int f = 0; f < l->ds->n_fields; f++) {
+        if (!slot->lengths[f])
+            continue;
+        int64_t has = rows[f] < l->rows[f] ? rows[f] : l->rows[f];
+        size_t bytes = (size_t)has * l->ds->bytes[f];
+        memset((char *)out[f] + bytes, 0, fbi_loader_sample_bytes(l, f) - bytes);
+        slot->lengths[f][i] = has;
+    }
+}
+
 static fb_status fill(fb_loader *l, fbi_slot *slot, const fbi_order *order, char *text, size_t size)
 {
     int64_t n = slot->unit.n ? slot->unit.n : 1;
@@ -14,11 +28,15 @@ static fb_status fill(fb_loader *l, fbi_slot *slot, const fbi_order *order, char
         int64_t index = l->shuffle ? fbi_order_at(order, at) : at;
         slot->indices[i] = index;
         void *out[FB_MAX_FIELDS];
-        for (int f = 0; f < l->ds->n_fields; f++)
-            out[f] = (char *)slot->fields[f] + (size_t)i * l->ds->bytes[f];
-        fb_status st = fbi_dataset_fetch(l->ds, index, out, text, size);
+        int64_t rows[FB_MAX_FIELDS];
+        for (int f = 0; f < l->ds->n_fields; f++) {
+            out[f] = (char *)slot->fields[f] + (size_t)i * fbi_loader_sample_bytes(l, f);
+            rows[f] = l->rows[f];
+        }
+        fb_status st = fbi_dataset_fetch(l->ds, index, out, rows, text, size);
         if (st)
             return st;
+        pad(l, slot, i, out, rows);
     }
     return FB_OK;
 }
@@ -86,8 +104,10 @@ fb_status fbi_prefetch_open(fb_loader *l)
         if (!l->slots[s].indices)
             return FB_E_NOMEM;
         for (int f = 0; f < l->ds->n_fields; f++) {
-            l->slots[s].fields[f] = slot_memory(l->ctx, largest * l->ds->bytes[f]);
-            if (!l->slots[s].fields[f])
+            bool varies = l->ds->fields[f].varies;
+            l->slots[s].fields[f] = slot_memory(l->ctx, largest * fbi_loader_sample_bytes(l, f));
+            l->slots[s].lengths[f] = varies ? malloc(largest * sizeof(int64_t)) : NULL;
+            if (!l->slots[s].fields[f] || (varies && !l->slots[s].lengths[f]))
                 return FB_E_NOMEM;
         }
     }
@@ -112,8 +132,10 @@ void fbi_prefetch_close(fb_loader *l)
     }
     for (int s = 0; l->slots && s < l->n_slots; s++) {
         free(l->slots[s].indices);
-        for (int f = 0; f < FB_MAX_FIELDS; f++)
+        for (int f = 0; f < FB_MAX_FIELDS; f++) {
             free_slot_memory(l->ctx, l->slots[s].fields[f]);
+            free(l->slots[s].lengths[f]);
+        }
     }
     free(l->slots);
 }

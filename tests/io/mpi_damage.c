@@ -212,7 +212,7 @@ static bool read_dataset(bool check)
     for (int64_t i = 0; i < SAMPLES; i++) {
         uint8_t x[WIDTH];
         int32_t y;
-        assert_int_equal(fbi_dataset_fetch(ds, i, (void *const[]){x, &y}, text, sizeof text),
+        assert_int_equal(fbi_dataset_fetch(ds, i, (void *const[]){x, &y}, NULL, text, sizeof text),
                          FB_OK);
         assert_int_equal(y, 3 * i);
         for (int k = 0; k < WIDTH; k++)

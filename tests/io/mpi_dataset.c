@@ -57,7 +57,8 @@ static void every_rank_reads_what_rank_0_has_looked_at(void **unused)
     int32_t y;
     char text[256];
     for (int64_t i = 0; i < SAMPLES; i++) {
-        assert_int_equal(fbi_dataset_fetch(ds, i, (void *const[]){x, &y}, text, sizeof text), 0);
+        assert_int_equal(fbi_dataset_fetch(ds, i, (void *const[]){x, &y}, NULL, text, sizeof text),
+                         0);
         assert_int_equal(y, 3 * i);
         assert_int_equal(x[WIDTH - 1], (i + WIDTH - 1) & 255);
     }

@@ -10,6 +10,7 @@ import tempfile
 import h5py
 import numpy as np
 
+SOURCE = os.environ["FLAMBEAU_SOURCE"]
 BIN = os.path.join(os.environ["FLAMBEAU_BUILD"], "bin")
 
 
@@ -34,6 +35,26 @@ def check_dataset(folder, images, labels):
     out = subprocess.run(["h5dump", "-d", "/target", "-c", "3", path], check=True,
                          capture_output=True, text=True).stdout
     assert str(labels[0]) in out
+
+
+def check_format_2(folder):
+    """What tests/io/test_dataset_fields.c has written: texts of i * i % 23 tokens."""
+    subprocess.run(["tar", "-C", folder, "-xzf", os.path.join(SOURCE, "tests", "io", "formats", "dataset-2.tar.gz")],
+                   check=True)
+    path = os.path.join(folder, "old.h5")
+    with h5py.File(path) as file:
+        offsets, tokens = file["text/offsets"][:], file["text/values"][:]
+        assert offsets.dtype == np.int64 and tokens.dtype == np.uint16 and len(offsets) == 13
+        for i in range(12):
+            assert list(tokens[offsets[i]:offsets[i + 1]]) == [1000 * i + k for k in range(i * i % 23)]
+        assert file["path/values"].shape == (offsets[-1], 2)
+        assert list(file["target"][:]) == [i % 3 for i in range(12)]
+        assert file["text"].attrs["longest"] == 18
+        notes = json.loads(file["flambeau_shards"][()])
+        assert notes["labels"]["target"][1] == "green" and notes["splits"][0]["name"] == "train"
+    out = subprocess.run(["h5dump", "-d", "/text/values", "-c", "3", path], check=True,
+                         capture_output=True, text=True).stdout
+    assert str(tokens[2]) in out
 
 
 def check_missing_shard(folder):
@@ -73,6 +94,7 @@ def main():
                      "--shard-samples", "128", os.path.join(folder, name))
         check_dataset(folder, images, labels)
         check_missing_shard(folder)
+        check_format_2(folder)
         check_checkpoint(folder)
     print("h5py and h5dump read the dataset and the checkpoint")
 
