@@ -6,7 +6,9 @@
  * is used, so that it never leaves the cache. */
 #include <stdlib.h>
 
+#include "core/base/stream_priv.h"
 #include "core/cpu/dense_priv.h"
+#include "core/cpu/state_priv.h"
 #include "core/cpu/winograd_priv.h"
 
 enum { L = FBI_WINO_LANES, W = FBI_WINO_WIDE };
@@ -97,6 +99,8 @@ static void part(const job *q, int64_t i, float *scratch)
         multiply(q, i, w, scratch, q->first + w * wide_size(q), m);
 }
 
+/* Threads have parts side by side: rows of images stay with the thread that norms and pointwise
+ * kernels give them to, and scratch memory with its own. */
 static fb_status run(const fbi_call *c, job *q)
 {
     int64_t firsts = q->tiles_first ? q->blocks : q->wides;
@@ -104,30 +108,29 @@ static fb_status run(const fbi_call *c, job *q)
     int64_t first = q->tiles_first ? block_size(q) : wide_size(q);
     int64_t own = (q->tiles_first ? wide_size(q) : block_size(q)) + q->points * product_point(q);
     int threads = c->threads < parts ? c->threads : (int)parts;
-    own = fbi_wino_up(own, 64);
-    float *scratch = fbi_cpu_scratch(c, (size_t)(firsts * first + threads * own) * sizeof(float));
-    if (!scratch)
+    if (fbi_cpu_work_for(c, threads, (size_t)own * sizeof(float)))
         return c->ctx->status;
-    int64_t next = 0, pieces = q->tiles_first ? q->tiles : firsts;
-    q->first = scratch + threads * own;
-#pragma omp parallel for num_threads(c->threads) if (c->threads > 1) schedule(static)
-    for (int64_t i = 0; i < pieces; i++) {
-        if (q->tiles_first)
-            take_tile(q, i, q->first + i / q->block * first);
-        else
-            take_wide(q, i, q->first + i * first);
+    q->first = fbi_cpu_scratch(c, (size_t)(firsts * first) * sizeof(float));
+    if (!q->first)
+        return c->ctx->status;
+    const fbi_cpu_work *work = fbi_cpu_state_of(c->ctx)->work;
+    int64_t pieces = q->tiles_first ? q->tiles : firsts;
+#pragma omp parallel num_threads(c->threads) if (c->threads > 1)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < pieces; i++) {
+            if (q->tiles_first)
+                take_tile(q, i, q->first + i / q->block * first);
+            else
+                take_wide(q, i, q->first + i * first);
+        }
+        fbi_stream_end();
     }
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
     for (int t = 0; t < threads; t++)
-        for (;;) {
-            int64_t i;
-#pragma omp atomic capture
-            i = next++;
-            if (i >= parts)
-                break;
-            part(q, i, scratch + t * own);
-        }
-    free(scratch);
+        for (int64_t i = parts * t / threads; i < parts * (t + 1) / threads; i++)
+            part(q, i, (float *)(void *)work[t].data);
+    free(q->first);
     return FB_OK;
 }
 
@@ -192,5 +195,7 @@ fb_status fbi_wino_images(const fbi_call *c, fbi_conv_kind kind, const fbi_conv 
     q.wides = (q.out.c + W - 1) / W;
     cut(&q);
     q.tiles_first = q.tiles < q.out.c;
+    q.in.shared = q.tiles_first && c->threads > 1;
+    q.weight.shared = !q.tiles_first && c->threads > 1;
     return run(c, &q);
 }

@@ -103,6 +103,7 @@ typedef struct fbi_wino_tiles {
     fbi_wino_source source;
     const float *from;
     int64_t c, h, w, ph, pw, down, across;
+    bool shared; /* several threads will read the points: fbi_stream_end when they are made */
 } fbi_wino_tiles;
 
 /* A tile transformed: point q of channel j goes to to[q * point + j / width * panel + j % width];
@@ -132,6 +133,7 @@ typedef struct fbi_wino_weights {
     int64_t c, k, step_c, step_k, points;
     bool turned; /* taps in reverse, step_k is 9; otherwise step_c is */
     bool add;    /* to what is there */
+    bool shared; /* as that of tiles */
 } fbi_wino_weights;
 
 /* LANES channels from c0 on with WIDE channels from k0 on: u[q * point + (c - c0) * WIDE + k - k0],

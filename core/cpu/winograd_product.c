@@ -4,6 +4,7 @@
 #include "core/cpu/winograd_priv.h"
 
 enum { L = FBI_WINO_LANES, W = FBI_WINO_WIDE };
+enum { AHEAD = 4 }; /* panels: rows of a are too short for the processor to guess the next ones */
 
 static inline fbi_wv at(const float *p)
 {
@@ -23,7 +24,10 @@ rows_of(const int rows, int64_t panels, const float *a, int64_t panel, const flo
 #pragma GCC unroll 16
     for (int m = 0; m < rows; m++)
         s[m][0] = s[m][1] = (fbi_wv){0};
-    for (int64_t j = 0; j < panels; j++, a += panel)
+    for (int64_t j = 0; j < panels; j++, a += panel) {
+#pragma GCC unroll 16
+        for (int m = 0; m < rows; m++)
+            __builtin_prefetch(a + AHEAD * panel + m * L);
         for (int64_t l = 0; l < L; l++, b += W) {
             fbi_wv b0 = at(b), b1 = at(b + L);
 #pragma GCC unroll 16
@@ -33,6 +37,7 @@ rows_of(const int rows, int64_t panels, const float *a, int64_t panel, const flo
                 s[m][1] += x * b1;
             }
         }
+    }
 #pragma GCC unroll 16
     for (int m = 0; m < rows; m++) {
         put(out + m * W, s[m][0]);

@@ -50,7 +50,7 @@ FBI_WINO void take_panel(const line f, const int n, const int points, const fbi_
         fbi_wv r[MOST];
         f(half[i], r);
         for (int j = 0; j < points; j++)
-            fbi_wino_store(to + (i * points + j) * point, r[j], L);
+            fbi_wino_put(to + (i * points + j) * point, r[j], t->shared);
     }
 }
 
@@ -154,9 +154,9 @@ void fbi_wino_give(const fbi_wino_results *r, int64_t tile, int64_t c0, const fl
 
 /* --- weights --- */
 
-/* from [n x n][...] -> to [m x m][...], a vector each. */
+/* from [n x n][...] -> to [m x m][...], a vector each; shared: as fbi_wino_put. */
 FBI_WINO void turn(const line f, const int n, const int m, const float *from, int64_t from_step,
-                   float *to, int64_t to_step)
+                   float *to, int64_t to_step, bool shared)
 {
     FBI_WINO_ALIGNED fbi_wv half[6][6];
     for (int j = 0; j < n; j++) {
@@ -171,7 +171,7 @@ FBI_WINO void turn(const line f, const int n, const int m, const float *from, in
         fbi_wv r[6];
         f(half[i], r);
         for (int j = 0; j < m; j++)
-            fbi_wino_store(to + (i * m + j) * to_step, r[j], L);
+            fbi_wino_put(to + (i * m + j) * to_step, r[j], shared);
     }
 }
 
@@ -228,9 +228,9 @@ void fbi_wino_forth(const fbi_wino_weights *w, int64_t c0, int64_t k0, float *u,
     for (int i = 0; i < L * W; i += L) {
         const float *from = taps + i / W * 9 * W + i % W;
         if (w->points == 36)
-            turn(fbi_wino_g, 3, 6, from, W, u + i, point);
+            turn(fbi_wino_g, 3, 6, from, W, u + i, point, w->shared);
         else
-            turn(fbi_wino_g_halved, 3, 6, from, W, u + i, point);
+            turn(fbi_wino_g_halved, 3, 6, from, W, u + i, point, w->shared);
     }
 }
 
@@ -242,9 +242,9 @@ void fbi_wino_back(const fbi_wino_weights *w, int64_t c0, int64_t k0, const floa
         for (int e = 0; e < 9; e++)
             __builtin_prefetch(w->to + (k0 + i / L) * w->step_k + c0 * 9 + e * L, 1);
         if (w->points == 36)
-            turn(fbi_wino_gt, 6, 3, u + i, point, to, W);
+            turn(fbi_wino_gt, 6, 3, u + i, point, to, W, false);
         else
-            turn(fbi_wino_gt_halved, 6, 3, u + i, point, to, W);
+            turn(fbi_wino_gt_halved, 6, 3, u + i, point, to, W, false);
     }
     int64_t left = (w->c - c0) * 9;
     for (int64_t h = 0; h < W; h += L)

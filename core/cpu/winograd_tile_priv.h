@@ -2,6 +2,10 @@
 #ifndef FLAMBEAU_CORE_CPU_WINOGRAD_TILE_PRIV_H
 #define FLAMBEAU_CORE_CPU_WINOGRAD_TILE_PRIV_H
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include "core/cpu/winograd_priv.h"
 
 #define FBI_WINO static inline __attribute__((always_inline))
@@ -181,6 +185,20 @@ FBI_WINO void fbi_wino_transpose(fbi_wv v[FBI_WINO_LANES])
             v[i | s] = i & s ? b : __builtin_shuffle(a, b, high);
         }
     }
+}
+
+/* A vector to where it is aligned. What other cores will read is streamed past the caches: its
+ * lines are still theirs from the last time, and slow to take back. */
+static inline void fbi_wino_put(float *to, fbi_wv v, bool shared)
+{
+#if defined(__AVX512F__) /* a whole line */
+    if (shared) {
+        _mm512_stream_ps(to, (__m512)v);
+        return;
+    }
+#endif
+    (void)shared;
+    memcpy(to, &v, sizeof v);
 }
 
 static inline void fbi_wino_store(float *to, fbi_wv v, int64_t n)

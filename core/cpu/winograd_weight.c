@@ -7,7 +7,9 @@
  * the shape alone. */
 #include <stdlib.h>
 
+#include "core/base/stream_priv.h"
 #include "core/cpu/dense_priv.h"
+#include "core/cpu/state_priv.h"
 #include "core/cpu/winograd_priv.h"
 
 enum { L = FBI_WINO_LANES, W = FBI_WINO_WIDE };
@@ -19,11 +21,13 @@ typedef struct job {
     fbi_wino_tiles in, grad;
     int64_t tiles, points, panels, wides, chunk, groups, per_group; /* per_group: tiles */
     fbi_wino_weights dst;
-    bool at_once; /* at_once: one chunk, whose sums are given back where they are made */
+    bool at_once; /* one chunk, whose sums are given back where they are made */
+    int64_t both; /* floats of v and y in a store, behind which a thread has sums of a pair */
+    const fbi_cpu_work *work;
 } job;
 
 /* What is transformed: v [panel][point][tile][LANES], y [wide][point][tile][WIDE]; its sums
- * [wide][panel], or one pair for each thread. */
+ * [wide][panel], NULL if at_once. */
 typedef struct store {
     float *v, *y, *sums;
 } store;
@@ -37,6 +41,11 @@ static int64_t v_point(const job *q)
 static int64_t y_point(const job *q)
 {
     return q->chunk * W + L;
+}
+
+static float *own(const job *q, int thread)
+{
+    return (float *)(void *)q->work[thread].data;
 }
 
 /* n tiles of a pair of panels. */
@@ -60,21 +69,20 @@ static void collect(const job *q, int64_t group, const store *s, int threads)
     int64_t to = from + q->per_group < q->tiles ? from + q->per_group : q->tiles;
     for (int64_t t0 = from; t0 < to; t0 += q->chunk) {
         int64_t n = to - t0 < q->chunk ? to - t0 : q->chunk;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic, 4)
-        for (int64_t t = 0; t < n; t++) {
-            fbi_wino_take(&q->in, t0 + t, s->v + t * L, v_point(q), q->points * v_point(q), L);
-            fbi_wino_take(&q->grad, t0 + t, s->y + t * W, y_point(q), q->points * y_point(q), W);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+        {
+#pragma omp for schedule(static) nowait
+            for (int64_t t = 0; t < n; t++) {
+                fbi_wino_take(&q->in, t0 + t, s->v + t * L, v_point(q), q->points * v_point(q), L);
+                fbi_wino_take(&q->grad, t0 + t, s->y + t * W, y_point(q), q->points * y_point(q),
+                              W);
+            }
+            fbi_stream_end();
         }
-        int64_t next = 0;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
         for (int i = 0; i < threads; i++)
-            for (;;) {
-                int64_t j;
-#pragma omp atomic capture
-                j = next++;
-                if (j >= pairs)
-                    break;
-                float *sums = s->sums + (q->at_once ? i : j) * SUM;
+            for (int64_t j = pairs * i / threads; j < pairs * (i + 1) / threads; j++) {
+                float *sums = q->at_once ? own(q, i) + q->both : s->sums + j * SUM;
                 multiply(q, s, j / q->panels, j % q->panels, n, sums, t0 > from);
                 if (q->at_once)
                     fbi_wino_back(&q->dst, j % q->panels * L, j / q->panels * W, sums, L * W);
@@ -83,32 +91,23 @@ static void collect(const job *q, int64_t group, const store *s, int threads)
 }
 
 /* Groups are shared out to threads; the threads share the chunks of an only one. */
-static void collect_all(const job *q, int threads, float *sums, float *stores)
+static void collect_all(const job *q, int threads, float *sums)
 {
-    int64_t v = q->panels * q->points * v_point(q), own = v + q->wides * q->points * y_point(q);
-    int64_t next = 0;
+    int64_t v = q->panels * q->points * v_point(q), pairs = q->wides * q->panels;
     if (q->groups == 1) { /* not within a region, even of one thread: it would have no team */
-        collect(q, 0, &(store){stores, stores + v, sums}, threads);
+        collect(q, 0, &(store){own(q, 0), own(q, 0) + v, sums}, threads);
         return;
     }
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
     for (int t = 0; t < threads; t++)
-        for (;;) {
-            int64_t g;
-#pragma omp atomic capture
-            g = next++;
-            if (g >= q->groups)
-                break;
-            store s = {stores + t * own, stores + t * own + v,
-                       sums + g * q->wides * q->panels * SUM};
-            collect(q, g, &s, 1);
-        }
+        for (int64_t g = q->groups * t / threads; g < q->groups * (t + 1) / threads; g++)
+            collect(q, g, &(store){own(q, t), own(q, t) + v, sums + g * pairs * SUM}, 1);
 }
 
-static void run(const job *q, int threads, float *sums, float *stores)
+static void run(const job *q, int threads, float *sums)
 {
     int64_t pairs = q->wides * q->panels;
-    collect_all(q, threads, sums, stores);
+    collect_all(q, threads, sums);
     if (q->at_once)
         return;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
@@ -160,13 +159,15 @@ fb_status fbi_wino_weight(const fbi_call *c, const fbi_conv *p, const float *src
     q.groups = q.at_once ? 1 : most < 1 ? 1 : most < GROUPS ? most : GROUPS;
     q.per_group = fbi_wino_up((q.tiles + q.groups - 1) / q.groups, chunk);
     q.groups = (q.tiles + q.per_group - 1) / q.per_group;
-    int64_t sums = (q.at_once ? c->threads : q.groups * pairs) * SUM;
-    int64_t own = q.points * (q.panels * v_point(&q) + q.wides * y_point(&q));
-    int64_t stores = q.groups > 1 ? c->threads : 1;
-    float *scratch = fbi_cpu_scratch(c, (size_t)(sums + stores * own) * sizeof(float));
-    if (!scratch)
+    q.in.shared = q.grad.shared = q.groups == 1 && c->threads > 1;
+    q.both = q.points * (q.panels * v_point(&q) + q.wides * y_point(&q));
+    if (fbi_cpu_work_for(c, c->threads, (size_t)(q.both + SUM) * sizeof(float)))
         return c->ctx->status;
-    run(&q, c->threads, scratch, scratch + sums);
-    free(scratch);
+    q.work = fbi_cpu_state_of(c->ctx)->work;
+    float *sums = NULL;
+    if (!q.at_once && !(sums = fbi_cpu_scratch(c, (size_t)(q.groups * pairs * SUM) * sizeof *sums)))
+        return c->ctx->status;
+    run(&q, c->threads, sums);
+    free(sums);
     return FB_OK;
 }
