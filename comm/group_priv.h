@@ -47,6 +47,8 @@ enum { FBI_GROUP_NUMBERS = 3 }; /* a group's, and those of the groups in its sta
 int fbi_staging_block(const fb_group *group);
 fbi_staging *fbi_staging_new(fb_group *group, fbi_shm *shm);
 void fbi_staging_free(fbi_staging *staging);
+/* Sums of the group's leaves go in stages. */
+bool fbi_staging_serves(const fb_group *group);
 /* A group without channels of its own: comm/group.c */
 fb_group *fbi_group_bare(fb_world *world, int id, const int *ranks, int size, int shards);
 fb_context *fbi_group_context(const fb_group *group);

@@ -129,10 +129,18 @@ static void reduce_all(fb_work *w, int64_t chunk)
 
 /* --- without sums --- */
 
+/* Elements of a chunk, at `at`, of what rank r brings. */
+static int64_t brought(const fb_work *w, int r, int64_t at)
+{
+    int64_t n = w->task.count, total = w->task.total;
+    if (total && (r + 1) * n > total)
+        n = total - r * n;
+    return n - at < w->chunk ? n - at : w->chunk;
+}
+
 static void put_own(fb_work *w, int64_t chunk)
 {
-    int64_t at = chunk * w->chunk,
-            n = w->task.count - at < w->chunk ? w->task.count - at : w->chunk;
+    int64_t at = chunk * w->chunk, n = brought(w, w->group->rank, at);
     if (n > 0)
         fbi_shm_put(fbi_shm_buffer(w, w->group->rank, chunk), fbi_work_src(w, 0, at),
                     (size_t)n * w->size);
@@ -140,9 +148,11 @@ static void put_own(fb_work *w, int64_t chunk)
 
 static void read_gathered(fb_work *w, int64_t chunk)
 {
-    int64_t at = chunk * w->chunk,
-            n = w->task.count - at < w->chunk ? w->task.count - at : w->chunk;
-    for (int r = 0; n > 0 && r < w->group->size; r++) {
+    int64_t at = chunk * w->chunk;
+    for (int r = 0; r < w->group->size; r++) {
+        int64_t n = brought(w, r, at);
+        if (n <= 0)
+            continue;
         const char *from =
             r == w->group->rank ? fbi_work_src(w, 0, at) : fbi_shm_buffer(w, r, chunk);
         char *to = fbi_work_dst(w, r * w->task.count + at);
@@ -159,8 +169,7 @@ static void put_root(fb_work *w, int64_t chunk)
 
 static void read_root(fb_work *w, int64_t chunk)
 {
-    int64_t at = chunk * w->chunk,
-            n = w->task.count - at < w->chunk ? w->task.count - at : w->chunk;
+    int64_t at = chunk * w->chunk, n = brought(w, w->task.root, at);
     if (n > 0 && w->group->rank != w->task.root)
         memcpy(fbi_work_dst(w, at), fbi_shm_buffer(w, w->task.root, chunk), (size_t)n * w->size);
 }

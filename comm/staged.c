@@ -134,15 +134,16 @@ static int layout_index(const fb_work *w)
     return w->task.layout != w->group->flat;
 }
 
+bool fbi_staging_serves(const fb_group *g)
+{
+    return g->staging && g->staging->node_layout[g->leaves != g->flat];
+}
+
 bool fbi_staged_fits(const fb_work *w)
 {
-    const fb_group *g = w->group;
-    const fbi_staging *s = g->staging;
-    if (!s || w->task.kind == FBI_KIND_REDUCE_SCATTER || w->task.dtype != w->task.out_dtype)
-        return false;
-    if (w->task.dtype == FB_F16 || w->task.dtype == FB_BF16) /* would be rounded on the way */
-        return false;
-    return w->task.count % s->node->size == 0 && s->node_layout[layout_index(w)];
+    const fbi_staging *s = w->group->staging;
+    return s && w->task.kind != FBI_KIND_REDUCE_SCATTER && w->task.count >= s->node->size &&
+           s->node_layout[layout_index(w)];
 }
 
 static bool goes_in_stages(const fb_work *w)
@@ -160,32 +161,51 @@ static bool is_next(const fb_work *w)
     return true;
 }
 
+/* What goes from the node to the column: F32 where 16 bits would be rounded on the way. */
+static fb_dtype between(const fbi_task *t)
+{
+    return fb_dtype_size(t->dtype) == fb_dtype_size(t->out_dtype) && fb_dtype_size(t->dtype) != 2
+               ? t->dtype
+               : FB_F32;
+}
+
 static fb_work *start_inner(fb_work *w, int stage)
 {
     const fbi_staging *s = w->group->staging;
-    int64_t part = w->task.count / s->node->size;
-    char *own = fbi_work_dst(w, s->node->rank * part);
     fbi_task t = w->task;
+    fb_dtype wide = between(&t);
+    int64_t part = (t.count + s->node->size - 1) / s->node->size, begin = s->node->rank * part;
+    begin = begin < t.count ? begin : t.count;
+    char *own = fbi_work_dst(w, begin);
+    bool in_place = wide == t.out_dtype;
+    if (!in_place && !fbi_mail_reserve(w, (size_t)part * fb_dtype_size(wide)))
+        return NULL;
+    char *sum = in_place ? own : w->mail->room; /* of the node */
     t.like = NULL;
     if (stage == 0) {
         t.kind = FBI_KIND_REDUCE_SCATTER;
         t.layout = s->node_layout[layout_index(w)];
-        t.dst = own;
+        t.out_dtype = wide;
+        t.dst = sum;
         return fbi_work_start_inner(s->node, &t);
     }
     memset(t.src, 0, sizeof t.src);
-    t.src[0] = own;
     t.n_src = 1;
-    t.count = part;
+    t.dst = own;
     if (stage == 1) {
         t.layout = s->column_layout[layout_index(w)];
-        t.dst = own;
-        if (!w->inner_present)
-            t.src[0] = NULL;
+        t.dtype = wide;
+        t.count = t.count - begin < part ? t.count - begin : part;
+        t.src[0] = w->inner_present ? sum : NULL;
         return fbi_work_start_inner(s->column, &t);
     }
     t.kind = FBI_KIND_ALL_GATHER;
+    t.dtype = t.out_dtype;
     t.layout = NULL;
+    t.total = t.count;
+    t.count = part;
+    t.src[0] = own;
+    t.dst = w->task.dst;
     return fbi_work_start_inner(s->node, &t);
 }
 

@@ -15,6 +15,8 @@ typedef struct fbi_task {
     const void *src[FBI_MAX_PIECES]; /* reductions: pieces in the layout's order; NULL: absent */
     int n_src;
     const fbi_layout *layout; /* NULL: one piece for each rank */
+    int64_t total; /* all_gather in shared memory: elements of the result, where the last ranks'
+                      parts are shorter; 0: all are equal */
     void *dst;
     bool on_device; /* src and dst are memory of the context's device, not of the host */
     const void *site;

@@ -170,6 +170,10 @@ static bool open_group(fb_world *world, int shards)
         fbi_logline("world_open: no memory for a group of %d ranks", world->size);
         return false;
     }
+    if (world->rank == 0 && !world->messages && world->nodes > 1 && world->size > world->nodes &&
+        !fbi_staging_serves(world->all))
+        fbi_logline("world_open: sums go from each rank to each, not node by node: that needs the "
+                    "same number of ranks on each node, a power of two, one node after the other");
     world->ctx->hooks = (fbi_context_hooks){.self = world,
                                             .poll = poll_hook,
                                             .leaf_sum = leaf_sum_hook,
