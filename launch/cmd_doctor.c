@@ -100,12 +100,11 @@ static void check_libraries(int *missing)
     int length = 0;
     MPI_Get_library_version(text, &length);
     text[strcspn(text, ",\n")] = '\0';
-    if (fbi_find_program("mpirun", path, sizeof path))
+    if (fbi_find_program(FBI_MPIRUN, path, sizeof path))
         say(missing, GOOD, "MPI", "%s; %s", text, path);
     else
         say(missing, MISSING, "MPI",
-            "%s, but no mpirun in PATH: `flambeau run` needs it (Debian: "
-            "apt-get install openmpi-bin)",
+            "%s, but no " FBI_MPIRUN " in PATH: `flambeau run` needs it: install " FBI_MPI_PACKAGE,
             text);
     unsigned major, minor, release;
     H5get_libversion(&major, &minor, &release);

@@ -182,9 +182,9 @@ static bool choose_launcher(fbi_job *job)
         return refuse("--launcher srun: this is no Slurm job");
     job->srun = in_slurm && (!job->launcher || !strcmp(job->launcher, "srun")) &&
                 fbi_find_program("srun", path, sizeof path);
-    if (job->dry_run || job->srun || fbi_find_program("mpirun", path, sizeof path))
+    if (job->dry_run || job->srun || fbi_find_program(FBI_MPIRUN, path, sizeof path))
         return true;
-    return refuse("no mpirun in PATH: install Open MPI (Debian: openmpi-bin)");
+    return refuse("no " FBI_MPIRUN " in PATH: install " FBI_MPI_PACKAGE);
 }
 
 static bool find_run(fbi_job *job)

@@ -1,13 +1,17 @@
-/* `flambeau rank PROGRAM ...`: what stands between mpirun or srun and a rank of a run directory.
- * The rank dies with whoever has started it, and its output goes to a file. */
+/* `flambeau rank PROGRAM ...`: what stands between mpirun or srun and a rank of a run directory,
+ * and between Hydra and any rank. The rank dies with whoever has started it, and its output goes to
+ * a file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io/file_priv.h"
@@ -42,6 +46,70 @@ static void redirect(int rank)
     close(fd);
 }
 
+static int become(char **argv)
+{
+    execvp(argv[0], argv);
+    fprintf(stderr, "run: cannot start %s: %s\n", argv[0], strerror(errno));
+    return 127;
+}
+
+/* --- Hydra --- */
+
+static volatile sig_atomic_t child;
+
+static void pass_on(int number)
+{
+    if (child > 0)
+        kill((pid_t)child, number);
+}
+
+/* The rank has left MPI: Hydra closes its end of their connection then. */
+static bool has_left(void)
+{
+    const char *fd = getenv("PMI_FD");
+    struct pollfd end = {.fd = fd ? atoi(fd) : -1, .events = POLLIN | POLLRDHUP};
+    return poll(&end, 1, 0) != 0;
+}
+
+/* All ranks have said what has happened, or nothing has. */
+static bool ended_in_words(int status)
+{
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return code == FB_E_COMM || code == FB_AGAIN || (code == FB_OK && has_left());
+}
+
+/* Hydra kills all ranks as soon as one has died. So that the others can say first what has
+ * happened, this process is the one that Hydra knows: it keeps a death to itself for a while. The
+ * rank's process group is its own, because Hydra sends signals to groups; what this process gets is
+ * passed on. */
+static int watch_over(char **argv)
+{
+    static const int passed[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT};
+    const struct timespec patience = {.tv_sec = 3};
+    int status = 0;
+    pid_t self = getpid();
+    fflush(NULL);
+    child = fork();
+    if (child < 0) {
+        fprintf(stderr, "run: cannot start %s: %s\n", argv[0], strerror(errno));
+        return FBI_EXIT_FAILED;
+    }
+    if (child == 0) {
+        setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        return getppid() == self ? become(argv) : FBI_EXIT_FAILED;
+    }
+    for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
+        sigaction(passed[i], &(struct sigaction){.sa_handler = pass_on, .sa_flags = SA_RESTART},
+                  NULL);
+    while (waitpid((pid_t)child, &status, 0) < 0 && errno == EINTR)
+        ;
+    child = 0;
+    if (!ended_in_words(status))
+        nanosleep(&patience, NULL);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
 int fbi_cmd_rank(int argc, char **argv)
 {
     if (argc < 2 || !strcmp(argv[1], "--help")) {
@@ -53,7 +121,5 @@ int fbi_cmd_rank(int argc, char **argv)
     int rank = own_rank();
     if (rank)
         redirect(rank);
-    execvp(argv[1], argv + 1);
-    fprintf(stderr, "run: cannot start %s: %s\n", argv[1], strerror(errno));
-    return 127;
+    return getenv("HYDI_CONTROL_FD") ? watch_over(argv + 1) : become(argv + 1);
 }

@@ -102,6 +102,8 @@ void fbi_start_environment(const fbi_job *job)
     /* Containers often forbid reading a neighbour's memory; our own shared segments need no such
      * right, and Open MPI would complain at every start. */
     set_default(job, "OMPI_MCA_btl_vader_single_copy_mechanism", "none");
+    /* UCX would keep our handlers of crashes from being installed. */
+    set_default(job, "UCX_HANDLE_ERRORS", "none");
     /* OpenMP reads these before main. A spinning thread on a crowded core starves the others; where
      * there is room libgomp's own rule stands: spin for a millisecond, then sleep. */
     if (crowded)
@@ -206,9 +208,23 @@ static void add_hosts(fbi_command_line *line, const fbi_allocation *a, bool slot
     line->used++;
 }
 
+/* The mpiexec of MPICH and its kin passes the whole environment on. */
+static void hydra_words(const fbi_job *job, fbi_command_line *line)
+{
+    add(line, FBI_MPIRUN);
+    add(line, "-n");
+    addf(line, "%d", (int)job->ranks);
+    add(line, "-bind-to");
+    add(line, "none");
+    if (is_here(&job->where))
+        return;
+    add(line, "-hosts");
+    add_hosts(line, &job->where, true);
+}
+
 static void mpirun_words(const fbi_job *job, fbi_command_line *line)
 {
-    add(line, "mpirun");
+    add(line, FBI_MPIRUN);
     add(line, "-n");
     addf(line, "%d", (int)job->ranks);
     /* mpirun would bind each of two ranks to one core, whatever the machine has. */
@@ -255,11 +271,14 @@ bool fbi_start_line(const fbi_job *job, fbi_command_line *line)
     line->room = malloc(line->size);
     if (!line->room)
         return false;
+    bool hydra = !job->srun && FBI_IS_HYDRA;
     if (job->srun)
         srun_words(job, line);
+    else if (hydra)
+        hydra_words(job, line);
     else
         mpirun_words(job, line);
-    ssize_t n = *job->run ? readlink("/proc/self/exe", self, sizeof self - 1) : 0;
+    ssize_t n = *job->run || hydra ? readlink("/proc/self/exe", self, sizeof self - 1) : 0;
     if (n > 0) {
         self[n] = '\0';
         add(line, self);
@@ -308,7 +327,8 @@ static pid_t probe(const fbi_job *job, const char *host)
 {
     char nodes[300],
         *srun[] = {"srun", "--mpi=none", "--overlap", "-N1", "-n1", nodes, "true", NULL};
-    char *mpirun[] = {"mpirun", "-n", "1", "--bind-to", "none", "--host", nodes, "true", NULL};
+    char *mpirun[] = {FBI_MPIRUN, "-n",   "1", FBI_IS_HYDRA ? "-hosts" : "--host",
+                      nodes,      "true", NULL};
     snprintf(nodes, sizeof nodes, job->srun ? "--nodelist=%s" : "%s", host);
     pid_t child = fork();
     if (child)
@@ -319,7 +339,7 @@ static pid_t probe(const fbi_job *job, const char *host)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (!freopen("/dev/null", "r+", stdin) || dup2(0, 1) < 0 || dup2(0, 2) < 0)
         _exit(FBI_EXIT_FAILED);
-    execvp(job->srun ? "srun" : "mpirun", job->srun ? srun : mpirun);
+    execvp(job->srun ? srun[0] : mpirun[0], job->srun ? srun : mpirun);
     _exit(127);
 }
 

@@ -128,7 +128,8 @@ function(flambeau_command)
   target_compile_definitions(flambeau_cli PRIVATE
     "FBI_BUILD_TEXT=\"${CMAKE_BUILD_TYPE}, ${flambeau_isa_text}, oneDNN ${flambeau_dnn_text}\""
     "FBI_BUILD_DNN=\"${flambeau_dnn_text}\"" "FBI_PACKAGES_RUN=\"${packages_run}\""
-    "FBI_PACKAGES_BUILD=\"${packages_build}\"" "FBI_PACKAGES_TEST=\"${packages_test}\"")
+    "FBI_MPIRUN=\"${flambeau_mpirun}\"" "FBI_IS_HYDRA=${flambeau_hydra}"
+    "FBI_MPI_PACKAGE=\"${flambeau_mpi_package}\"" "FBI_PACKAGES_BUILD=\"${packages_build}\"" "FBI_PACKAGES_TEST=\"${packages_test}\"")
   target_link_libraries(flambeau_cli PRIVATE flambeau_static)
   install(TARGETS flambeau_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
