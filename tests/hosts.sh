@@ -52,6 +52,7 @@ host_hold() { # name
 hosts_up() { # how many
     local i tool
     [ "$(id -u)" = 0 ] || { echo "skipped: needs root"; return 77; }
+    [ -z "${FLAMBEAU_RANK:-}" ] || { echo "skipped: only Open MPI's mpirun is taught the way to these hosts"; return 77; }
     for tool in ip unshare nsenter mpirun; do
         command -v $tool >/dev/null || { echo "skipped: no $tool (launch/setup --cluster)"; return 77; }
     done

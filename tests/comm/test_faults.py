@@ -11,6 +11,8 @@ import tempfile
 
 build, source = os.environ["FLAMBEAU_BUILD"], os.environ["FLAMBEAU_SOURCE"]
 sanitize = os.environ.get("FLAMBEAU_SANITIZE", "")
+MPIEXEC = os.environ.get("FLAMBEAU_MPIEXEC", "mpirun --oversubscribe").split()
+RANK = os.environ.get("FLAMBEAU_RANK", "").split()
 HANG = 100
 env = dict(os.environ, FLAMBEAU_STOPPED_SECONDS="1", FLAMBEAU_STUCK_SECONDS="1", OMP_NUM_THREADS="1")
 failures = []
@@ -40,7 +42,7 @@ def ranks_of(mpirun):
 
 
 def run(program, scenario, ranks, *arguments, **variables):
-    command = ["mpirun", "--oversubscribe", "-n", str(ranks), program, scenario, *arguments]
+    command = [*MPIEXEC, "-n", str(ranks), *RANK, program, scenario, *arguments]
     job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                            env=dict(env, **variables))
     alone = 0

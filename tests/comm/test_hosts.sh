@@ -33,6 +33,7 @@ says() { # words that a line of each of the four ranks (of $speakers) has; progr
 
 tests=$FLAMBEAU_BUILD/tests
 passes 4 "$tests/comm/mpi_collectives"
+passes 4 "$tests/comm/mpi_mesh"
 passes 4 "$tests/parallel/mpi_commit"
 passes 3 "$tests/parallel/mpi_ddp"
 flags=()
