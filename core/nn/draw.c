@@ -180,6 +180,7 @@ fb_status fbi_nn_draw(fb_tensor *t, fb_init init, int64_t root_number, const cha
             return st;
         }
     }
+    fbi_changing(t);
     bool direct = ctx->backend->host_memory;
     void *to = direct ? fbi_ptr(t) : malloc(bytes ? bytes : 1);
     if (!to) {

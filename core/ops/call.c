@@ -341,6 +341,7 @@ fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_
     if (__builtin_expect(ctx->anomaly, 0))
         odd = fbi_odd(in[0]);
     const char *before = fbi_doing_begin(ctx, d->name);
+    fbi_changing(in[0]);
     st = fbi_launch(&c);
     fbi_doing_end(ctx, before);
     fbi_bump(in[0]);

@@ -93,6 +93,7 @@ int64_t fb_ema_updates(const fb_ema *ema)
 static fb_status follow(fb_ema *ema, fb_field_kind kind, fb_tensor *a, fb_tensor *x)
 {
     fb_context *ctx = ema->ctx;
+    fbi_changing(a);
     fbi_bump(a);
     if (kind == FB_FIELD_BUFFER)
         return x->numel ? ctx->backend->copy(ctx, fbi_ptr(a), fbi_ptr(x),

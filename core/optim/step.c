@@ -210,6 +210,15 @@ static bool extend(fbi_run *r, const fbi_run *b)
     return true;
 }
 
+/* The parameter and its states are about to be. */
+static void changing(const fbi_entry *e)
+{
+    fbi_changing(e->t);
+    for (int k = 0; k < FBI_STATES; k++)
+        if (e->state[k])
+            fbi_changing(e->state[k]);
+}
+
 static void update(const fb_context *ctx, const fbi_method_numbers *m, const fbi_run *r)
 {
     fbi_update u = {.m = *m,
@@ -241,6 +250,7 @@ static fb_status update_all(fb_optimizer *opt)
             st = fbi_compose(opt, e);
             continue;
         }
+        changing(e);
         fbi_run r = run_of(opt, e);
         if (!last || !pads_stay || !same_blocks(last, e) || !extend(&run, &r)) {
             if (last)

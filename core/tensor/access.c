@@ -142,6 +142,7 @@ FB_API fb_status fb_write(fb_tensor *t, const void *src, size_t bytes)
     FBI_ENTRY(t ? t->ctx : NULL);
     if (!writable(t, "write") || !bytes_ok(t, "write", src, bytes))
         return why(t);
+    fbi_changing(t);
     fbi_bump(t);
     fb_status st = copy_from_host(t, src);
     if (st != FB_OK)
@@ -184,8 +185,10 @@ FB_API void *fb_data_mut(fb_tensor *t)
 {
     FBI_ENTRY(t ? t->ctx : NULL);
     void *p = writable(t, "data_mut") ? data_of(t, "data_mut") : NULL;
-    if (p)
+    if (p) {
+        fbi_changing(t);
         fbi_bump(t);
+    }
     return p;
 }
 

@@ -58,6 +58,12 @@ typedef struct fbi_context_hooks {
     int first_leaf, n_leaves; /* those of this rank */
 } fbi_context_hooks;
 
+/* Who wants to know, before it changes, of memory that is being saved (flag FBI_S_GUARDED). */
+typedef struct fbi_guard {
+    void *self;
+    void (*changing)(void *self, struct fbi_storage *s); /* on return it may be changed */
+} fbi_guard;
+
 /* A profiler's ear: called around operators, backward passes and steps of optimizers. */
 typedef struct fbi_trace {
     void (*begin)(const char *name);
@@ -163,6 +169,7 @@ struct fb_context {
     int64_t live_handles, live_nodes;
     char device_name[16]; /* "cpu", "cuda:0" */
     fbi_casts casts;
+    fbi_guard guard;
 };
 
 /* --- errors (core/tensor/error.c) --- */

@@ -68,6 +68,12 @@ void fbi_storage_unref(fb_context *ctx, fbi_storage *s)
     fbi_slab_storage_free(ctx, s);
 }
 
+void fbi_storage_guarded(fb_context *ctx, fbi_storage *s)
+{
+    if (ctx->guard.changing)
+        ctx->guard.changing(ctx->guard.self, s);
+}
+
 void fbi_tensor_repoint(fb_tensor *t, fbi_storage *s, int64_t offset)
 {
     fbi_storage *old = t->storage;

@@ -30,7 +30,8 @@ typedef struct fbi_storage {
 
 enum {
     FBI_S_READ_ONLY = 1,
-    FBI_S_HOST = 2 /* host memory, whatever the context's device: no kernel may see it */
+    FBI_S_HOST = 2,   /* host memory, whatever the context's device: no kernel may see it */
+    FBI_S_GUARDED = 4 /* the context's guard wants to know before it is changed */
 };
 
 enum {
@@ -117,6 +118,13 @@ fbi_storage *fbi_storage_wrap(fb_context *ctx, void *data, size_t bytes,
 void fbi_storage_unref(fb_context *ctx, fbi_storage *s);
 /* Point a handle (and so all who hold it) at other storage of the same size: flat buckets, ZeRO. */
 void fbi_tensor_repoint(fb_tensor *t, fbi_storage *s, int64_t offset);
+void fbi_storage_guarded(fb_context *ctx, fbi_storage *s);
+/* Before parameters, averages and states of optimizers are changed in place. */
+static inline void fbi_changing(fb_tensor *t)
+{
+    if (__builtin_expect(t->storage->flags & FBI_S_GUARDED, 0))
+        fbi_storage_guarded(t->ctx, t->storage);
+}
 static inline void fbi_bump(fb_tensor *t)
 {
     t->storage->version++;
