@@ -189,6 +189,8 @@ FB_API fb_status fb_world_close(fb_world *world)
     if (!world)
         return FB_E_ARG;
     fb_context *ctx = world->ctx;
+    if (world->saver)
+        world->saver_finish(world);
     fb_status status = fb_status_of(ctx);
     if (!status && world->stop_signalled)
         status = FB_AGAIN;

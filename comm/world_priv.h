@@ -50,7 +50,9 @@ struct fb_world {
     bool unsaved;                                  /* the last save failed (io) */
     void *leases; /* of the folders that rank 0 writes to (io/lease.c) */
     int n_leases;
-    void *memory;   /* copies of states in the memory of nodes (io/memory.c) */
+    void *memory;            /* copies of states in the memory of nodes (io/memory.c) */
+    struct fbi_saver *saver; /* of checkpoints (io/saver.c); NULL: nothing was saved */
+    void (*saver_finish)(fb_world *world); /* wait for the save that runs, and free it */
     bool notices;   /* some ranks cannot be read from the page: they send notices */
     bool signals;   /* our handlers are in place */
     bool may_speak; /* nobody had handlers for SIGSEGV and its like when we started MPI */

@@ -8,9 +8,7 @@
 
 #include "io/state_priv.h"
 
-enum { FBI_CHECKPOINT_FORMAT = 1, FBI_CHECKPOINT_KEEP = 2, FBI_CHECKPOINT_PATH = 4096 };
-#define FBI_CHECKPOINT_DATA  "data.h5"
-#define FBI_CHECKPOINT_OTHER "data-2.h5" /* beside a whole checkpoint that has data.h5 */
+enum { FBI_CHECKPOINT_FORMAT = 2, FBI_CHECKPOINT_KEEP = 2, FBI_CHECKPOINT_PATH = 4096 };
 /* dtype in the manifest of what a program's own callback saved; no tensor has it */
 #define FBI_CHECKPOINT_BYTES "bytes"
 
@@ -19,8 +17,6 @@ enum { FBI_CHECKPOINT_FORMAT = 1, FBI_CHECKPOINT_KEEP = 2, FBI_CHECKPOINT_PATH =
 /* The manifest of a checkpoint, checked against its files (checksums if deep). NULL: `text` says
  * why. */
 json_t *fbi_manifest_load(const char *path, bool deep, char *text, size_t size);
-/* The name of its data, of a manifest that was loaded. */
-const char *fbi_manifest_data(json_t *root);
 /* Whether a checkpoint was written by a newer version. */
 bool fbi_manifest_newer(const char *path);
 /* XXH3-64 of a manifest without its own checksum, as hex; false: no memory. */
@@ -46,12 +42,9 @@ void fbi_run_resume(fb_world *world, const char *name, json_t *saved);
 
 /* --- contents --- */
 
-/* Write all entries into the folder of that step in dir (it exists), and the manifest last: a
- * checkpoint that is there exists until then. false: `text` or the context's error says why,
- * nothing new is left. */
-bool fbi_checkpoint_write(fb_world *world, fb_state *state, const char *dir, int64_t step,
-                          char *text, size_t size);
-/* Fill the state from a checkpoint whose manifest is `root`; rank 0 reads the files. Collective. */
-fb_status fbi_checkpoint_read(fb_state *state, fb_group *group, const char *path, json_t *root);
+/* Fill the state from a checkpoint whose manifest is `root`; rank 0 reads the files. opts: names
+ * and what may be missing; NULL: nothing. Collective. */
+fb_status fbi_checkpoint_read(fb_state *state, fb_group *group, const char *path, json_t *root,
+                              const fb_load_options *opts);
 
 #endif

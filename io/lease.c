@@ -23,12 +23,12 @@ static json_t *read_file(const char *dir, const char *name)
     return json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
 }
 
-/* Two that write at the same moment do not share a file before it has its name. */
+/* Two that write at the same moment, be it threads, do not share a file before it has its name. */
 static bool replace_file(const char *dir, const char *name, json_t *root)
 {
     char part[FBI_CHECKPOINT_PATH + 64], path[FBI_CHECKPOINT_PATH + 32];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    snprintf(part, sizeof part, "%s.%ld.tmp", path, (long)getpid());
+    snprintf(part, sizeof part, "%s.%ld.tmp", path, (long)gettid());
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     errno = ENOMEM;
     bool good = text && fbi_file_write(part, text, strlen(text)) && !rename(part, path) &&
@@ -193,4 +193,15 @@ void fbi_lease_saved_here(fb_world *world, int64_t step, const char *path)
     const fbi_lease *run = world->leases;
     if (*run->dir)
         fbi_lease_note_saved(run->dir, step, path);
+}
+
+void fbi_lease_copy(fb_world *world, const char *folder, fbi_lease out[2])
+{
+    out[0] = out[1] = (fbi_lease){.generation = 0};
+    if (!open_leases(world))
+        return;
+    const fbi_lease *run = world->leases, *own = fbi_lease_of(world, folder);
+    out[0] = *run;
+    if (own)
+        out[1] = *own;
 }

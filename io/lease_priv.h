@@ -43,5 +43,8 @@ fb_status fbi_lease_guard(fb_world *world, const char *folder);
 const fbi_lease *fbi_lease_of(const fb_world *world, const char *folder);
 /* Note it in the run directory, if there is one. */
 void fbi_lease_saved_here(fb_world *world, int64_t step, const char *path);
+/* The leases that fbi_lease_guard looks at, for other threads: of the run directory and of the
+ * folder. One without a folder is none. */
+void fbi_lease_copy(fb_world *world, const char *folder, fbi_lease out[2]);
 
 #endif

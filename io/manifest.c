@@ -9,8 +9,7 @@
 
 #include <xxhash.h>
 
-#include "io/checkpoint_priv.h"
-#include "io/file_priv.h"
+#include "io/stored_priv.h"
 
 void fbi_checkpoint_path(const char *dir, int64_t step, char *out, size_t size)
 {
@@ -48,8 +47,8 @@ int64_t *fbi_checkpoint_list(const char *dir, int *n)
     return steps;
 }
 
-/* One file of the manifest: inside the folder, of the right size and checksum. */
-static bool check_file(const char *path, json_t *file, bool deep, char *text, size_t size)
+/* One file of the manifest: inside the folder, of the right size. */
+static bool check_file(const char *path, json_t *file, char *text, size_t size)
 {
     const char *name = json_string_value(json_object_get(file, "name"));
     const char *hash = json_string_value(json_object_get(file, "xxh3"));
@@ -61,7 +60,7 @@ static bool check_file(const char *path, json_t *file, bool deep, char *text, si
                  name ? name : "");
         return false;
     }
-    char full[FBI_CHECKPOINT_PATH + 300], now[17] = "";
+    char full[FBI_CHECKPOINT_PATH + 300];
     snprintf(full, sizeof full, "%s/%s", path, name);
     struct stat info;
     if (lstat(full, &info) || !S_ISREG(info.st_mode)) {
@@ -73,11 +72,18 @@ static bool check_file(const char *path, json_t *file, bool deep, char *text, si
                  (long long)info.st_size, (long long)bytes);
         return false;
     }
-    if (deep && (!fbi_file_hash(full, now) || strcmp(now, hash))) {
-        snprintf(text, size, "%s has checksum %s, the manifest says %s", name, now, hash);
-        return false;
-    }
     return true;
+}
+
+/* All that the files hold. */
+static bool check_contents(const char *path, json_t *root, char *text, size_t size)
+{
+    fbi_stored stored;
+    if (!fbi_stored_open(&stored, path, root, text, size))
+        return false;
+    bool good = fbi_stored_verify(&stored);
+    fbi_stored_close(&stored);
+    return good;
 }
 
 static json_t *load_json(const char *path, json_error_t *error)
@@ -85,12 +91,6 @@ static json_t *load_json(const char *path, json_error_t *error)
     char name[FBI_CHECKPOINT_PATH + 32];
     snprintf(name, sizeof name, "%s/manifest.json", path);
     return json_load_file(name, JSON_REJECT_DUPLICATES, error);
-}
-
-const char *fbi_manifest_data(json_t *root)
-{
-    json_t *file = json_array_get(json_object_get(root, "files"), 0);
-    return json_string_value(json_object_get(file, "name"));
 }
 
 bool fbi_manifest_newer(const char *path)
@@ -136,13 +136,13 @@ json_t *fbi_manifest_load(const char *path, bool deep, char *text, size_t size)
     else
         good = true;
     for (size_t i = 0; good && i < json_array_size(files); i++)
-        good = check_file(path, json_array_get(files, i), deep, text, size);
+        good = check_file(path, json_array_get(files, i), text, size);
     if (good && (!own || !fbi_manifest_hash(root, hash) || strcmp(own, hash))) {
         snprintf(text, size, "manifest.json has checksum %s, it says %s itself", hash,
                  own ? own : "nothing");
         good = false;
     }
-    if (good)
+    if (good && (!deep || check_contents(path, root, text, size)))
         return root;
     json_decref(root);
     return NULL;
@@ -172,15 +172,29 @@ bool fb_checkpoint_verify(const char *path, char *text, size_t size)
     return root != NULL;
 }
 
-bool fb_checkpoint_latest(const char *dir, char *path, size_t size)
+/* The newest whole one of dir; of those that are the best, if asked for. */
+static bool newest_whole(const char *dir, bool best, char *path, size_t size)
 {
     int n;
     int64_t *steps = fbi_checkpoint_list(dir, &n);
     bool found = false;
     for (int i = 0; !found && i < n; i++) {
         fbi_checkpoint_path(dir, steps[i], path, size);
-        found = fb_checkpoint_verify(path, NULL, 0);
+        json_t *root = best ? fbi_manifest_load(path, false, (char[512]){0}, 512) : NULL;
+        if (!best || json_is_true(json_object_get(root, "best")))
+            found = fb_checkpoint_verify(path, NULL, 0);
+        json_decref(root);
     }
     free(steps);
     return found;
+}
+
+bool fb_checkpoint_latest(const char *dir, char *path, size_t size)
+{
+    return newest_whole(dir, false, path, size);
+}
+
+bool fb_checkpoint_best(const char *dir, char *path, size_t size)
+{
+    return newest_whole(dir, true, path, size);
 }

@@ -159,6 +159,7 @@ typedef struct walk {
     const item *item;
     fbi_state_visit fn;
     void *user;
+    bool steady; /* of the tensor that comes */
     fbi_state_entry entry;
 } walk;
 
@@ -173,12 +174,23 @@ static fb_status visit(walk *w, const char *name, fb_tensor *t, int64_t *i, doub
     e->i = i;
     e->f = f;
     e->custom = w->item->kind == ITEM_CUSTOM ? &w->item->custom : NULL;
+    e->steady = w->steady;
     return w->fn(e, w->user);
 }
 
 static fb_status visit_tensor(const char *name, fb_tensor *t, void *user)
 {
     return visit(user, name, t, NULL, NULL);
+}
+
+/* A parameter, or a state or average of one: see fbi_changing. */
+static fb_status visit_steady(const char *name, fb_tensor *t, void *user)
+{
+    walk *w = user;
+    w->steady = true;
+    fb_status st = visit(w, name, t, NULL, NULL);
+    w->steady = false;
+    return st;
 }
 
 static fb_status visit_scalars(walk *w, const fbi_scalar *scalars, int n)
@@ -193,7 +205,7 @@ static fb_status visit_module(walk *w, fb_module *m)
 {
     fb_status st = fb_nn_materialize(m);
     if (!st)
-        st = fb_nn_each_param(m, visit_tensor, w);
+        st = fb_nn_each_param(m, visit_steady, w);
     return st ? st : fb_nn_each_buffer(m, visit_tensor, w);
 }
 
@@ -226,7 +238,7 @@ static fb_status visit_item(walk *w)
     case ITEM_MODULE:
         return visit_module(w, object);
     case ITEM_OPTIMIZER:
-        st = fbi_optim_each_state(object, visit_tensor, w);
+        st = fbi_optim_each_state(object, visit_steady, w);
         return st ? st : visit_scalars(w, scalars, fbi_optim_scalars(object, scalars, MAX_SCALARS));
     case ITEM_LOADER: {
         fb_loader *l = object;
@@ -235,7 +247,7 @@ static fb_status visit_item(walk *w)
         return st ? st : visit(w, "step", NULL, &l->step, NULL);
     }
     case ITEM_EMA:
-        st = fbi_ema_each_state(object, visit_tensor, w);
+        st = fbi_ema_each_state(object, visit_steady, w);
         return st ? st : visit_scalars(w, scalars, fbi_ema_scalars(object, scalars, MAX_SCALARS));
     case ITEM_SCALER:
         return visit_scalars(w, scalars, fbi_scaler_scalars(object, scalars, MAX_SCALARS));
@@ -268,6 +280,8 @@ fb_status fbi_state_share(fb_state *s, fb_group *group)
 {
     fb_status st = FB_OK;
     for (int i = 0; !st && i < s->n; i++) {
+        if (s->items[i].kind == ITEM_MODULE)
+            st = fb_nn_materialize(s->items[i].object);
         if (s->items[i].kind != ITEM_METER)
             continue;
         double *values = fbi_meter_values(s->items[i].object);

@@ -24,6 +24,7 @@ typedef struct fbi_state_entry {
     int64_t *i;
     double *f;
     const fbi_custom *custom;
+    bool steady; /* the context's guard is told before the tensor's memory changes */
 } fbi_state_entry;
 
 typedef fb_status (*fbi_state_visit)(const fbi_state_entry *entry, void *user);
@@ -34,7 +35,8 @@ fb_status fbi_state_each(fb_state *s, fbi_state_visit fn, void *user);
 fb_context *fbi_state_context(fb_state *s);
 /* Whether there is anything of fb_state_add_custom in it. */
 bool fbi_state_has_custom(const fb_state *s);
-/* Every meter gets the leaves of all ranks, so that one rank can save them. Collective. */
+/* Every meter gets the leaves of all ranks, so that one rank can save them, and modules get their
+ * weights: a rank that alone made some would number all later ones otherwise. Collective. */
 fb_status fbi_state_share(fb_state *s, fb_group *group);
 /* Steps done, for the name of a checkpoint: those of the first loader or optimizer; -1 without one.
  */

@@ -77,6 +77,7 @@
 #include <flambeau/io/checkpoint.h>
 #include <flambeau/io/dataset.h>
 #include <flambeau/io/interchange.h>
+#include <flambeau/io/load.h>
 #include <flambeau/io/loader.h>
 #include <flambeau/io/memory.h>
 #include <flambeau/io/saved.h>

@@ -211,9 +211,9 @@ static void a_checkpoint_of_a_newer_version_is_refused_by_name(void **unused)
     fb_state *s;
     fb_optimizer *opt;
     save_twice(&s, &step, &opt);
-    change_manifest("s/\"format\": 1/\"format\": 9/");
+    change_manifest("s/\"format\": 2/\"format\": 9/");
     assert_int_equal(fb_checkpoint_resume(world, folder, s), FB_E_IO);
-    check_error(ctx, FB_E_IO, "step-000000002: has format 9; this version reads up to 1");
+    check_error(ctx, FB_E_IO, "step-000000002: has format 9; this version reads up to 2");
     assert_int_equal(step, 2);
 }
 

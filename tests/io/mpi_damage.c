@@ -80,8 +80,10 @@ static void put_head(const victim *v, size_t n)
 /* What reads the file: true if it gave the values of the whole file, false with an error set. */
 typedef bool (*reads_fn)(void);
 
+enum { EACH = -1 };
+
 /* Flip a bit of every byte that is not zero, and of every 1009th; each time another bit. At least
- * `least` flips must be noticed. */
+ * `least` flips must be noticed, or EACH. */
 static void flip_everywhere(const char *path, reads_fn reads, int least)
 {
     assert_true(reads());
@@ -101,7 +103,7 @@ static void flip_everywhere(const char *path, reads_fn reads, int least)
         put_byte(&v, at, v.bytes[at]);
     }
     print_message("%s: %zu bytes, %d flips, %d noticed\n", path, v.n, flips, noticed);
-    assert_true(noticed >= least);
+    assert_true(noticed >= (least == EACH ? flips : least));
     assert_true(reads());
     free(v.bytes);
 }
@@ -168,11 +170,29 @@ static const char *inside(const char *name)
     return full;
 }
 
+/* The same, after every file has been compared with its checksums. */
+static bool checkpoint_is_whole(void)
+{
+    char text[512];
+    if (fb_checkpoint_verify(path, text, sizeof text))
+        return checkpoint_reads();
+    fb_fail(ctx, FB_E_IO, "%s: %s", path, text);
+    return false;
+}
+
 static void a_flip_in_a_checkpoints_data_is_a_message_or_harmless(void **unused)
 {
     (void)unused;
     make_checkpoint();
-    flip_everywhere(inside("data.h5"), checkpoint_reads, 100);
+    flip_everywhere(inside("data.h5"), checkpoint_reads, 40);
+    flip_everywhere(inside("data.h5"), checkpoint_is_whole, EACH);
+}
+
+static void a_flip_in_the_index_is_a_message(void **unused)
+{
+    (void)unused;
+    make_checkpoint();
+    flip_everywhere(inside("index.h5"), checkpoint_reads, EACH);
 }
 
 static void a_flip_in_a_manifest_is_a_message_or_harmless(void **unused)
@@ -291,6 +311,7 @@ int main(int argc, char **argv)
     ctx = fb_world_context(world);
     const struct CMUnitTest tests[] = {
         CASE(a_flip_in_a_checkpoints_data_is_a_message_or_harmless),
+        CASE(a_flip_in_the_index_is_a_message),
         CASE(a_flip_in_a_manifest_is_a_message_or_harmless),
         CASE(a_checkpoint_that_is_cut_off_is_a_message),
         CASE(a_flip_in_a_datasets_head_is_a_message_or_harmless),

@@ -102,7 +102,7 @@ static void a_manifest_says_what_decides_the_bits(void **unused)
     assert_int_equal(json_integer_value(json_object_get(run, "shards")), 4);
     assert_int_equal(json_integer_value(json_object_get(run, "threads")), 1);
     assert_int_equal(json_integer_value(json_object_get(run, "seed")), 11);
-    assert_int_equal(json_integer_value(json_object_get(root, "format")), 1);
+    assert_int_equal(json_integer_value(json_object_get(root, "format")), 2);
     assert_int_equal(strlen(json_string_value(json_object_get(root, "saved"))), 20);
     json_decref(root);
 }

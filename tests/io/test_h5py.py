@@ -71,7 +71,7 @@ def check_checkpoint(folder):
                    stdout=subprocess.DEVNULL)
     path = sorted(glob.glob(os.path.join(folder, "run", "step-*")))[-1]
     manifest = json.load(open(os.path.join(path, "manifest.json")))
-    assert manifest["format"] == 1 and manifest["values"]["data/step"] == 3
+    assert manifest["format"] == 2 and manifest["values"]["data/step"] == 3
     with h5py.File(os.path.join(path, "data.h5")) as file:
         for name, entry in manifest["tensors"].items():
             assert list(file[name].shape) == entry["shape"], name

@@ -1,0 +1,294 @@
+#include "io/snapshot_priv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <xxhash.h>
+
+#include "core/tensor/access_priv.h"
+#include "core/tensor/device_priv.h"
+#include "io/checkpoint_priv.h"
+
+enum {
+    BUCKET = 4 << 20,   /* bytes of a copy that is made at once */
+    LATER = 64 << 10,   /* smaller tensors are copied at once */
+    ROOM_ALIGN = 64,    /* of tensors in the room */
+    HUGE_PAGE = 2 << 20 /* fewer page faults when the room is first used */
+};
+
+/* While it is filled. */
+typedef struct taking {
+    fbi_snapshot *s;
+    bool copies;
+    size_t used; /* of the room */
+    char *text;
+    size_t size;
+} taking;
+
+/* --- the guard --- */
+
+static void copy_bucket(fbi_snapshot *s, fbi_bucket *b)
+{
+    b->state = FBI_BUCKET_TAKEN;
+    pthread_mutex_unlock(&s->lock);
+    memcpy(b->to, b->from, b->bytes);
+    pthread_mutex_lock(&s->lock);
+    b->state = FBI_BUCKET_DONE;
+    pthread_cond_broadcast(&s->copied);
+}
+
+/* Of the context's thread: all copies from a storage, which is about to change. */
+static void changing(void *self, fbi_storage *storage)
+{
+    fbi_snapshot *s = self;
+    pthread_mutex_lock(&s->lock);
+    for (int64_t i = 0; i < s->n_buckets; i++)
+        if (s->buckets[i].storage == storage && s->buckets[i].state == FBI_BUCKET_WAITS)
+            copy_bucket(s, &s->buckets[i]);
+    for (int64_t i = 0; i < s->n_buckets; i++)
+        while (s->buckets[i].storage == storage && s->buckets[i].state != FBI_BUCKET_DONE)
+            pthread_cond_wait(&s->copied, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+    storage->flags &= (uint8_t)~FBI_S_GUARDED;
+}
+
+void fbi_snapshot_copy(fbi_snapshot *s)
+{
+    pthread_mutex_lock(&s->lock);
+    for (int64_t i = 0; i < s->n_buckets; i++)
+        if (s->buckets[i].state == FBI_BUCKET_WAITS)
+            copy_bucket(s, &s->buckets[i]);
+    for (int64_t i = 0; i < s->n_buckets; i++)
+        while (s->buckets[i].state != FBI_BUCKET_DONE)
+            pthread_cond_wait(&s->copied, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static bool add_bucket(fbi_snapshot *s, fbi_storage *storage, const char *from, char *to,
+                       size_t bytes)
+{
+    if (s->n_buckets == s->cap_buckets) {
+        int64_t cap = s->cap_buckets ? 2 * s->cap_buckets : 64;
+        fbi_bucket *v = realloc(s->buckets, (size_t)cap * sizeof *v);
+        if (!v)
+            return false;
+        s->buckets = v;
+        s->cap_buckets = cap;
+    }
+    s->buckets[s->n_buckets++] = (fbi_bucket){storage, from, to, bytes, FBI_BUCKET_WAITS};
+    storage->refs++;
+    storage->flags |= FBI_S_GUARDED;
+    return true;
+}
+
+/* --- items --- */
+
+static fb_status no_memory(taking *k, const char *key)
+{
+    snprintf(k->text, k->size, "no memory for a copy of %s", key);
+    return FB_E_NOMEM;
+}
+
+static fbi_item *add_item(taking *k, const fbi_state_entry *e)
+{
+    fbi_snapshot *s = k->s;
+    if (s->n == s->cap) {
+        int64_t cap = s->cap ? 2 * s->cap : 64;
+        fbi_item *v = realloc(s->items, (size_t)cap * sizeof *v);
+        if (!v)
+            return NULL;
+        s->items = v;
+        s->cap = cap;
+    }
+    char *key = strdup(e->key);
+    if (!key)
+        return NULL;
+    s->items[s->n] = (fbi_item){.key = key};
+    return &s->items[s->n++];
+}
+
+static bool host_can_read(const fb_tensor *t)
+{
+    bool host = t->ctx->backend->host_memory || (t->storage->flags & FBI_S_HOST);
+    return host && fbi_contiguous(t);
+}
+
+/* Its memory is ours, and who changes it tells the guard first. */
+static bool guarded(const fbi_state_entry *e)
+{
+    return e->steady && !e->t->storage->release && host_can_read(e->t);
+}
+
+static size_t room_of(size_t bytes)
+{
+    return (bytes + ROOM_ALIGN - 1) / ROOM_ALIGN * ROOM_ALIGN;
+}
+
+static fb_status copy_later(taking *k, fbi_item *item, fbi_storage *storage, const char *from)
+{
+    char *to = k->s->room + k->used;
+    item->data = to;
+    k->used += room_of(item->bytes);
+    for (size_t at = 0; at < item->bytes; at += BUCKET) {
+        size_t left = item->bytes - at;
+        if (!add_bucket(k->s, storage, from + at, to + at, left < BUCKET ? left : BUCKET))
+            return no_memory(k, item->key);
+    }
+    return FB_OK;
+}
+
+static fb_status take_tensor(taking *k, fbi_item *item, const fbi_state_entry *e)
+{
+    item->dtype = fb_dtype_of(e->t);
+    item->kind = fb_dtype_name(item->dtype);
+    item->shape = fb_shape_of(e->t);
+    item->bytes = (size_t)fb_numel(e->t) * fb_dtype_size(item->dtype);
+    if (!k->copies && host_can_read(e->t)) {
+        item->data = fbi_ptr(e->t);
+        return FB_OK;
+    }
+    if (k->copies && item->bytes >= LATER && guarded(e))
+        return copy_later(k, item, e->t->storage, fbi_ptr(e->t));
+    item->data = item->own = malloc(item->bytes + 1);
+    return item->own ? fb_read(e->t, item->own, item->bytes) : no_memory(k, e->key);
+}
+
+static fb_status take_custom(taking *k, fbi_item *item, const fbi_state_entry *e)
+{
+    item->data = item->own = fbi_custom_bytes(e->custom, &item->bytes);
+    item->kind = FBI_CHECKPOINT_BYTES;
+    item->dtype = FB_U8;
+    if (!item->own) {
+        snprintf(k->text, k->size, "the program's callback for %s failed, or there is no memory",
+                 e->key);
+        return FB_E_USER;
+    }
+    item->shape = FB_SHAPE((int64_t)item->bytes);
+    return FB_OK;
+}
+
+static fb_status take(const fbi_state_entry *e, void *user)
+{
+    taking *k = user;
+    fbi_item *item = add_item(k, e);
+    if (!item)
+        return no_memory(k, e->key);
+    if (e->t)
+        return take_tensor(k, item, e);
+    if (e->custom)
+        return take_custom(k, item, e);
+    item->real = !e->i;
+    memcpy(&item->value, e->i ? (const void *)e->i : (const void *)e->f, sizeof item->value);
+    item->bytes = sizeof item->value;
+    return FB_OK;
+}
+
+/* Numbers lie in the items themselves, which have their places now. */
+static bool taken(taking *k, fb_state *state)
+{
+    fbi_snapshot *s = k->s;
+    fb_status st = fbi_state_each(state, take, k);
+    for (int64_t i = 0; i < s->n; i++)
+        if (!s->items[i].kind)
+            s->items[i].data = (const char *)&s->items[i].value;
+    if (st)
+        fbi_snapshot_drop(s);
+    return !st;
+}
+
+bool fbi_snapshot_take(fbi_snapshot *s, fb_state *state, char *text, size_t size)
+{
+    if (s->ctx->backend->sync(s->ctx))
+        return false;
+    return taken(&(taking){.s = s, .text = text, .size = size}, state);
+}
+
+static fb_status add_room(const fbi_state_entry *e, void *user)
+{
+    if (e->t && guarded(e))
+        *(size_t *)user += room_of((size_t)fb_numel(e->t) * fb_dtype_size(fb_dtype_of(e->t)));
+    return FB_OK;
+}
+
+static bool make_room(fbi_snapshot *s, size_t bytes)
+{
+    if (bytes <= s->room_bytes)
+        return true;
+    if (s->room)
+        munmap(s->room, s->room_bytes);
+    s->room = NULL;
+    s->room_bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *room =
+        mmap(NULL, s->room_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED) {
+        s->room_bytes = 0;
+        return false;
+    }
+    madvise(room, s->room_bytes, MADV_HUGEPAGE);
+    s->room = room;
+    return true;
+}
+
+bool fbi_snapshot_take_copies(fbi_snapshot *s, fb_state *state, char *text, size_t size)
+{
+    size_t bytes = 0;
+    if (fbi_state_each(state, add_room, &bytes))
+        return false;
+    if (!make_room(s, bytes)) {
+        snprintf(text, size, "no memory for a copy of %zu bytes", bytes);
+        return false;
+    }
+    s->ctx->guard.self = s;
+    s->ctx->guard.changing = changing;
+    return taken(&(taking){.s = s, .copies = true, .text = text, .size = size}, state);
+}
+
+void fbi_snapshot_drop(fbi_snapshot *s)
+{
+    for (int64_t i = 0; i < s->n_buckets; i++) {
+        s->buckets[i].storage->flags &= (uint8_t)~FBI_S_GUARDED;
+        fbi_storage_unref(s->ctx, s->buckets[i].storage);
+    }
+    s->n_buckets = 0;
+    for (int64_t i = 0; i < s->n; i++) {
+        free(s->items[i].key);
+        free(s->items[i].own);
+    }
+    s->n = 0;
+}
+
+bool fbi_snapshot_open(fbi_snapshot *s, fb_context *ctx)
+{
+    *s = (fbi_snapshot){.ctx = ctx};
+    return !pthread_mutex_init(&s->lock, NULL) && !pthread_cond_init(&s->copied, NULL);
+}
+
+void fbi_snapshot_close(fbi_snapshot *s)
+{
+    fbi_snapshot_drop(s);
+    if (s->ctx->guard.self == s)
+        s->ctx->guard = (fbi_guard){0};
+    if (s->room)
+        munmap(s->room, s->room_bytes);
+    free(s->items);
+    free(s->buckets);
+    pthread_cond_destroy(&s->copied);
+    pthread_mutex_destroy(&s->lock);
+}
+
+void fbi_snapshot_digest(const fbi_snapshot *s, char hex[17])
+{
+    XXH3_state_t *hash = XXH3_createState();
+    hex[0] = '\0';
+    if (!hash)
+        return;
+    XXH3_64bits_reset(hash);
+    for (int64_t i = 0; i < s->n; i++) {
+        XXH3_64bits_update(hash, s->items[i].key, strlen(s->items[i].key));
+        XXH3_64bits_update(hash, s->items[i].data, s->items[i].bytes);
+    }
+    snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(hash));
+    XXH3_freeState(hash);
+}

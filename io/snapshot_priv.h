@@ -1,0 +1,59 @@
+/* What a save writes: the values of a state at one moment. */
+#ifndef FLAMBEAU_IO_SNAPSHOT_PRIV_H
+#define FLAMBEAU_IO_SNAPSHOT_PRIV_H
+
+#include <pthread.h>
+
+#include "io/state_priv.h"
+
+/* One entry of a state. */
+typedef struct fbi_item {
+    char *key;
+    const char *kind; /* dtype in the manifest; NULL: a number, which the manifest itself has */
+    fb_dtype dtype;
+    fb_shape shape;
+    const char *data; /* values, row-major */
+    size_t bytes;
+    void *own;     /* `data`, if it is the item's own memory */
+    int64_t value; /* of a number: `data` is here */
+    bool real;     /* it is a double */
+} fbi_item;
+
+/* Part of a tensor, to be copied before its memory changes. */
+typedef struct fbi_bucket {
+    struct fbi_storage *storage; /* counted */
+    const char *from;
+    char *to;
+    size_t bytes;
+    enum { FBI_BUCKET_WAITS, FBI_BUCKET_TAKEN, FBI_BUCKET_DONE } state;
+} fbi_bucket;
+
+typedef struct fbi_snapshot {
+    fb_context *ctx;
+    fbi_item *items;
+    int64_t n, cap;
+    char *room; /* of the copies, kept from save to save */
+    size_t room_bytes;
+    /* copies that are to be made; of two threads, so under the lock */
+    pthread_mutex_t lock;
+    pthread_cond_t copied;
+    fbi_bucket *buckets;
+    int64_t n_buckets, cap_buckets;
+} fbi_snapshot;
+
+bool fbi_snapshot_open(fbi_snapshot *s, fb_context *ctx);
+void fbi_snapshot_close(fbi_snapshot *s);
+/* The items of a state. Values stay where they are, if the host can read them there, and must not
+ * change until they are written. false: `text` or the context's error says why. */
+bool fbi_snapshot_take(fbi_snapshot *s, fb_state *state, char *text, size_t size);
+/* The same, but what comes later may change everything: values are copied now, or, where the
+ * context's guard tells of changes, by fbi_snapshot_copy and at the latest before the change. */
+bool fbi_snapshot_take_copies(fbi_snapshot *s, fb_state *state, char *text, size_t size);
+/* Make the copies that are still to be made. Any thread. */
+void fbi_snapshot_copy(fbi_snapshot *s);
+/* Let go of the items. Of the context's thread, when nobody writes them any more. */
+void fbi_snapshot_drop(fbi_snapshot *s);
+/* fb_state_digest of the state. */
+void fbi_snapshot_digest(const fbi_snapshot *s, char hex[17]);
+
+#endif
