@@ -70,6 +70,7 @@ typedef struct fb_trainer_options {
                                     goes on from, too (fb_checkpoint_remember); 0: none. Needs
                                     `checkpoint`; a last save removes them */
     int64_t keep;              /**< newest ones kept; 0: 2; -1: all */
+    bool save_async;           /**< training goes on during saves (fb_checkpoint_save_async) */
     bool fresh;                /**< do not go on: FB_E_STATE if the folder has checkpoints (unless
                                     `flambeau run` or a batch system has started this job again) */
     const char *from;          /**< one checkpoint to begin with, if the folder has none: a path */

@@ -150,6 +150,8 @@ static fb_status end(fb_trainer *t)
     if (!st)
         st = fbi_trainer_save(t);
     if (!st)
+        st = fbi_trainer_saved(t);
+    if (!st)
         st = fbi_trainer_forget(t);
     if (!st && t->task.on_end)
         t->task.on_end(t);

@@ -112,6 +112,7 @@ fb_status fbi_trainer_save(fb_trainer *t);
 fb_status fbi_trainer_save_best(fb_trainer *t);
 fb_status fbi_trainer_remember(fb_trainer *t);
 fb_status fbi_trainer_forget(fb_trainer *t); /* unless the last save has failed */
+fb_status fbi_trainer_saved(fb_trainer *t);  /* all saves are on the disk, or have failed */
 bool fbi_trainer_saves(const fb_trainer *t);
 /* trainer_valid.c: a pass over a loader without gradients; the monitor */
 fb_status fbi_trainer_pass(fb_trainer *t, fb_loader *loader, const char *prefix);

@@ -79,13 +79,19 @@ fb_status fbi_trainer_resume(fb_trainer *t)
     return FB_OK;
 }
 
+static fb_status save_in(fb_trainer *t, const char *folder, int keep)
+{
+    const fb_checkpoint_options o = {.keep = keep};
+    return (t->o.save_async ? fb_checkpoint_save_async : fb_checkpoint_save_with)(t->world, folder,
+                                                                                  t->state, &o);
+}
+
 fb_status fbi_trainer_save(fb_trainer *t)
 {
     if (!fbi_trainer_saves(t))
         return FB_OK;
     double began = fbi_trainer_now();
-    fb_status st = fb_checkpoint_save_with(t->world, t->o.checkpoint, t->state,
-                                           FB_OPTS(fb_checkpoint_options, .keep = (int)t->o.keep));
+    fb_status st = save_in(t, t->o.checkpoint, (int)t->o.keep);
     t->saved = t->steps;
     t->away += fbi_trainer_now() - began;
     return st;
@@ -125,9 +131,15 @@ fb_status fbi_trainer_save_best(fb_trainer *t)
     if (!fbi_trainer_saves(t))
         return FB_OK;
     fb_status st = best_folder(t, path);
-    return st ? st
-              : fb_checkpoint_save_with(t->world, path, t->state,
-                                        FB_OPTS(fb_checkpoint_options, .keep = 1));
+    return st ? st : save_in(t, path, 1);
+}
+
+fb_status fbi_trainer_saved(fb_trainer *t)
+{
+    if (!fbi_trainer_saves(t) || !t->o.save_async)
+        return FB_OK;
+    fb_status st = fb_checkpoint_wait(t->world);
+    return st == FB_E_IO ? FB_OK : st; /* a warning has said so, and fb_trainer_close will */
 }
 
 /* --- weights alone --- */

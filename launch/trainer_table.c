@@ -42,6 +42,7 @@ const fb_option fbi_trainer_rows[] = {
      .about = "steps between copies in the memory of the nodes, for restarts"},
     {"keep", FB_OPTION_COUNT, AT(keep), .least = -1, .most = 1 << 20,
      .about = "newest checkpoints kept (2); -1: all"},
+    {"save_async", FB_OPTION_FLAG, AT(save_async), .about = "training goes on during saves"},
     {"fresh", FB_OPTION_FLAG, AT(fresh), .about = "begin anew: the folder must be empty"},
     {"from", FB_OPTION_TEXT, AT(from), .about = "checkpoint to begin with, if the folder has none"},
     {"log_every", FB_OPTION_COUNT, AT(log_every),
