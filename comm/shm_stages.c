@@ -51,7 +51,8 @@ static void put_pieces(fb_work *w, int64_t chunk)
         int64_t n = chunk_of(w, r, chunk, &at);
         for (int i = 0; i < w->task.n_src; i++)
             if (w->task.src[i] && n)
-                fbi_shm_put(slot(w, me, r, i, chunk), fbi_work_src(w, i, at), (size_t)n * w->size);
+                fbi_shm_put(w, slot(w, me, r, i, chunk), fbi_work_src(w, i, at),
+                            (size_t)n * w->size);
     }
 }
 
@@ -82,7 +83,7 @@ static void reduce_and_share(fb_work *w, int64_t chunk)
     if (!n)
         return;
     reduce_to(w, chunk, at, fbi_work_dst(w, at), n);
-    fbi_shm_put(result(w, w->group->rank, chunk), fbi_work_dst(w, at), (size_t)n * w->out_size);
+    fbi_shm_put(w, result(w, w->group->rank, chunk), fbi_work_dst(w, at), (size_t)n * w->out_size);
 }
 
 static void reduce_own(fb_work *w, int64_t chunk)
@@ -112,7 +113,7 @@ static void put_all(fb_work *w, int64_t chunk)
     char *to = fbi_shm_buffer(w, w->group->rank, chunk);
     for (int i = 0; i < w->task.n_src; i++)
         if (w->task.src[i] && w->task.count)
-            fbi_shm_put(to + (size_t)(i * w->chunk) * w->size, w->task.src[i],
+            fbi_shm_put(w, to + (size_t)(i * w->chunk) * w->size, w->task.src[i],
                         (size_t)w->task.count * w->size);
 }
 
@@ -142,7 +143,7 @@ static void put_own(fb_work *w, int64_t chunk)
 {
     int64_t at = chunk * w->chunk, n = brought(w, w->group->rank, at);
     if (n > 0)
-        fbi_shm_put(fbi_shm_buffer(w, w->group->rank, chunk), fbi_work_src(w, 0, at),
+        fbi_shm_put(w, fbi_shm_buffer(w, w->group->rank, chunk), fbi_work_src(w, 0, at),
                     (size_t)n * w->size);
 }
 

@@ -9,7 +9,7 @@
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/core/ops/create.h>
 
-#include "comm/group_priv.h"
+#include "comm/shm_priv.h"
 
 static fb_world *world;
 static fb_context *ctx;
@@ -387,6 +387,20 @@ static uint64_t digest(void)
     return h;
 }
 
+/* Streaming stores instead of plain ones, or the reverse: which they are depends on the machine. */
+static void the_other_stores_give_the_same_bits(void **state)
+{
+    (void)state;
+    if (!all->shm)
+        return;
+    uint64_t before = digest();
+    all->shm->streams = !all->shm->streams;
+    all_reduce_agrees_with_a_loop_over_ranks(NULL);
+    all_to_all_transposes_ranks_and_parts(NULL);
+    assert_true(digest() == before);
+    all->shm->streams = !all->shm->streams;
+}
+
 static int run_all(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +419,7 @@ static int run_all(void)
         cmocka_unit_test(all_is_true_everywhere_if_it_is_on_each),
         cmocka_unit_test(a_value_that_differs_is_named_on_every_rank),
         cmocka_unit_test(a_timeout_is_a_number),
+        cmocka_unit_test(the_other_stores_give_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
