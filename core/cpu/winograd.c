@@ -12,6 +12,7 @@
 #include "core/cpu/winograd_priv.h"
 
 enum { L = FBI_WINO_LANES, W = FBI_WINO_WIDE };
+enum { STREAMED = 1 << 18 }; /* floats of results from which they are streamed */
 
 typedef struct job {
     fbi_wino_tiles in;
@@ -127,9 +128,11 @@ static fb_status run(const fbi_call *c, job *q)
         fbi_stream_end();
     }
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
-    for (int t = 0; t < threads; t++)
+    for (int t = 0; t < threads; t++) {
         for (int64_t i = parts * t / threads; i < parts * (t + 1) / threads; i++)
             part(q, i, (float *)(void *)work[t].data);
+        fbi_stream_end();
+    }
     free(q->first);
     return FB_OK;
 }
@@ -172,6 +175,13 @@ static void cut(job *q)
     q->blocks = (q->tiles + q->block - 1) / q->block;
 }
 
+/* Results that are larger than a cache of one core: reading their lines before writing them takes
+ * a seventh of a convolution with 64 channels. */
+static bool worth_streaming(const fbi_wino_results *r, int64_t n)
+{
+    return n * r->h * r->w * r->c >= STREAMED && r->c % L == 0 && (uintptr_t)r->to % 64 == 0;
+}
+
 fb_status fbi_wino_images(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p,
                           const float *src, const float *weight, const float *bias, float *dst)
 {
@@ -190,6 +200,7 @@ fb_status fbi_wino_images(const fbi_call *c, fbi_conv_kind kind, const fbi_conv 
     q.out.points = q.points;
     q.in.down = q.out.down = (q.out.h + q.out.size - 1) / q.out.size;
     q.in.across = q.out.across = (q.out.w + q.out.size - 1) / q.out.size;
+    q.out.streamed = worth_streaming(&q.out, p->n);
     q.tiles = p->n * q.in.down * q.in.across;
     q.panels = (q.in.c + L - 1) / L;
     q.wides = (q.out.c + W - 1) / W;

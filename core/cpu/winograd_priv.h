@@ -118,6 +118,7 @@ typedef struct fbi_wino_results {
     float *to;
     const float *bias; /* NULL: none */
     int64_t c, h, w, down, across, points, size;
+    bool streamed; /* past the caches: whole vectors, aligned; fbi_stream_end when all are made */
 } fbi_wino_results;
 
 /* WIDE channels from c0 on of a tile: point q is at m[q * point]. */

@@ -99,10 +99,11 @@ void fbi_wino_take(const fbi_wino_tiles *t, int64_t tile, float *to, int64_t poi
 
 /* --- points to pixels --- */
 
-/* points x points to n x n pixels from `to` on, as take_panel. */
+/* points x points to n x n pixels from `to` on, as take_panel; streamed: as fbi_wino_put. */
 FBI_WINO void give_panel(const line f, const int points, const int n, const fbi_wino_results *r,
                          float *to, int64_t y0, int64_t x0, int64_t lanes, const bool inside,
-                         const bool full, fbi_wv bias, const float *m, int64_t point)
+                         const bool full, const bool streamed, fbi_wv bias, const float *m,
+                         int64_t point)
 {
     FBI_WINO_ALIGNED fbi_wv half[MOST][MOST];
 #pragma GCC unroll 1
@@ -118,9 +119,15 @@ FBI_WINO void give_panel(const line f, const int points, const int n, const fbi_
     for (int i = 0; i < n; i++) {
         fbi_wv s[MOST];
         f(half[i], s);
-        for (int j = 0; j < n; j++)
-            if (inside || (y0 + i < r->h && x0 + j < r->w))
-                fbi_wino_store(to + (i * r->w + j) * r->c, s[j] + bias, full ? L : lanes);
+        for (int j = 0; j < n; j++) {
+            float *at = to + (i * r->w + j) * r->c;
+            if (!inside && (y0 + i >= r->h || x0 + j >= r->w))
+                continue;
+            if (streamed)
+                fbi_wino_put(at, s[j] + bias, true);
+            else
+                fbi_wino_store(at, s[j] + bias, full ? L : lanes);
+        }
     }
 }
 
@@ -132,12 +139,16 @@ FBI_WINO void give(const line f, const int points, const int n, const fbi_wino_r
     bool inside = p.y + n <= r->h && p.x + n <= r->w;
     for (int64_t c = c0; c < c0 + W && c < r->c; c += L, m += L) {
         fbi_wv bias = r->bias ? fbi_wino_load(r->bias + c, r->c - c) : (fbi_wv){0};
-        if (inside && c + L <= r->c)
-            give_panel(f, points, n, r, to + c, p.y, p.x, L, true, true, bias, m, point);
+        int64_t y = p.y, x = p.x;
+        if (inside && r->streamed)
+            give_panel(f, points, n, r, to + c, y, x, L, true, true, true, bias, m, point);
+        else if (inside && c + L <= r->c)
+            give_panel(f, points, n, r, to + c, y, x, L, true, true, false, bias, m, point);
         else if (c + L <= r->c)
-            give_panel(f, points, n, r, to + c, p.y, p.x, L, false, true, bias, m, point);
+            give_panel(f, points, n, r, to + c, y, x, L, false, true, false, bias, m, point);
         else
-            give_panel(f, points, n, r, to + c, p.y, p.x, r->c - c, false, false, bias, m, point);
+            give_panel(f, points, n, r, to + c, y, x, r->c - c, false, false, false, bias, m,
+                       point);
     }
 }
 

@@ -187,17 +187,17 @@ FBI_WINO void fbi_wino_transpose(fbi_wv v[FBI_WINO_LANES])
     }
 }
 
-/* A vector to where it is aligned. What other cores will read is streamed past the caches: its
- * lines are still theirs from the last time, and slow to take back. */
-static inline void fbi_wino_put(float *to, fbi_wv v, bool shared)
+/* A vector to where it is aligned; streamed past the caches if other cores will read it, as its
+ * lines are still theirs from the last time and slow to take back, or if it is much. */
+static inline void fbi_wino_put(float *to, fbi_wv v, bool streamed)
 {
 #if defined(__AVX512F__) /* a whole line */
-    if (shared) {
+    if (streamed) {
         _mm512_stream_ps(to, (__m512)v);
         return;
     }
 #endif
-    (void)shared;
+    (void)streamed;
     memcpy(to, &v, sizeof v);
 }
 
