@@ -183,7 +183,7 @@ static bool gather_in_group(void *self, const void *mine, size_t bytes, void *al
     return fbi_group_gather(self, "split", mine, bytes, all) == FB_OK;
 }
 
-static fb_group *split(fb_group *g, int color, wish *all, int *ranks)
+static fb_group *split(fb_group *g, int color, int shards, wish *all, int *ranks)
 {
     fb_world *world = g->world;
     int n = 0;
@@ -199,15 +199,12 @@ static fb_group *split(fb_group *g, int color, wish *all, int *ranks)
         return NULL;
     }
     fbi_exchange exchange = {g, g->rank, g->size, g->ranks, gather_in_group};
-    return fbi_group_new(world, g, ranks, n, n, &exchange);
+    return fbi_group_new(world, g, ranks, n, shards ? shards : n, &exchange);
 }
 
-FB_API FB_USE_RESULT fb_group *fb_group_split(fb_group *g, int color, int key)
+fb_group *fbi_group_split(fb_group *g, int color, int key, int shards)
 {
-    if (!g)
-        return NULL;
     fb_context *ctx = g->world->ctx;
-    FBI_ENTRY(ctx);
     wish mine = {color, key, g->world->rank, g->world->next_group};
     wish *all = malloc((size_t)g->size * sizeof *all);
     int *ranks = malloc((size_t)g->size * sizeof *ranks);
@@ -218,8 +215,46 @@ FB_API FB_USE_RESULT fb_group *fb_group_split(fb_group *g, int color, int key)
         fbi_fail(ctx, FB_E_ARG, "group_split: colour is %d: give 0 or more, or -1 for no group",
                  color);
     else if (!fbi_group_gather(g, "split", &mine, sizeof mine, all))
-        made = split(g, color, all, ranks);
+        made = split(g, color, shards, all, ranks);
     free(all);
     free(ranks);
     return made;
+}
+
+FB_API FB_USE_RESULT fb_group *fb_group_split(fb_group *g, int color, int key)
+{
+    if (!g)
+        return NULL;
+    FBI_ENTRY(g->world->ctx);
+    return fbi_group_split(g, color, key, 0);
+}
+
+/* --- whose leaves batches are divided into --- */
+
+void fbi_group_set_lead(fb_group *g)
+{
+    fbi_context_hooks *hooks = &g->world->ctx->hooks;
+    g->world->lead = g;
+    hooks->shards = g->shards;
+    hooks->first_leaf = g->first_leaf;
+    hooks->n_leaves = g->n_leaves;
+}
+
+fb_status fbi_group_lead(fb_group *g)
+{
+    fb_world *world = g->world;
+    if (world->leads && world->lead != g)
+        return fbi_fail(world->ctx, FB_E_STATE,
+                        "loader: batches are divided over another group of %d ranks: close its "
+                        "loaders first, or open this one on the same group",
+                        world->lead->size);
+    fbi_group_set_lead(g);
+    world->leads++;
+    return FB_OK;
+}
+
+void fbi_group_unlead(fb_group *g)
+{
+    if (--g->world->leads == 0)
+        fbi_group_set_lead(g->world->all);
 }

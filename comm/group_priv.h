@@ -52,6 +52,15 @@ bool fbi_staging_serves(const fb_group *group);
 /* A group without channels of its own: comm/group.c */
 fb_group *fbi_group_bare(fb_world *world, int id, const int *ranks, int size, int shards);
 fb_context *fbi_group_context(const fb_group *group);
+/* fb_group_split into groups of so many leaves; 0: one for each rank. */
+fb_group *fbi_group_split(fb_group *group, int color, int key, int shards);
+/* The leaves of the context's steps are those of this group: batches, meters and attached models
+ * count by them. Without loaders it is the world's. FB_E_STATE if loaders of another group are
+ * open. */
+fb_status fbi_group_lead(fb_group *group);
+void fbi_group_unlead(fb_group *group);
+/* The same at the start. */
+void fbi_group_set_lead(fb_group *group);
 /* A stop was agreed at some step. Not collective. */
 bool fbi_group_stopping(const fb_group *group);
 

@@ -127,7 +127,8 @@ static int color_of(const fb_mesh *m, int axis)
 static fb_status open_groups(fb_mesh *m)
 {
     for (int i = 0; i < m->n; i++) {
-        m->groups[i] = fb_group_split(m->world->all, color_of(m, i), m->coords[i]);
+        m->groups[i] =
+            fbi_group_split(m->world->all, color_of(m, i), m->coords[i], m->world->shards);
         if (!m->groups[i])
             return fb_status_of(m->world->ctx);
     }
@@ -305,8 +306,8 @@ FB_API int64_t fb_mesh_to_string(const fb_mesh *mesh, char *buf, size_t size)
     text t = {buf, buf ? size : 0, 0};
     if (t.size)
         buf[0] = '\0';
-    say(&t, "mesh %s: %d ranks on %d node%s; ", axes_text(mesh, axes), world->size, world->nodes,
-        world->nodes == 1 ? "" : "s");
+    say(&t, "mesh %s: %d rank%s on %d node%s; ", axes_text(mesh, axes), world->size,
+        world->size == 1 ? "" : "s", world->nodes, world->nodes == 1 ? "" : "s");
     const char *comma = "";
     for (int i = 0; i < mesh->n; i++, comma = ", ")
         say(&t, "%s%s %s", comma, mesh->names[i],

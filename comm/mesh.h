@@ -26,6 +26,9 @@ typedef struct fb_axis {
  * wherever its size allows it, then those of the axis before it, and so on, however the launcher
  * has spread the ranks. Where ranks of a node are left over, some groups lie on several.
  *
+ * A group has as many leaves as the world has `shards`, if these are fixed: a loader and a model on
+ * the group of the data axis give the same bits for every number of ranks along it.
+ *
  * Collective over the world, with the same axes on each rank.
  *
  * @return the mesh, which belongs to the world; NULL: FB_E_ARG for axes that do not fit together or

@@ -134,7 +134,7 @@ static fb_status poll_hook(void *self)
 
 static fb_status leaf_sum_hook(void *self, const double *values, int n, double *total)
 {
-    return fbi_group_leaf_sum(((fb_world *)self)->all, values, n, total);
+    return fbi_group_leaf_sum(((fb_world *)self)->lead, values, n, total);
 }
 
 static bool open_context(fb_world *world, const fb_world_options *o, const common *c)
@@ -177,10 +177,8 @@ static bool open_group(fb_world *world, int shards)
     world->ctx->hooks = (fbi_context_hooks){.self = world,
                                             .poll = poll_hook,
                                             .leaf_sum = leaf_sum_hook,
-                                            .wait = world->ctx->hooks.wait,
-                                            .shards = world->all->shards,
-                                            .first_leaf = world->all->first_leaf,
-                                            .n_leaves = world->all->n_leaves};
+                                            .wait = world->ctx->hooks.wait};
+    fbi_group_set_lead(world->all);
     return true;
 }
 

@@ -31,6 +31,8 @@ struct fb_world {
     fb_context *ctx;
     fb_group *all;    /* the group of all ranks */
     fb_group *groups; /* every group made, newest first */
+    fb_group *lead;   /* over whose leaves batches are divided */
+    int leads;        /* loaders that want it so */
     int rank, size, node, nodes, local_rank, local_size;
     fbi_peer *peers;    /* [size] */
     fbi_page *page;     /* of this node; private memory if there is no shared memory */

@@ -15,6 +15,8 @@ enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3 };
 static void loader_free(void *object)
 {
     fb_loader *l = object;
+    if (l->group)
+        fbi_group_unlead(l->group);
     fbi_upload_drop(l);
     fbi_prefetch_close(l);
     for (int f = 0; f < FB_MAX_FIELDS; f++) {
@@ -155,7 +157,7 @@ static void set_rows(fb_loader *l, int64_t longest)
     }
 }
 
-static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, bool shared)
+static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const fb_group *group)
 {
     fb_context *ctx = ds->ctx;
     fb_loader *l = calloc(1, sizeof *l);
@@ -172,9 +174,9 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, bool sh
     l->plan = (fbi_plan){.size = o->limit,
                          .batch = o->global_batch,
                          .micro = o->micro_batch,
-                         .leaves = shared ? ctx->hooks.shards : 1,
-                         .first_leaf = shared ? ctx->hooks.first_leaf : 0,
-                         .n_leaves = shared ? ctx->hooks.n_leaves : 1,
+                         .leaves = group ? group->shards : 1,
+                         .first_leaf = group ? group->first_leaf : 0,
+                         .n_leaves = group ? group->n_leaves : 1,
                          .drop_last = o->drop_last};
     l->indices = malloc((size_t)fbi_plan_largest(&l->plan) * sizeof(int64_t));
     if (l->indices && !fbi_prefetch_open(l) && !fbi_context_adopt(ctx, l, loader_free))
@@ -191,16 +193,18 @@ fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_optio
     FBI_ENTRY(ctx);
     fb_loader_options o = opts ? *opts : (fb_loader_options){0};
     fb_status st = fbi_enter(ctx) ? check_options(ctx, ds, &o) : fb_status_of(ctx);
+    st = st || !group ? st : fbi_group_lead(group);
+    bool leads = group && !st;
     if (group)
         st = agree(group, ds, &o, st);
-    if (st)
-        return NULL;
-    fb_loader *l = loader_new(ds, &o, group && ctx->hooks.shards > 0);
-    if (!l)
+    fb_loader *l = st ? NULL : loader_new(ds, &o, group);
+    if (!l && !st)
         fbi_fail(ctx, FB_E_NOMEM, "loader: no memory for batches of %lld samples of %s",
                  (long long)o.global_batch, ds->path);
-    else
+    if (l)
         l->group = group;
+    else if (leads)
+        fbi_group_unlead(group);
     return l;
 }
 

@@ -34,6 +34,9 @@ typedef struct fb_loader_options {
  * into the group's leaves (`shards`, else one a rank); fb_loader_next gives this rank's leaves one
  * after the other and tells the context which one it is, so that fb_backward weighs it rightly.
  *
+ * Meters and attached models count by the leaves of that group, too; loaders that are open at a
+ * time have the same group (FB_E_STATE).
+ *
  * FB_E_ARG if the batch is larger than the dataset, or if the ranks do not give the same dataset
  * and options; FB_E_STATE, FB_E_NOMEM. Collective over the group: an error of one rank is told to
  * all.

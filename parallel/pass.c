@@ -11,8 +11,8 @@
 
 int fbi_ddp_leaf(const fbi_ddp *d)
 {
-    /* The loader counts the leaves of the world; a part of it has one leaf for each rank. */
-    bool counts = d->ctx->in_step && d->group == d->group->world->all;
+    /* Leaves are counted for one group; in another each rank's backward is one. */
+    bool counts = d->ctx->in_step && d->group == d->group->world->lead;
     return counts ? (int)d->ctx->batch.shard : d->group->first_leaf;
 }
 

@@ -171,6 +171,20 @@ static void a_batch_larger_than_the_dataset_is_refused_on_every_rank(void **unus
     check_error(ctx, FB_E_ARG, "a batch of 6 is larger than dataset (custom) with its 5 samples");
 }
 
+static void loaders_of_two_groups_at_a_time_are_refused(void **unused)
+{
+    (void)unused;
+    fb_group *part = fb_group_split(all, rank % 2, rank);
+    assert_non_null(part);
+    fb_loader *l = fb_loader_open(all, numbers(80, FB_I64), NULL);
+    assert_non_null(l);
+    char text[128];
+    snprintf(text, sizeof text, "batches are divided over another group of %d rank", size);
+    assert_null(fb_loader_open(part, numbers(80, FB_I64), NULL));
+    check_error(ctx, FB_E_STATE, text);
+    fb_loader_close(l);
+}
+
 static void all_ranks_together_see_every_sample_once(void **unused)
 {
     (void)unused;
@@ -216,6 +230,7 @@ int main(int argc, char **argv)
         CASE(datasets_of_the_same_form_and_other_content_are_told_apart),
         CASE(a_rank_without_the_dataset_is_named_to_the_others),
         CASE(a_batch_larger_than_the_dataset_is_refused_on_every_rank),
+        CASE(loaders_of_two_groups_at_a_time_are_refused),
         CASE(all_ranks_together_see_every_sample_once),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
