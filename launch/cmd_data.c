@@ -1,4 +1,4 @@
-/* flambeau data import|show|check: datasets in and out of HDF5. */
+/* flambeau data import|show|check|split|stats: datasets in and out of HDF5. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,25 +7,18 @@
 
 #include "io/dataset_priv.h"
 #include "launch/commands_priv.h"
+#include "launch/data_stats_priv.h"
 #include "launch/import_priv.h"
 
 static const char usage[] =
-    "usage: flambeau data import idx --images FILE --labels FILE [--scale X] [--shift Y] OUT.h5\n"
-    "       flambeau data import csv --target COLUMN [--labels-are int|float] FILE OUT.h5\n"
-    "       flambeau data import npy --input FILE --target FILE OUT.h5\n"
-    "       flambeau data show FILE.h5     fields, samples, shards\n"
+    "usage: flambeau data import idx|csv|npy|images|sound|text|hdf5 ... OUT.h5\n"
+    "       flambeau data show FILE.h5     fields, samples, shards, splits\n"
     "       flambeau data check FILE.h5    compare every shard with its checksum\n"
-    "\n"
-    "import writes OUT.h5 and shards OUT-<id>-00000.h5 beside it, with the fields \"input\" and\n"
-    "\"target\"; a dataset that is there already is replaced when the new one is complete.\n"
-    "  --shard-samples N   samples of a shard (64 MiB worth)\n"
-    "idx: the format of MNIST, may be compressed with gzip; images become [1, height, width],\n"
-    "x * scale + shift on loading\n"
-    "  --scale X           1/255\n"
-    "  --shift Y           0\n"
-    "csv: numbers under a line of column names; all columns but the target are the input\n"
-    "  --labels-are KIND   int: class numbers, as I64 (default); float: F32, for regression\n"
-    "npy: two arrays of the same first size, in any dtype, C or Fortran order\n";
+    "       flambeau data stats FILE.h5    least and largest values, mean, labels of each field\n"
+    "       flambeau data split [--seed S] FILE.h5 NAME=SHARE ...\n"
+    "                                      e.g. train=0.8 valid=0.1 test=0.1: parts of a seeded\n"
+    "                                      order (1); 0: of the order of samples; no NAMEs: none\n"
+    "\n";
 
 /* A context for a command: its errors are printed when it is closed. */
 static fb_context *open_context(void)
@@ -33,19 +26,39 @@ static fb_context *open_context(void)
     return fb_context_open(&(fb_context_options){.device = "cpu", .threads = 1});
 }
 
-static void print_field(const fb_dataset_field *f)
+static void print_field(const fb_dataset *ds, const fb_dataset_field *f)
 {
     char stored[128], delivered[128];
     printf("  %-12s %s %s", f->name, fb_dtype_name(f->dtype),
            fb_shape_text(f->shape, stored, sizeof stored));
+    if (f->varies)
+        printf(", up to %" PRId64 " of them", f->longest);
     if (f->scale != 0)
         printf(", loaded as F32 %s, x * %g + %g",
                fb_shape_text(fbi_dataset_deliver_shape(f), delivered, sizeof delivered), f->scale,
                f->shift);
+    if (f->n_labels)
+        printf(", %" PRId64 " labels: %s%s%s", f->n_labels, fb_dataset_label(ds, f->name, 0),
+               f->n_labels > 1 ? ", " : "",
+               f->n_labels > 2   ? "..."
+               : f->n_labels > 1 ? fb_dataset_label(ds, f->name, 1)
+                                 : "");
     printf("\n");
 }
 
-static int show(const char *path)
+static void print_splits(const fb_dataset *ds)
+{
+    for (int i = 0; i < fb_dataset_split_count(ds); i++) {
+        fb_dataset_split s = fb_dataset_split_at(ds, i);
+        printf("  split %-6s %" PRId64 " samples", s.name, s.n);
+        if (s.seed)
+            printf(", seed %" PRIu64 "\n", s.seed);
+        else
+            printf(" from %" PRId64 " on\n", s.begin);
+    }
+}
+
+int fbi_data_show(const char *path)
 {
     fb_context *ctx = open_context();
     fb_dataset *ds = fb_dataset_open(ctx, path);
@@ -59,8 +72,9 @@ static int show(const char *path)
     }
     for (int i = 0; i < fb_dataset_field_count(ds); i++) {
         fb_dataset_field field = fb_dataset_field_at(ds, i);
-        print_field(&field);
+        print_field(ds, &field);
     }
+    print_splits(ds);
     return fb_context_close(ctx) ? FBI_EXIT_FAILED : FBI_EXIT_OK;
 }
 
@@ -73,113 +87,103 @@ static int check(const char *path)
     return fb_context_close(ctx) ? FBI_EXIT_FAILED : FBI_EXIT_OK;
 }
 
-/* --- import --- */
-
-enum { INPUT = 256, TARGET, SCALE, SHIFT, SHARD, KIND };
-static const struct option idx_options[] = {
-    {"images", required_argument, NULL, INPUT},        {"labels", required_argument, NULL, TARGET},
-    {"scale", required_argument, NULL, SCALE},         {"shift", required_argument, NULL, SHIFT},
-    {"shard-samples", required_argument, NULL, SHARD}, {0}};
-static const struct option csv_options[] = {{"target", required_argument, NULL, TARGET},
-                                            {"labels-are", required_argument, NULL, KIND},
-                                            {"shard-samples", required_argument, NULL, SHARD},
-                                            {0}};
-static const struct option npy_options[] = {{"input", required_argument, NULL, INPUT},
-                                            {"target", required_argument, NULL, TARGET},
-                                            {"shard-samples", required_argument, NULL, SHARD},
-                                            {0}};
-
-static const struct format {
-    const char *name;
-    int (*run)(const fbi_import *job, fb_context *ctx);
-    const struct option *options;
-    const char *needs; /* what a command line must have */
-    bool named;        /* the input is the argument before the last */
-} formats[] = {
-    {"idx", fbi_import_idx, idx_options, "--images FILE, --labels FILE and OUT.h5", false},
-    {"csv", fbi_import_csv, csv_options, "--target COLUMN, FILE and OUT.h5", true},
-    {"npy", fbi_import_npy, npy_options, "--input FILE, --target FILE and OUT.h5", false},
-};
-enum { N_FORMATS = sizeof formats / sizeof formats[0] };
-
-static bool take_option(int option, const char *text, fbi_import *job)
+static int stats(const char *path)
 {
-    switch (option) {
-    case INPUT:
-        job->input = text;
-        return true;
-    case TARGET:
-        job->target = text;
-        return true;
-    case SCALE:
-        return fbi_parse_number("data import", "--scale", text, &job->scale);
-    case SHIFT:
-        return fbi_parse_number("data import", "--shift", text, &job->shift);
-    case SHARD:
-        return fbi_parse_count("data import", "--shard-samples", text, 1, INT64_MAX,
-                               &job->shard_samples);
-    case KIND:
-        job->float_target = !strcmp(text, "float");
-        if (job->float_target || !strcmp(text, "int"))
-            return true;
-        fprintf(stderr, "data import: --labels-are %s: int or float is needed\n", text);
-        return false;
-    }
-    return false; /* getopt has said what is wrong */
+    fb_context *ctx = open_context();
+    fb_dataset *ds = fb_dataset_open(ctx, path);
+    if (ds)
+        fbi_data_stats(ds);
+    return fb_context_close(ctx) ? FBI_EXIT_FAILED : FBI_EXIT_OK;
 }
 
-static bool parse(const struct format *format, int argc, char **argv, fbi_import *job)
+/* --- split --- */
+
+/* "train=0.8": the share becomes a number of samples when their number is known. */
+static bool parse_share(char *text, fb_dataset_split *split, double *share)
 {
-    optind = 1;
-    for (int c; (c = getopt_long(argc, argv, "", format->options, NULL)) != -1;)
-        if (!take_option(c, optarg, job))
-            return false;
-    if (format->named && optind < argc)
-        job->input = argv[optind++];
-    if (optind != argc - 1 || !job->input || !job->target) {
-        fprintf(stderr, "data import %s: %s are needed\n", format->name, format->needs);
+    char *equals = strchr(text, '=');
+    if (!equals || equals == text) {
+        fprintf(stderr, "data split: %s: NAME=SHARE is needed, e.g. train=0.8\n", text);
         return false;
     }
-    job->out = argv[optind];
+    if (!fbi_parse_number("data split", "NAME=SHARE", equals + 1, share))
+        return false;
+    if (*share <= 0 || *share > 1) {
+        fprintf(stderr, "data split: %s: a share is above 0 and at most 1\n", text);
+        return false;
+    }
+    *equals = '\0';
+    split->name = text;
     return true;
 }
 
-/* argv[0] is the format. */
-static int import(int argc, char **argv)
+static int write_splits(const char *path, fb_dataset_split *splits, const double *shares, int n)
 {
-    const struct format *format = NULL;
-    for (int i = 0; i < N_FORMATS; i++)
-        if (!strcmp(formats[i].name, argv[0]))
-            format = &formats[i];
-    if (!format) {
-        fprintf(stderr, "data import %s: idx, csv and npy can be imported\n", argv[0]);
+    fb_context *ctx = open_context();
+    fb_dataset *ds = fb_dataset_extend(ctx, path, NULL);
+    double sum = 0;
+    for (int i = 0; i < n && ds; i++) {
+        double size = (double)fb_dataset_size(ds);
+        splits[i].begin = (int64_t)(sum * size + 0.5);
+        sum += shares[i];
+        splits[i].n = (int64_t)(sum * size + 0.5) - splits[i].begin;
+    }
+    if (ds && !fb_dataset_set_splits(ds, splits, n))
+        fb_dataset_finish(ds);
+    if (fb_context_close(ctx))
+        return FBI_EXIT_FAILED;
+    return fbi_data_show(path);
+}
+
+static int split(int argc, char **argv)
+{
+    static const struct option options[] = {{"seed", required_argument, NULL, 's'}, {0}};
+    fb_dataset_split splits[FBI_MAX_SPLITS] = {{0}};
+    double shares[FBI_MAX_SPLITS], sum = 0;
+    int64_t seed = 1;
+    optind = 1;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
+        if (c != 's' || !fbi_parse_count("data split", "--seed", optarg, 0, INT64_MAX, &seed))
+            return FBI_EXIT_USAGE;
+    int n = argc - optind - 1;
+    if (n < 0 || n > FBI_MAX_SPLITS)
+        return FBI_EXIT_USAGE;
+    for (int i = 0; i < n; i++) {
+        if (!parse_share(argv[optind + 1 + i], &splits[i], &shares[i]))
+            return FBI_EXIT_USAGE;
+        splits[i].seed = (uint64_t)seed;
+        sum += shares[i];
+    }
+    if (sum > 1 + 1e-9) {
+        fprintf(stderr, "data split: the shares are %g together: at most 1 is possible\n", sum);
         return FBI_EXIT_USAGE;
     }
-    fbi_import job = {.scale = 1.0 / 255};
-    if (!parse(format, argc, argv, &job))
-        return FBI_EXIT_USAGE;
-    fb_context *ctx = open_context();
-    int rc = ctx ? format->run(&job, ctx) : 1;
-    if (fb_context_close(ctx) || rc)
-        return FBI_EXIT_FAILED;
-    return show(job.out);
+    return write_splits(argv[optind], splits, shares, n);
 }
+
+/* --- */
 
 int fbi_cmd_data(int argc, char **argv)
 {
+    static const struct {
+        const char *name;
+        int (*run)(const char *path);
+    } on_a_file[] = {{"show", fbi_data_show}, {"check", check}, {"stats", stats}};
     if (argc == 2 && !strcmp(argv[1], "--help")) {
         fputs(usage, stdout);
+        fputs(fbi_import_usage, stdout);
         return FBI_EXIT_OK;
     }
-    if (argc == 3 && !strcmp(argv[1], "show"))
-        return show(argv[2]);
-    if (argc == 3 && !strcmp(argv[1], "check"))
-        return check(argv[2]);
+    for (size_t i = 0; i < sizeof on_a_file / sizeof *on_a_file; i++)
+        if (argc == 3 && !strcmp(argv[1], on_a_file[i].name))
+            return on_a_file[i].run(argv[2]);
     int rc = FBI_EXIT_USAGE;
+    if (argc > 2 && !strcmp(argv[1], "split"))
+        rc = split(argc - 1, argv + 1);
     if (argc > 2 && !strcmp(argv[1], "import"))
-        rc = import(argc - 2, argv + 2);
+        rc = fbi_cmd_import(argc - 2, argv + 2);
     if (rc == FBI_EXIT_USAGE)
-        fputs("flambeau data import idx|csv|npy ..., show FILE.h5 or check FILE.h5: "
+        fputs("flambeau data import FORMAT ..., show|check|stats FILE.h5 or split FILE.h5 ...: "
               "`flambeau data --help` tells more\n",
               stderr);
     return rc;

@@ -126,6 +126,18 @@ static void check_libraries(int *missing)
             "liblapack-dev, then configure again)");
 }
 
+/* Libraries of `flambeau data import`. */
+static void check_imports(int *missing)
+{
+    const char *all = FBI_BUILD_IMPORT, *without = FBI_BUILD_WITHOUT;
+    if (!*without)
+        say(missing, GOOD, "data import", "%s", all);
+    else
+        say(missing, NOTE, "data import",
+            "%s%s not in this build:%s (Debian: apt-get install%s, then configure again)", all,
+            *all ? ";" : "", without, FBI_BUILD_WITHOUT_PACKAGES);
+}
+
 static void check_driver(int *missing)
 {
     char driver[256];
@@ -204,6 +216,7 @@ int fbi_cmd_doctor(int argc, char **argv)
     check_processor(&missing);
     check_memory(&missing);
     check_libraries(&missing);
+    check_imports(&missing);
     check_driver(&missing);
     check_toolkit(&missing);
     check_cuda(&missing);

@@ -15,6 +15,7 @@ int fbi_cmd_run(int argc, char **argv);
 int fbi_cmd_rank(int argc, char **argv);
 int fbi_cmd_submit(int argc, char **argv);
 int fbi_cmd_data(int argc, char **argv);
+int fbi_data_show(const char *path); /* what `flambeau data show` prints */
 int fbi_cmd_checkpoint(int argc, char **argv);
 int fbi_cmd_doctor(int argc, char **argv);
 int fbi_cmd_ops(int argc, char **argv);

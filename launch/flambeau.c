@@ -16,7 +16,7 @@ static const struct command {
 } commands[] = {
     {"run", fbi_cmd_run, "-n RANKS PROGRAM ...", "start a program on several ranks"},
     {"submit", fbi_cmd_submit, "slurm|pbs|lsf PROGRAM ...", "put a program into a batch queue"},
-    {"data", fbi_cmd_data, "import|show|check ...", "make and look at datasets"},
+    {"data", fbi_cmd_data, "import|show|check|split ...", "make and look at datasets"},
     {"checkpoint", fbi_cmd_checkpoint, "show|verify DIR", "look at checkpoints"},
     {"doctor", fbi_cmd_doctor, "", "what this machine has, what is missing, how to get it"},
     {"ops", fbi_cmd_ops, "", "the operators of this build"},

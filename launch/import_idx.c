@@ -101,6 +101,8 @@ static bool at_end(idx *x, fb_context *ctx)
 static fb_dataset *create(const fbi_import *job, fb_context *ctx, const idx *images,
                           const idx *labels)
 {
+    if (!fb_ok(ctx))
+        return fbi_import_create(job, ctx, NULL, 0);
     /* Grey images get their channel. */
     fb_shape deliver = images->sample;
     if (deliver.n == 2)
@@ -112,15 +114,21 @@ static fb_dataset *create(const fbi_import *job, fb_context *ctx, const idx *ima
                                   .scale = job->scale,
                                   .shift = job->shift},
                                  {.name = "target", .dtype = FB_U8, .shape = labels->sample}};
-    return fb_dataset_create(ctx, job->out, fields, 2,
-                             FB_OPTS(fb_dataset_options, .shard_samples = job->shard_samples));
+    return fbi_import_create(job, ctx, fields, 2);
 }
 
-static int copy(const fbi_import *job, fb_context *ctx, idx *images, idx *labels)
+/* Samples from `done` on that are read at once: none of them on the other side of a border. */
+static int64_t stop_at(int64_t done, int64_t rows, int64_t first, int64_t last, int64_t n)
 {
-    fb_dataset *ds = create(job, ctx, images, labels); /* checks the shapes */
-    if (!ds)
-        return 1;
+    int64_t border = done < first ? first : done < last ? last : n;
+    return border - done < rows ? border - done : rows;
+}
+
+/* Every rank reads all of it, which may be compressed, and keeps its part. */
+static void copy(const fbi_import *job, fb_context *ctx, fb_dataset *ds, idx *images, idx *labels)
+{
+    int64_t first, last;
+    fbi_import_range(job, images->n, &first, &last);
     int64_t sample = fb_shape_numel(images->sample);
     int64_t rows = sample < BLOCK_BYTES ? BLOCK_BYTES / sample : 1;
     void *x = sample < INT32_MAX ? malloc((size_t)(rows * sample)) : NULL,
@@ -129,21 +137,24 @@ static int copy(const fbi_import *job, fb_context *ctx, idx *images, idx *labels
     if (!good)
         fb_fail(ctx, FB_E_NOMEM, "import %s: no memory for samples of %lld bytes", images->path,
                 (long long)sample);
-    for (int64_t done = 0; good && done < images->n; done += rows) {
-        int64_t n = images->n - done < rows ? images->n - done : rows;
-        good = read_rows(images, ctx, x, n) && read_rows(labels, ctx, y, n) &&
-               !fb_dataset_append(ds, n, (const void *const[]){x, y});
+    if (good && job->rank == 0)
+        fbi_progress_begin(job->progress, "samples", images->n);
+    for (int64_t done = 0, n; good && done < images->n; done += n) {
+        n = stop_at(done, rows, first, last, images->n);
+        good = read_rows(images, ctx, x, n) && read_rows(labels, ctx, y, n);
+        if (good && done >= first && done < last)
+            good = !fb_dataset_append(ds, n, (const void *const[]){x, y});
+        fbi_progress_add(job->progress, n);
     }
     free(x);
     free(y);
-    good = good && at_end(images, ctx) && at_end(labels, ctx);
-    return good && !fb_dataset_finish(ds) ? 0 : 1;
+    if (good && at_end(images, ctx))
+        at_end(labels, ctx);
 }
 
 int fbi_import_idx(const fbi_import *job, fb_context *ctx)
 {
     idx images = {0}, labels = {0};
-    int rc = 1;
     if (open_idx(&images, ctx, job->input) && open_idx(&labels, ctx, job->target)) {
         if (images.n != labels.n)
             fb_fail(ctx, FB_E_SHAPE, "import: %s has %lld samples, %s has %lld", job->input,
@@ -153,12 +164,13 @@ int fbi_import_idx(const fbi_import *job, fb_context *ctx)
                     "import %s: has %d dimensions, labels have one: are these the "
                     "images?",
                     job->target, labels.sample.n + 1);
-        else
-            rc = copy(job, ctx, &images, &labels);
     }
+    fb_dataset *ds = create(job, ctx, &images, &labels); /* checks the shapes */
+    if (ds)
+        copy(job, ctx, ds, &images, &labels);
     if (images.file)
         gzclose(images.file);
     if (labels.file)
         gzclose(labels.file);
-    return rc;
+    return fbi_import_finish(ds);
 }

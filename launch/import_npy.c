@@ -20,17 +20,20 @@ int fbi_import_npy(const fbi_import *job, fb_context *ctx)
     /* Contiguous: a file in Fortran order is read as a view. */
     fb_tensor *t[2] = {fb_contiguous(fb_npy_load(ctx, job->input)),
                        fb_contiguous(fb_npy_load(ctx, job->target))};
-    if (!t[0] || !t[1] || !same_length(job, ctx, t))
-        return 1;
+    bool good = t[0] && t[1] && same_length(job, ctx, t);
     fb_dataset_field fields[2] = {{.name = "input"}, {.name = "target"}};
-    const void *values[2];
-    for (int i = 0; i < 2; i++) {
+    const char *values[2];
+    int64_t begin, end;
+    fbi_import_range(job, good ? fb_size(t[0], 0) : 0, &begin, &end);
+    for (int i = 0; good && i < 2; i++) {
         fb_shape shape = fb_shape_of(t[i]);
         fields[i].dtype = fb_dtype_of(t[i]);
         fields[i].shape = fb_shape_make(shape.n - 1, shape.d + 1);
-        values[i] = fb_data(t[i]);
+        size_t sample = (size_t)fb_shape_numel(fields[i].shape) * fb_dtype_size(fields[i].dtype);
+        values[i] = (const char *)fb_data(t[i]) + (size_t)begin * sample;
     }
-    fb_dataset *ds = fb_dataset_create(
-        ctx, job->out, fields, 2, FB_OPTS(fb_dataset_options, .shard_samples = job->shard_samples));
-    return ds && !fb_dataset_append(ds, fb_size(t[0], 0), values) && !fb_dataset_finish(ds) ? 0 : 1;
+    fb_dataset *ds = fbi_import_create(job, ctx, fields, 2);
+    if (ds && good)
+        fb_dataset_append(ds, end - begin, (const void *const *)values);
+    return fbi_import_finish(ds);
 }

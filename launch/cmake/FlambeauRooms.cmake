@@ -109,10 +109,23 @@ macro(flambeau_cpu_room folder)
   endif()
 endmacro()
 
+# x.c and x_none.c are twins: with the library, and without it.
+function(flambeau_pick_imports list)
+  foreach(file image_png image_jpeg sound unicode)
+    if(flambeau_has_${file})
+      list(FILTER ${list} EXCLUDE REGEX "/${file}_none\\.c$")
+    else()
+      list(FILTER ${list} EXCLUDE REGEX "/${file}\\.c$")
+    endif()
+  endforeach()
+  set(${list} ${${list}} PARENT_SCOPE)
+endfunction()
+
 # The `flambeau` command: launch/*.c but the trainer, which is in the library.
 function(flambeau_command)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/launch/*.c)
   list(FILTER sources EXCLUDE REGEX "/trainer[a-z_]*\\.c$")
+  flambeau_pick_imports(sources)
   file(STRINGS ${PROJECT_SOURCE_DIR}/launch/debian-packages rows REGEX "^[a-z]")
   foreach(use run build test)
     set(packages_${use} "")
@@ -127,10 +140,13 @@ function(flambeau_command)
   flambeau_compile(flambeau_cli launch)
   target_compile_definitions(flambeau_cli PRIVATE
     "FBI_BUILD_TEXT=\"${CMAKE_BUILD_TYPE}, ${flambeau_isa_text}, oneDNN ${flambeau_dnn_text}\""
-    "FBI_BUILD_DNN=\"${flambeau_dnn_text}\"" "FBI_PACKAGES_RUN=\"${packages_run}\""
+    "FBI_BUILD_DNN=\"${flambeau_dnn_text}\"" "FBI_BUILD_IMPORT=\"${flambeau_import_text}\""
+    "FBI_BUILD_WITHOUT=\"${flambeau_import_without}\""
+    "FBI_BUILD_WITHOUT_PACKAGES=\"${flambeau_import_packages}\"" "FBI_PACKAGES_RUN=\"${packages_run}\""
     "FBI_MPIRUN=\"${flambeau_mpirun}\"" "FBI_IS_HYDRA=${flambeau_hydra}"
     "FBI_MPI_PACKAGE=\"${flambeau_mpi_package}\"" "FBI_PACKAGES_BUILD=\"${packages_build}\"" "FBI_PACKAGES_TEST=\"${packages_test}\"")
-  target_link_libraries(flambeau_cli PRIVATE flambeau_static)
+  target_include_directories(flambeau_cli SYSTEM PRIVATE ${flambeau_import_includes})
+  target_link_libraries(flambeau_cli PRIVATE flambeau_static ${flambeau_import_libraries})
   install(TARGETS flambeau_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 

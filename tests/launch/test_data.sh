@@ -24,7 +24,7 @@ expect 2 "flambeau data --help" "$flambeau" data
 expect 2 "flambeau data --help" "$flambeau" data import
 expect 2 "flambeau data --help" "$flambeau" data show
 expect 0 "may be compressed with gzip" "$flambeau" data --help
-expect 2 "data import xml: idx, csv and npy can be imported" "$flambeau" data import xml a b
+expect 2 "data import xml: idx, csv, npy, images, sound, text and hdf5 can be imported" "$flambeau" data import xml a b
 expect 2 "--images FILE, --labels FILE and OUT.h5 are needed" "$flambeau" data import idx --images a out.h5
 expect 2 "--target COLUMN, FILE and OUT.h5 are needed" "$flambeau" data import csv --target a b
 expect 2 "unrecognized option '--scale'" "$flambeau" data import csv --target a --scale 2 in.csv out.h5
@@ -69,17 +69,19 @@ printf '\xef\xbb\xbfwidth, "kind" ,height\r\n1.5,2,3\n\n4, 0 ,-5e-1\n' > good.cs
 csv 0 "2 samples" kind good.csv
 grep -qF "input        F32 [2]" out && grep -qF "target       I64 []" out
 csv 0 "target       F32 []" width good.csv --labels-are float
-csv 1 "no column \"colour\" beside others in its first line, which is: " colour good.csv
+csv 1 "no column \"colour\" beside others in its first line, which begins: width" colour good.csv
 csv 1 "line 2, column 1 (width): \"1.5\" is no whole number: use --labels-are float" width good.csv
 csv 1 "import nowhere.csv: No such file" a nowhere.csv
 : > empty.csv
 csv 1 "import empty.csv: is empty" a empty.csv
 printf 'a,b\n1,2\n3,four\n' > word.csv
-csv 1 "import word.csv: line 3, column 2 (b): \"four\" is no number" a word.csv
+csv 1 "import word.csv: line 3, column 2 (b): \"four\" is no number: use --category if" a word.csv
 printf 'a,b\n1,\n' > gap.csv
-csv 1 "line 2, column 2 (b): \"\" is no number" a gap.csv
+csv 1 "line 2, column 2 (b): \"\" is missing: use --missing nan, mean or skip" a gap.csv
 printf 'a,b\n1,nan\n' > nan.csv
-csv 1 "line 2, column 2 (b): \"nan\" is no number" a nan.csv
+csv 1 "line 2, column 2 (b): \"nan\" is missing" a nan.csv
+printf 'a,b\n1,2\n3,inf\n' > inf.csv
+csv 1 '"inf" is no number' b inf.csv
 printf 'a,b\n1,2,3\n' > wide.csv
 csv 1 "line 2 has 3 columns, the first line names 2" a wide.csv
 printf 'a,b\n1\n' > narrow.csv
