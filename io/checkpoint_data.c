@@ -14,12 +14,14 @@
 
 enum {
     CHUNK = 1 << 20,     /* stays in the cache between hashing and writing */
+    BLOCK = 4096,        /* of direct writes: in memory and in the file */
     WRITE_BACK = 8 << 20 /* the disk begins after so many bytes, and not when fsync is called */
 };
 
 /* A file that is written from its beginning to its end. */
 typedef struct sink {
     int fd;
+    bool direct; /* past the page cache: slower, but the processors have nearly nothing to do */
     char *buf;
     size_t n;              /* in buf */
     int64_t at, behind;    /* written; asked to be written back */
@@ -27,11 +29,20 @@ typedef struct sink {
     const fbi_pace *pace;
 } sink;
 
+/* From now on; false: that is so already. */
+static bool write_through_cache(sink *k)
+{
+    if (!k->direct)
+        return false;
+    k->direct = false;
+    return fcntl(k->fd, F_SETFL, fcntl(k->fd, F_GETFL) & ~O_DIRECT) == 0;
+}
+
 static bool write_out(sink *k, const char *data, size_t bytes)
 {
     while (bytes) {
         ssize_t n = write(k->fd, data, bytes);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && (errno == EINTR || (errno == EINVAL && write_through_cache(k))))
             continue;
         if (n <= 0)
             return false;
@@ -39,7 +50,7 @@ static bool write_out(sink *k, const char *data, size_t bytes)
         bytes -= (size_t)n;
         k->at += n;
     }
-    if (k->at - k->behind >= WRITE_BACK) {
+    if (!k->direct && k->at - k->behind >= WRITE_BACK) {
         sync_file_range(k->fd, k->behind, k->at - k->behind, SYNC_FILE_RANGE_WRITE);
         k->behind = k->at;
     }
@@ -52,12 +63,31 @@ static bool flush(sink *k)
 {
     size_t n = k->n;
     k->n = 0;
+    if (n % BLOCK)
+        write_through_cache(k); /* the end of the file */
     return !n || write_out(k, k->buf, n);
+}
+
+/* Whole blocks only. */
+static bool put_blocks(sink *k, const char *data, size_t bytes)
+{
+    while (bytes) {
+        size_t n = CHUNK - k->n < bytes ? CHUNK - k->n : bytes;
+        memcpy(k->buf + k->n, data, n);
+        k->n += n;
+        data += n;
+        bytes -= n;
+        if (k->n == CHUNK && !flush(k))
+            return false;
+    }
+    return true;
 }
 
 /* At most CHUNK bytes. */
 static bool put(sink *k, const char *data, size_t bytes)
 {
+    if (k->direct)
+        return put_blocks(k, data, bytes);
     if (k->n + bytes > CHUNK && !flush(k))
         return false;
     if (bytes == CHUNK)
@@ -219,11 +249,25 @@ static bool stream(fbi_saving *s, sink *k, const fbi_frame *frame, fbi_data_file
     return good;
 }
 
+/* Who has time writes past the page cache, where the file system can. */
+static int open_new(const char *path, bool *direct)
+{
+    int how = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC;
+    int fd = *direct ? open(path, how | O_DIRECT, 0666) : -1;
+    if (fd >= 0)
+        return fd;
+    *direct = false;
+    return open(path, how, 0666);
+}
+
 static bool write_file(fbi_saving *s, const char *path, const fbi_frame *frame, fbi_data_file *out,
                        const hashes *h)
 {
-    sink k = {.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666),
-              .buf = malloc(CHUNK),
+    bool direct = s->pace.rest != NULL;
+    int fd = open_new(path, &direct);
+    sink k = {.fd = fd,
+              .direct = direct,
+              .buf = aligned_alloc(BLOCK, CHUNK),
               .outside = h->outside,
               .pace = &s->pace};
     XXH3_64bits_reset(h->outside);
