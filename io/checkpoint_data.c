@@ -109,14 +109,14 @@ static bool put_frame(sink *k, const fbi_frame *f, int64_t to)
     return true;
 }
 
-static bool put_values(sink *k, const fbi_item *item, XXH3_state_t *own, XXH3_state_t *digest)
+static bool put_values(sink *k, const char *data, size_t n, XXH3_state_t *own, XXH3_state_t *digest)
 {
-    for (size_t at = 0; at < item->bytes; at += CHUNK) {
-        size_t left = item->bytes - at, bytes = left < CHUNK ? left : CHUNK;
-        XXH3_64bits_update(own, item->data + at, bytes);
+    for (size_t at = 0; at < n; at += CHUNK) {
+        size_t left = n - at, bytes = left < CHUNK ? left : CHUNK;
+        XXH3_64bits_update(own, data + at, bytes);
         if (digest)
-            XXH3_64bits_update(digest, item->data + at, bytes);
-        if (!put(k, item->data + at, bytes))
+            XXH3_64bits_update(digest, data + at, bytes);
+        if (!put(k, data + at, bytes))
             return false;
     }
     return true;
@@ -124,43 +124,45 @@ static bool put_values(sink *k, const fbi_item *item, XXH3_state_t *own, XXH3_st
 
 /* --- what is to be where --- */
 
-static bool has_values(const fbi_item *item)
+/* A data set of a piece, which says what it is part of. */
+static bool lay_out_piece(hid_t file, const fbi_item *item, fbi_file_piece *p)
 {
-    return item->kind && item->bytes;
+    hid_t set = fbi_h5_create(file, item->key, item->dtype, -1, p->count);
+    bool good = set >= 0 && fbi_h5_put_text(set, "dtype", item->kind);
+    if (good && p->bytes < (int64_t)item->bytes)
+        good = fbi_h5_put_ints(set, "whole_shape", item->shape.n, item->shape.d) &&
+               fbi_h5_put_ints(set, p->flat ? "begin_flat" : "begin", p->begin.n, p->begin.d);
+    p->offset = good ? fbi_frame_offset(set) : -1;
+    return set >= 0 && H5Dclose(set) >= 0 && good && (p->offset >= 0 || !p->bytes);
 }
 
-static int64_t lay_out_item(hid_t file, const fbi_item *item)
+static bool lay_out_share(fbi_saving *s, fbi_frame *frame, fbi_share share, fbi_file_pieces *pieces,
+                          const char **what)
 {
-    hid_t set = fbi_h5_create(file, item->key, item->dtype, -1, item->shape);
-    if (set < 0)
-        return -1;
-    int64_t at = fbi_h5_put_text(set, "dtype", item->kind) ? fbi_frame_offset(set) : -1;
-    bool good = H5Dclose(set) >= 0 && (at >= 0 || !item->bytes);
-    return good ? at : -2;
+    const fbi_snapshot *snap = s->snapshot;
+    int64_t at = 0, total = fbi_share_total(snap);
+    for (int64_t i = 0; i < snap->n; i++) {
+        const fbi_item *item = &snap->items[i];
+        fbi_file_piece p = fbi_piece_whole(item->shape);
+        bool here = fbi_share_piece(snap, i, share, total, &at, &p);
+        bool empty = item->kind && !item->bytes && share.number == 0;
+        *what = item->key;
+        if ((here || empty) && !lay_out_piece(frame->file, item, &p))
+            return false;
+        if (here && !fbi_pieces_add(pieces, p))
+            return false;
+    }
+    return true;
 }
 
-/* The frame, and a piece for each item that has values, in their order. */
-static bool lay_out(fbi_saving *s, fbi_frame *frame, fbi_file_pieces *pieces)
+/* The frame, and a piece for each item that has values in this file, in their order. */
+static bool lay_out(fbi_saving *s, fbi_frame *frame, fbi_share share, fbi_file_pieces *pieces)
 {
     const char *what = "the file";
     fbi_h5_lock();
     errno = 0;
-    bool good = fbi_frame_begin(frame);
-    for (int64_t i = 0; good && i < s->snapshot->n; i++) {
-        const fbi_item *item = &s->snapshot->items[i];
-        if (!item->kind)
-            continue;
-        what = item->key;
-        int64_t at = lay_out_item(frame->file, item);
-        good = at >= -1;
-        if (!good || !item->bytes)
-            continue;
-        fbi_file_piece p = fbi_piece_whole(item->shape);
-        p.offset = at;
-        p.bytes = (int64_t)item->bytes;
-        good = fbi_pieces_add(pieces, p);
-    }
-    good = good && fbi_frame_end(frame);
+    bool good = fbi_frame_begin(frame) && lay_out_share(s, frame, share, pieces, &what) &&
+                fbi_frame_end(frame);
     fbi_h5_unlock();
     if (!good)
         snprintf(s->text, sizeof s->text, "%s: %s", what,
@@ -178,30 +180,21 @@ static bool in_order(const fbi_file_pieces *p)
     return true;
 }
 
-typedef struct place {
-    int64_t offset, piece;
-    const fbi_item *item;
-} place;
-
 static int by_offset(const void *a, const void *b)
 {
-    int64_t x = ((const place *)a)->offset, y = ((const place *)b)->offset;
+    int64_t x = (*(fbi_file_piece *const *)a)->offset, y = (*(fbi_file_piece *const *)b)->offset;
     return x < y ? -1 : x > y;
 }
 
-/* Items with values in the order of the file; NULL: no memory. */
-static place *places_of(const fbi_snapshot *s, const fbi_file_pieces *p)
+/* The pieces in the order of the file; NULL: no memory. */
+static fbi_file_piece **sorted(const fbi_file_pieces *p)
 {
-    place *places = malloc((size_t)(p->n + 1) * sizeof *places);
-    int64_t n = 0;
-    for (int64_t i = 0; places && i < s->n; i++)
-        if (has_values(&s->items[i])) {
-            places[n] = (place){p->v[n].offset, n, &s->items[i]};
-            n++;
-        }
-    if (places)
-        qsort(places, (size_t)n, sizeof *places, by_offset);
-    return places;
+    fbi_file_piece **list = malloc((size_t)(p->n + 1) * sizeof *list);
+    for (int64_t i = 0; list && i < p->n; i++)
+        list[i] = &p->v[i];
+    if (list)
+        qsort(list, (size_t)p->n, sizeof *list, by_offset);
+    return list;
 }
 
 /* Names and numbers on the way to `to` are part of the digest, too. */
@@ -219,34 +212,31 @@ typedef struct hashes {
     XXH3_state_t *outside, *piece, *digest;
 } hashes;
 
+/* All of the file; digest: hash everything there is, too. */
 static bool stream(fbi_saving *s, sink *k, const fbi_frame *frame, fbi_data_file *out,
-                   const hashes *h)
+                   const hashes *h, bool digest)
 {
-    const fbi_snapshot *snap = s->snapshot;
-    const fbi_item *next = snap->items;
-    bool one_pass = in_order(&out->pieces), good = true;
-    place *places = places_of(snap, &out->pieces);
+    const fbi_item *items = s->snapshot->items, *next = items;
+    fbi_file_piece **list = sorted(&out->pieces);
+    bool good = true;
     errno = ENOMEM;
-    if (!places)
+    if (!list)
         return false;
     for (int64_t i = 0; good && i < out->pieces.n; i++) {
-        fbi_file_piece *p = &out->pieces.v[places[i].piece];
+        fbi_file_piece *p = list[i];
+        const fbi_item *item = &items[p->file];
         XXH3_64bits_reset(h->piece);
-        if (one_pass)
-            next = digest_until(h->digest, next, places[i].item + 1);
+        if (digest)
+            next = digest_until(h->digest, next, item + 1);
         good = put_frame(k, frame, p->offset) &&
-               put_values(k, places[i].item, h->piece, one_pass ? h->digest : NULL);
+               put_values(k, item->data + fbi_share_begin(item, p), (size_t)p->bytes, h->piece,
+                          digest ? h->digest : NULL);
         p->hash = XXH3_64bits_digest(h->piece);
     }
-    free(places);
-    good = good && put_frame(k, frame, frame->bytes) && flush(k);
-    if (!one_pass) {
-        fbi_snapshot_digest(snap, out->digest);
-        return good;
-    }
-    digest_until(h->digest, next, snap->items + snap->n);
-    snprintf(out->digest, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(h->digest));
-    return good;
+    free(list);
+    if (digest)
+        digest_until(h->digest, next, items + s->snapshot->n);
+    return good && put_frame(k, frame, frame->bytes) && flush(k);
 }
 
 /* Who has time writes past the page cache, where the file system can. */
@@ -261,8 +251,9 @@ static int open_new(const char *path, bool *direct)
 }
 
 static bool write_file(fbi_saving *s, const char *path, const fbi_frame *frame, fbi_data_file *out,
-                       const hashes *h)
+                       const hashes *h, bool all)
 {
+    bool digest = all && in_order(&out->pieces); /* in the same pass */
     bool direct = s->pace.rest != NULL;
     int fd = open_new(path, &direct);
     sink k = {.fd = fd,
@@ -272,7 +263,7 @@ static bool write_file(fbi_saving *s, const char *path, const fbi_frame *frame, 
               .pace = &s->pace};
     XXH3_64bits_reset(h->outside);
     XXH3_64bits_reset(h->digest);
-    bool good = k.fd >= 0 && k.buf && stream(s, &k, frame, out, h) && fsync(k.fd) == 0;
+    bool good = k.fd >= 0 && k.buf && stream(s, &k, frame, out, h, digest) && fsync(k.fd) == 0;
     int why = errno;
     if (k.fd >= 0 && close(k.fd) && good) { /* some file systems say it here */
         good = false;
@@ -281,19 +272,24 @@ static bool write_file(fbi_saving *s, const char *path, const fbi_frame *frame, 
     free(k.buf);
     out->bytes = frame->bytes;
     snprintf(out->hash, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(h->outside));
+    if (digest)
+        snprintf(out->digest, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(h->digest));
+    else if (all)
+        fbi_snapshot_digest(s->snapshot, out->digest);
     errno = why;
     return good;
 }
 
-bool fbi_save_data(fbi_saving *s, const char *path, fbi_data_file *out)
+bool fbi_save_data(fbi_saving *s, const char *path, fbi_share share, fbi_data_file *out)
 {
     fbi_frame frame = {.fd = -1, .file = H5I_INVALID_HID};
     *out = (fbi_data_file){0};
-    bool good = lay_out(s, &frame, &out->pieces);
+    bool good = lay_out(s, &frame, share, &out->pieces);
     if (good) {
         hashes h = {XXH3_createState(), XXH3_createState(), XXH3_createState()};
         errno = ENOMEM;
-        good = h.outside && h.piece && h.digest && write_file(s, path, &frame, out, &h);
+        good =
+            h.outside && h.piece && h.digest && write_file(s, path, &frame, out, &h, share.of == 1);
         if (!good)
             snprintf(s->text, sizeof s->text, "cannot write %s: %s", path, strerror(errno));
         XXH3_freeState(h.outside);

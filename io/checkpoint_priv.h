@@ -27,6 +27,11 @@ void fbi_checkpoint_path(const char *dir, int64_t step, char *out, size_t size);
 /* Remove one checkpoint: its manifest first, so that it stops to exist before it is incomplete. */
 void fbi_checkpoint_remove(const char *path);
 
+/* Write a checkpoint again into dir/step-NUMBER, its values in so many files. Memory: all of it.
+ * false: `text`. */
+bool fbi_checkpoint_reshard(const char *path, const char *dir, int64_t files, char *text,
+                            size_t size);
+
 /* --- what decides the bits of a run beside its program and data (io/run.c) --- */
 
 /* Version, compiler, processor, kernels, oneDNN, ranks, shards, threads, seed, random numbers.

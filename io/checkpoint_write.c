@@ -17,18 +17,24 @@ typedef struct part {
 
 typedef struct writing {
     fbi_saving *s;
-    part data, index;
-    fbi_data_file file;
+    int64_t n; /* files of values */
+    part *data, index;
+    fbi_data_file *out;  /* what they have */
+    fbi_file_pieces all; /* the index: in the order of items, then of files */
+    int64_t *counts;     /* pieces of each item */
     int64_t index_bytes;
     char index_hash[17];
 } writing;
 
-/* Names of a series that an older checkpoint of the same step does not use. The process is in the
- * name of what is being written: the orphan of a killed launcher shares no file with the job that
- * replaced it. */
-static void name_part(part *p, const char *path, const char *what, bool other)
+/* Names of a series that an older checkpoint of the same step does not use: data.h5, data.1.h5, ...
+ * or data-2.h5, data-2.1.h5, ... The process is in the name of what is being written: the orphan of
+ * a killed launcher shares no file with the job that replaced it. */
+static void name_part(part *p, const char *path, const char *what, bool other, int64_t number)
 {
-    snprintf(p->name, sizeof p->name, "%s/%s%s.h5", path, what, other ? "-2" : "");
+    char tail[32] = "";
+    if (number)
+        snprintf(tail, sizeof tail, ".%lld", (long long)number);
+    snprintf(p->name, sizeof p->name, "%s/%s%s%s.h5", path, what, other ? "-2" : "", tail);
     snprintf(p->part, sizeof p->part, "%s.%ld.tmp", p->name, (long)getpid());
 }
 
@@ -37,11 +43,64 @@ static const char *file_name(const part *p)
     return strrchr(p->name, '/') + 1;
 }
 
+static bool open_writing(writing *w, fbi_saving *s)
+{
+    char first[FBI_CHECKPOINT_PATH + 32];
+    int64_t n = s->files ? s->files : 1;
+    *w = (writing){.s = s,
+                   .n = n,
+                   .data = calloc((size_t)n, sizeof *w->data),
+                   .out = calloc((size_t)n, sizeof *w->out),
+                   .counts = calloc((size_t)s->snapshot->n + 1, sizeof *w->counts)};
+    if (!w->data || !w->out || !w->counts) {
+        snprintf(s->text, sizeof s->text, "no memory");
+        return false;
+    }
+    snprintf(first, sizeof first, "%s/data.h5", s->path);
+    bool other = access(first, F_OK) == 0;
+    for (int64_t k = 0; k < n; k++)
+        name_part(&w->data[k], s->path, "data", other, k);
+    name_part(&w->index, s->path, "index", other, 0);
+    return true;
+}
+
+static void close_writing(writing *w)
+{
+    for (int64_t k = 0; w->out && k < w->n; k++)
+        fbi_pieces_free(&w->out[k].pieces);
+    fbi_pieces_free(&w->all);
+    free(w->data);
+    free(w->out);
+    free(w->counts);
+}
+
+/* What the files have of each item, one after the other. */
+static bool merge(writing *w)
+{
+    int64_t *at = calloc((size_t)w->n, sizeof *at);
+    bool good = at != NULL;
+    for (int64_t i = 0; good && i < w->s->snapshot->n; i++)
+        for (int64_t k = 0; good && k < w->n; k++) {
+            const fbi_file_pieces *p = &w->out[k].pieces;
+            if (at[k] == p->n || p->v[at[k]].file != i)
+                continue;
+            fbi_file_piece piece = p->v[at[k]++];
+            piece.file = k + 1; /* of the manifest's files, of which the index is the first */
+            w->counts[i]++;
+            good = fbi_pieces_add(&w->all, piece);
+        }
+    free(at);
+    if (!good)
+        snprintf(w->s->text, sizeof w->s->text, "no memory for the index");
+    return good;
+}
+
 /* --- the manifest --- */
 
 /* The entries of the state; false: no memory. */
-static bool describe_items(const fbi_snapshot *s, json_t *tensors, json_t *values)
+static bool describe_items(const writing *w, json_t *tensors, json_t *values)
 {
+    const fbi_snapshot *s = w->s->snapshot;
     int64_t piece = 0;
     bool good = tensors && values;
     for (int64_t i = 0; good && i < s->n; i++) {
@@ -58,11 +117,11 @@ static bool describe_items(const fbi_snapshot *s, json_t *tensors, json_t *value
         json_t *shape = json_array();
         for (int d = 0; d < item->shape.n; d++)
             json_array_append_new(shape, json_integer(item->shape.d[d]));
-        json_int_t n = item->bytes > 0;
         good = !json_object_set_new(tensors, item->key,
                                     json_pack("{s:s, s:o, s:[I, I]}", "dtype", item->kind, "shape",
-                                              shape, "pieces", (json_int_t)piece, n));
-        piece += n;
+                                              shape, "pieces", (json_int_t)piece,
+                                              (json_int_t)w->counts[i]));
+        piece += w->counts[i];
     }
     return good;
 }
@@ -73,18 +132,27 @@ static json_t *describe_file(const part *p, int64_t bytes, const char *hash)
                      hash);
 }
 
+static json_t *describe_files(const writing *w)
+{
+    json_t *files = json_array();
+    json_array_append_new(files, describe_file(&w->index, w->index_bytes, w->index_hash));
+    for (int64_t k = 0; k < w->n; k++)
+        json_array_append_new(files, describe_file(&w->data[k], w->out[k].bytes, w->out[k].hash));
+    return files;
+}
+
 static json_t *describe(const writing *w)
 {
     char time[32], hex[17];
     fbi_saving *s = w->s;
     json_t *tensors = json_object(), *values = json_object();
-    bool good = describe_items(s->snapshot, tensors, values);
+    bool good = describe_items(w, tensors, values);
     fbi_utc_time(time);
-    json_t *root = json_pack(
-        "{s:i, s:I, s:s, s:s, s:b, s:O, s:[o, o], s:o, s:o}", "format", FBI_CHECKPOINT_FORMAT,
-        "step", (json_int_t)s->step, "saved", time, "digest", w->file.digest, "best", s->best,
-        "run", s->run, "files", describe_file(&w->index, w->index_bytes, w->index_hash),
-        describe_file(&w->data, w->file.bytes, w->file.hash), "values", values, "tensors", tensors);
+    json_t *root =
+        json_pack("{s:i, s:I, s:s, s:s, s:b, s:O, s:o, s:o, s:o}", "format", FBI_CHECKPOINT_FORMAT,
+                  "step", (json_int_t)s->step, "saved", time, "digest",
+                  *s->digest ? s->digest : w->out[0].digest, "best", s->best, "run", s->run,
+                  "files", describe_files(w), "values", values, "tensors", tensors);
     if (good && root && fbi_manifest_hash(root, hex) &&
         !json_object_set_new(root, "xxh3", json_string(hex)))
         return root;
@@ -132,15 +200,21 @@ static bool take_place(fbi_saving *s, const part *p)
     return false;
 }
 
+static bool is_ours(const writing *w, const char *name)
+{
+    bool ours = !strcmp(name, "manifest.json") || !strcmp(name, file_name(&w->index));
+    for (int64_t k = 0; !ours && k < w->n; k++)
+        ours = !strcmp(name, file_name(&w->data[k]));
+    return ours;
+}
+
 /* What the folder holds beside the files of its manifest. */
 static void remove_rest(const writing *w)
 {
     char path[FBI_CHECKPOINT_PATH + 300];
     DIR *dir = opendir(w->s->path);
     for (struct dirent *e; dir && (e = readdir(dir));) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
-            !strcmp(e->d_name, "manifest.json") || !strcmp(e->d_name, file_name(&w->data)) ||
-            !strcmp(e->d_name, file_name(&w->index)))
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || is_ours(w, e->d_name))
             continue;
         snprintf(path, sizeof path, "%s/%s", w->s->path, e->d_name);
         unlink(path);
@@ -149,19 +223,29 @@ static void remove_rest(const writing *w)
         closedir(dir);
 }
 
-/* The files take their places, then the manifest. The folder is on the disk in between: the
- * manifest of a lost power supply names nothing that is not there. */
+/* All files under their names, and known to be so. */
+static bool take_places(writing *w)
+{
+    fbi_saving *s = w->s;
+    bool good = take_place(s, &w->index);
+    for (int64_t k = 0; good && k < w->n; k++)
+        good = take_place(s, &w->data[k]);
+    if (good && !fbi_file_sync(s->path)) {
+        snprintf(s->text, sizeof s->text, "cannot write %s: %s", s->path, strerror(errno));
+        good = false;
+    }
+    return good;
+}
+
+/* The files take their places, then the manifest. The folder is on the disk in between: a manifest
+ * that outlives a power cut names nothing that has not. */
 static fbi_save_end commit(writing *w)
 {
     fbi_saving *s = w->s;
     bool exists = false;
     if (!still_ours(s))
         return FBI_SAVE_REPLACED;
-    bool good = take_place(s, &w->data) && take_place(s, &w->index);
-    if (good && !fbi_file_sync(s->path)) {
-        snprintf(s->text, sizeof s->text, "cannot write %s: %s", s->path, strerror(errno));
-        good = false;
-    }
+    bool good = take_places(w);
     if (good) {
         json_t *root = describe(w);
         good = write_manifest(s, root, &exists);
@@ -169,35 +253,36 @@ static fbi_save_end commit(writing *w)
     }
     if (good)
         remove_rest(w);
-    if (!good && !exists) {
-        unlink(w->data.name);
+    for (int64_t k = 0; !good && !exists && k < w->n; k++)
+        unlink(w->data[k].name);
+    if (!good && !exists)
         unlink(w->index.name);
-    }
     return good ? FBI_SAVE_DONE : FBI_SAVE_FAILED;
+}
+
+static bool write_index(writing *w)
+{
+    if (!merge(w))
+        return false;
+    if (fbi_pieces_save(&w->all, w->index.part, &w->index_bytes, w->index_hash))
+        return true;
+    snprintf(w->s->text, sizeof w->s->text, "cannot write %s: %s", w->index.part,
+             errno ? strerror(errno) : "HDF5 failed");
+    return false;
 }
 
 static fbi_save_end write_files(fbi_saving *s)
 {
-    char first[FBI_CHECKPOINT_PATH + 32];
-    writing w = {.s = s};
-    snprintf(first, sizeof first, "%s/data.h5", s->path);
-    bool other = access(first, F_OK) == 0;
-    name_part(&w.data, s->path, "data", other);
-    name_part(&w.index, s->path, "index", other);
-    bool good = fbi_save_data(s, w.data.part, &w.file);
-    for (int64_t i = 0; i < w.file.pieces.n; i++)
-        w.file.pieces.v[i].file = 1; /* of the manifest's files */
-    if (good && !fbi_pieces_save(&w.file.pieces, w.index.part, &w.index_bytes, w.index_hash)) {
-        snprintf(s->text, sizeof s->text, "cannot write %s: %s", w.index.part,
-                 errno ? strerror(errno) : "HDF5 failed");
-        good = false;
-    }
-    fbi_save_end end = good ? commit(&w) : FBI_SAVE_FAILED;
-    if (end != FBI_SAVE_DONE) {
-        unlink(w.data.part);
+    writing w;
+    bool good = open_writing(&w, s);
+    for (int64_t k = 0; good && k < w.n; k++)
+        good = fbi_save_data(s, w.data[k].part, (fbi_share){k, w.n}, &w.out[k]);
+    fbi_save_end end = good && write_index(&w) ? commit(&w) : FBI_SAVE_FAILED;
+    for (int64_t k = 0; end != FBI_SAVE_DONE && w.data && k < w.n; k++)
+        unlink(w.data[k].part);
+    if (end != FBI_SAVE_DONE)
         unlink(w.index.part);
-    }
-    fbi_pieces_free(&w.file.pieces);
+    close_writing(&w);
     return end;
 }
 

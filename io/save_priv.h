@@ -27,6 +27,8 @@ typedef struct fbi_saving {
     json_t *run;         /* fbi_run_describe; given away */
     fbi_lease leases[2]; /* fbi_lease_copy */
     fbi_pace pace;
+    int64_t files;   /* of values; 0: 1 */
+    char digest[17]; /* of the snapshot; "": it is to be found */
     char text[512];
 } fbi_saving;
 
@@ -37,14 +39,28 @@ void fbi_save_warn(const fbi_saving *s);
 
 /* --- the file with values (io/checkpoint_data.c) --- */
 
+/* Which part of all values a file gets: number `number` of `of` equal ones. A tensor that is cut is
+ * cut between rows if they are short, else anywhere. What is no tensor is in number 0. */
+typedef struct fbi_share {
+    int64_t number, of;
+} fbi_share;
+
+int64_t fbi_share_total(const fbi_snapshot *s); /* bytes of all tensors */
+/* The piece of item i that is in a share; false: none. *at: bytes of tensors before it, moves on.
+ */
+bool fbi_share_piece(const fbi_snapshot *s, int64_t i, fbi_share share, int64_t total, int64_t *at,
+                     fbi_file_piece *piece);
+/* Where in the item's values a piece begins. */
+size_t fbi_share_begin(const fbi_item *item, const fbi_file_piece *piece);
+
 typedef struct fbi_data_file {
     int64_t bytes;
     char hash[17];          /* of what is not in pieces */
-    char digest[17];        /* of the whole snapshot */
-    fbi_file_pieces pieces; /* one for each item that has values, in their order */
+    char digest[17];        /* of the snapshot, if this is all of it */
+    fbi_file_pieces pieces; /* one of an item at most, in order; `file` is the item's number */
 } fbi_data_file;
 
-/* Write all items of the snapshot to a file of HDF5, and wait until it is on the disk. */
-bool fbi_save_data(fbi_saving *s, const char *path, fbi_data_file *file);
+/* Write a share of the snapshot to a file of HDF5, and wait until it is on the disk. */
+bool fbi_save_data(fbi_saving *s, const char *path, fbi_share share, fbi_data_file *file);
 
 #endif

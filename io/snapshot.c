@@ -268,7 +268,7 @@ bool fbi_snapshot_open(fbi_snapshot *s, fb_context *ctx)
 void fbi_snapshot_close(fbi_snapshot *s)
 {
     fbi_snapshot_drop(s);
-    if (s->ctx->guard.self == s)
+    if (s->ctx && s->ctx->guard.self == s)
         s->ctx->guard = (fbi_guard){0};
     if (s->room)
         munmap(s->room, s->room_bytes);

@@ -1,4 +1,4 @@
-/* flambeau checkpoint show|verify: what a checkpoint holds, and whether it is whole. */
+/* flambeau checkpoint show|verify|reshard|diff. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,12 +6,17 @@
 #include <sys/stat.h>
 
 #include "io/checkpoint_priv.h"
+#include "launch/checkpoint_diff_priv.h"
 #include "launch/commands_priv.h"
 
 static const char usage[] =
-    "usage: flambeau checkpoint show|verify FOLDER\n"
-    "FOLDER: one checkpoint (runs/a/step-000000100), or a run's folder (runs/a): the newest one\n"
-    "show: what it holds; verify: compare its files with their checksums\n";
+    "usage: flambeau checkpoint show FOLDER              what it holds\n"
+    "       flambeau checkpoint verify FOLDER            compare its files with their checksums\n"
+    "       flambeau checkpoint diff FOLDER FOLDER       what differs between two; 1: something\n"
+    "       flambeau checkpoint reshard FOLDER OUT N     write it again, into OUT/step-NUMBER, "
+    "the\n"
+    "                                                    values in N files\n"
+    "FOLDER: one checkpoint (runs/a/step-000000100), or a run's folder (runs/a): the newest one\n";
 
 /* Of the manifest's "run": numbers and texts, in its own order. */
 static void show_run(json_t *run)
@@ -71,25 +76,82 @@ static bool find(const char *folder, char *path, size_t size)
     return false;
 }
 
-int fbi_cmd_checkpoint(int argc, char **argv)
+/* Find and check one; NULL: said. */
+static json_t *load(const char *folder, char *path, size_t size)
 {
-    if (argc != 3 || (strcmp(argv[1], "show") && strcmp(argv[1], "verify"))) {
-        bool help = argc == 2 && !strcmp(argv[1], "--help");
-        fputs(usage, help ? stdout : stderr);
-        return help ? FBI_EXIT_OK : FBI_EXIT_USAGE;
-    }
-    char path[4096], text[512];
-    if (!find(argv[2], path, sizeof path))
-        return FBI_EXIT_FAILED;
+    char text[512];
+    if (!find(folder, path, size))
+        return NULL;
     json_t *root = fbi_manifest_load(path, true, text, sizeof text);
-    if (!root) {
+    if (!root)
+        fprintf(stderr, "flambeau checkpoint: %s: %s\n", path, text);
+    return root;
+}
+
+static int run_show(char **argv)
+{
+    char path[4096];
+    json_t *root = load(argv[0], path, sizeof path);
+    if (root)
+        show(path, root);
+    json_decref(root);
+    return root ? FBI_EXIT_OK : FBI_EXIT_FAILED;
+}
+
+static int run_verify(char **argv)
+{
+    char path[4096];
+    json_t *root = load(argv[0], path, sizeof path);
+    if (root)
+        printf("checkpoint %s is whole\n", path);
+    json_decref(root);
+    return root ? FBI_EXIT_OK : FBI_EXIT_FAILED;
+}
+
+static int run_diff(char **argv)
+{
+    char path[2][4096];
+    json_t *root[2] = {load(argv[0], path[0], sizeof path[0]), NULL};
+    if (root[0])
+        root[1] = load(argv[1], path[1], sizeof path[1]);
+    int code = root[1] ? fbi_checkpoint_diff(path[0], root[0], path[1], root[1]) : FBI_EXIT_FAILED;
+    json_decref(root[0]);
+    json_decref(root[1]);
+    return code;
+}
+
+static int run_reshard(char **argv)
+{
+    enum { MOST_FILES = 4096 };
+    char path[4096], text[512];
+    int64_t files;
+    if (!fbi_parse_count("flambeau checkpoint reshard", "N", argv[2], 1, MOST_FILES, &files))
+        return FBI_EXIT_USAGE;
+    if (!find(argv[0], path, sizeof path))
+        return FBI_EXIT_FAILED;
+    if (!fbi_checkpoint_reshard(path, argv[1], files, text, sizeof text)) {
         fprintf(stderr, "flambeau checkpoint: %s: %s\n", path, text);
         return FBI_EXIT_FAILED;
     }
-    if (!strcmp(argv[1], "verify"))
-        printf("checkpoint %s is whole\n", path);
-    else
-        show(path, root);
-    json_decref(root);
+    printf("checkpoint %s is in %s, its values in %lld files\n", path, argv[1], (long long)files);
     return FBI_EXIT_OK;
+}
+
+static const struct {
+    const char *name;
+    int arguments;
+    int (*run)(char **argv);
+} verbs[] = {{"show", 1, run_show},
+             {"verify", 1, run_verify},
+             {"diff", 2, run_diff},
+             {"reshard", 3, run_reshard}};
+
+int fbi_cmd_checkpoint(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
+        if (!strcmp(argv[1], verbs[i].name) && argc - 2 == verbs[i].arguments)
+            return verbs[i].run(argv + 2);
+    bool help = argc == 2 && !strcmp(argv[1], "--help");
+    fputs(usage, help ? stdout : stderr);
+    return help ? FBI_EXIT_OK : FBI_EXIT_USAGE;
 }

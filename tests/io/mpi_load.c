@@ -8,6 +8,7 @@
 #include <flambeau/io/checkpoint.h>
 
 #include "comm/group_priv.h"
+#include "io/checkpoint_priv.h"
 #include "io/load_priv.h"
 #include "tests/io/io_test_priv.h"
 
@@ -183,7 +184,7 @@ static void the_best_one_stays(void **unused)
     check_ok(ctx);
 }
 
-/* --- formats --- */
+/* --- files --- */
 
 static size_t save_note(void *user, void *out, size_t bytes)
 {
@@ -198,6 +199,52 @@ static int load_note(void *user, const void *data, size_t bytes)
     snprintf(user, 32, "%.*s", (int)bytes, (const char *)data);
     return 0;
 }
+
+/* Rows that are short, rows that are long, one element, none, bytes of the program. */
+static fb_state *many_shapes(char note[32], int64_t *n)
+{
+    fb_state *s = fb_state_open(ctx);
+    fb_state_add(s, "rows", fb_rand(ctx, FB_F32, FB_SHAPE(1000, 7)));
+    fb_state_add(s, "long", fb_rand(ctx, FB_F64, FB_SHAPE(2, 5, 3001)));
+    fb_state_add(s, "bytes", fb_randint(ctx, 0, 255, FB_SHAPE(33)));
+    fb_state_add(s, "scalar", fb_full(ctx, FB_F32, FB_SCALAR, 3));
+    fb_state_add(s, "none", fb_zeros(ctx, FB_F32, FB_SHAPE(0, 4)));
+    fb_state_add(s, "n", n);
+    fb_state_add_custom(s, "note", save_note, load_note, note);
+    return s;
+}
+
+static void values_in_any_number_of_files_are_the_same(void **unused)
+{
+    (void)unused;
+    static const int64_t counts[] = {1, 2, 3, 7, 40};
+    char note[32] = "a note", other[32] = "", dir[128], from[160], text[512], want[17], found[17];
+    int64_t n = 5, m = 0;
+    fb_state *s = many_shapes(note, &n);
+    assert_int_equal(fb_checkpoint_save(world, folder, s), FB_OK);
+    fb_state_digest(s, want);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        snprintf(dir, sizeof dir, "%s/in-%lld", folder, (long long)counts[i]);
+        snprintf(from, sizeof from, "%s/step-000000000", dir);
+        if (fb_world_root(world)) {
+            if (!fbi_checkpoint_reshard(path, dir, counts[i], text, sizeof text))
+                fail_msg("%s", text);
+            assert_true(fb_checkpoint_verify(from, text, sizeof text));
+            assert_false(fbi_checkpoint_reshard(path, dir, 1, text, sizeof text));
+            assert_non_null(strstr(text, "is there already: name another folder"));
+        }
+        assert_int_equal(fb_world_barrier(world), FB_OK);
+        fb_state *t = many_shapes(other, &m);
+        *other = '\0';
+        assert_string_not_equal(fb_state_digest(t, found), want);
+        assert_int_equal(fb_checkpoint_load(world, from, t), FB_OK);
+        check_ok(ctx);
+        assert_string_equal(fb_state_digest(t, found), want);
+        fb_state_close(t);
+    }
+}
+
+/* --- formats --- */
 
 static void reads_format(const char *name, const char *digest)
 {
@@ -249,6 +296,7 @@ int main(int argc, char **argv)
         CASE(what_may_be_missing_stays_as_it_is),
         CASE(what_the_program_lacks_is_an_error_unless_it_is_allowed),
         CASE(the_best_one_stays),
+        CASE(values_in_any_number_of_files_are_the_same),
         CASE(checkpoints_of_every_format_are_read),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,6 +65,35 @@ def check_missing_shard(folder):
     os.rename(shard + ".away", shard)
 
 
+def check_files(folder, path, manifest):
+    """Values in several files are whole tensors again, put together by what their data sets say."""
+    flambeau("checkpoint", "reshard", path, os.path.join(folder, "again"), "3")
+    again = glob.glob(os.path.join(folder, "again", "step-*"))[0]
+    whole, cut = {}, 0
+    for name in json.load(open(os.path.join(again, "manifest.json")))["files"][1:]:
+        with h5py.File(os.path.join(again, name["name"])) as file:
+            for key in manifest["tensors"]:
+                if key not in file:
+                    continue
+                piece = file[key]
+                shape = piece.attrs.get("whole_shape", piece.shape)
+                tensor = whole.setdefault(key, np.empty(shape, piece.dtype))
+                cut += "whole_shape" in piece.attrs
+                if "begin_flat" in piece.attrs:
+                    begin = piece.attrs["begin_flat"][0]
+                    tensor.reshape(-1)[begin:begin + piece.size] = piece[:]
+                elif "begin" in piece.attrs:
+                    tensor[piece.attrs["begin"][0]:][:len(piece)] = piece[:]
+                else:
+                    tensor[...] = piece[()]
+    assert cut >= 4, cut
+    with h5py.File(os.path.join(path, "data.h5")) as file:
+        for key in manifest["tensors"]:
+            assert np.array_equal(whole[key], file[key][()]), key
+    with h5py.File(os.path.join(again, "index.h5")) as file:
+        assert len(file["pieces"]) == sum(t["pieces"][1] for t in manifest["tensors"].values()) + cut // 2
+
+
 def check_checkpoint(folder):
     subprocess.run([os.path.join(BIN, "fashion"), "--data", folder, "--batch", "50", "--steps", "3",
                     "--print-bits", "--checkpoint", os.path.join(folder, "run")], check=True,
@@ -77,6 +106,7 @@ def check_checkpoint(folder):
             assert list(file[name].shape) == entry["shape"], name
         weight = file["model/0.weight"][:]
         moment = file["optimizer/0.weight.exp_avg"][:]
+    check_files(folder, path, manifest)
     assert weight.shape == moment.shape == (32, 1, 3, 3) and weight.dtype == np.float32
     assert np.all(np.isfinite(weight)) and np.any(moment != 0)
 

@@ -128,6 +128,21 @@ expect 0 "is whole" "$flambeau" checkpoint verify run
 expect 0 "checkpoint run/step-000000002: step 2, saved 2" "$flambeau" checkpoint show run
 grep -qE "^  threads +1$" out && grep -qE "^  seed +5$" out && grep -qE "^  kernels +v" out
 grep -qE "model/wte.weight +F32 +\[" out && grep -qE "data/step +2$" out
+expect 0 "is in other, its values in 3 files" "$flambeau" checkpoint reshard run other 3
+expect 0 "is whole" "$flambeau" checkpoint verify other
+expect 0 "0 entries differ" "$flambeau" checkpoint diff run other
+expect 1 "is there already: name another folder" "$flambeau" checkpoint reshard run other 2
+expect 2 "N zero: a whole number from 1 to 4096 is needed" "$flambeau" checkpoint reshard run other zero
+expect 1 "nowhere: No such file" "$flambeau" checkpoint diff run nowhere
+"$FLAMBEAU_BUILD/bin/chargpt" --text "$FLAMBEAU_SOURCE/README.md" --steps 3 --layers 1 --width 16 --heads 2 --context 8 \
+    --sample 0 --threads 1 --seed 5 --checkpoint wider > out
+expect 1 "entries differ, 3 are equal" "$flambeau" checkpoint diff run wider
+grep -qE "data/step +2, and 3$" out
+grep -qE "model/wte.weight +F32 \[[0-9]+, 8\], and F32 \[[0-9]+, 16\]" out
+"$FLAMBEAU_BUILD/bin/chargpt" --text "$FLAMBEAU_SOURCE/README.md" --steps 2 --layers 1 --width 8 --heads 2 --context 8 \
+    --sample 0 --threads 1 --seed 6 --checkpoint seed > out
+expect 1 "run: seed was 5, is 6" "$flambeau" checkpoint diff run seed
+grep -qE "model/wte.weight +[0-9]+ of [0-9]+ elements differ, by at most 0\.[0-9]+" out
 truncate -s 100 run/step-000000002/data.h5
 expect 1 "data.h5 is 100 bytes, the manifest says" "$flambeau" checkpoint verify run/step-000000002
 expect 1 "there is no checkpoint that verifies in it" "$flambeau" checkpoint show run
