@@ -36,6 +36,17 @@ passes 4 "$tests/comm/mpi_collectives"
 passes 4 "$tests/comm/mpi_mesh"
 passes 4 "$tests/parallel/mpi_commit"
 passes 3 "$tests/parallel/mpi_ddp"
+
+# Sums over nodes, of an odd length: each host sends what one rank alone on it would, once to and fro.
+sent() { at switch ip -j -s link show port1 | sed -nE 's/.*"rx":\{"bytes":([0-9]+).*/\1/p'; }
+echo "16000004 3" >"$work/sums"
+before=$(sent)
+passes 4 bash -c "exec '$tests/bench/all_reduce' - <'$work/sums'"
+sent=$(($(sent) - before)) once=$((3 * 16000004))
+[ "$sent" -gt $((once * 9 / 10)) ] && [ "$sent" -lt $((once * 5 / 4)) ] ||
+    { echo "FAILED: three sums of 16 MB sent $sent bytes to the other host, not about $once"; exit 1; }
+echo "three sums of 16 MB: $sent bytes from host to host"
+
 flags=()
 [ -z "${FLAMBEAU_SANITIZE:-}" ] || flags=("-fsanitize=$FLAMBEAU_SANITIZE")
 "${FLAMBEAU_CC:-cc}" -g -O1 -std=gnu11 -rdynamic -I "$FLAMBEAU_BUILD/include" "$FLAMBEAU_SOURCE/tests/comm/faults.c" \
