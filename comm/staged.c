@@ -142,8 +142,10 @@ bool fbi_staging_serves(const fb_group *g)
 bool fbi_staged_fits(const fb_work *w)
 {
     const fbi_staging *s = w->group->staging;
-    return s && w->task.kind != FBI_KIND_REDUCE_SCATTER && w->task.count >= s->node->size &&
-           s->node_layout[layout_index(w)];
+    const fbi_task *t = &w->task;
+    if (!s || t->count < s->node->size || !s->node_layout[layout_index(w)])
+        return false;
+    return t->kind != FBI_KIND_REDUCE_SCATTER || (t->n_src == 1 && t->count % w->group->size == 0);
 }
 
 static bool goes_in_stages(const fb_work *w)
@@ -169,51 +171,115 @@ static fb_dtype between(const fbi_task *t)
                : FB_F32;
 }
 
-static fb_work *start_inner(fb_work *w, int stage)
+/* --- all_reduce: each rank of a node has a part of its sum, which the column completes --- */
+
+static fb_work *reduce_in_node(fb_work *w, char *sum)
 {
     const fbi_staging *s = w->group->staging;
     fbi_task t = w->task;
-    fb_dtype wide = between(&t);
-    int64_t part = (t.count + s->node->size - 1) / s->node->size, begin = s->node->rank * part;
-    begin = begin < t.count ? begin : t.count;
+    t.like = NULL;
+    t.kind = FBI_KIND_REDUCE_SCATTER;
+    t.layout = s->node_layout[layout_index(w)];
+    t.out_dtype = between(&t);
+    t.dst = sum;
+    return fbi_work_start_inner(s->node, &t);
+}
+
+/* `count` elements of the node's sum, over the nodes. */
+static fb_work *reduce_over_nodes(fb_work *w, char *sum, int64_t count, void *dst)
+{
+    const fbi_staging *s = w->group->staging;
+    fbi_task t = w->task;
+    t.like = NULL;
+    memset(t.src, 0, sizeof t.src);
+    t.src[0] = w->inner_present ? sum : NULL;
+    t.n_src = 1;
+    t.layout = s->column_layout[layout_index(w)];
+    t.dtype = between(&w->task);
+    t.count = count;
+    t.dst = dst;
+    return fbi_work_start_inner(s->column, &t);
+}
+
+static fb_work *gather_in_node(fb_work *w, char *own, int64_t part)
+{
+    fbi_task t = {.kind = FBI_KIND_ALL_GATHER,
+                  .op = w->task.op,
+                  .dtype = w->task.out_dtype,
+                  .count = part,
+                  .total = w->task.count,
+                  .src = {own},
+                  .n_src = 1,
+                  .dst = w->task.dst,
+                  .site = w->task.site,
+                  .tag = w->task.tag};
+    return fbi_work_start_inner(w->group->staging->node, &t);
+}
+
+static fb_work *start_reduce(fb_work *w, int stage)
+{
+    const fb_group *node = w->group->staging->node;
+    int64_t count = w->task.count, part = (count + node->size - 1) / node->size,
+            begin = node->rank * part < count ? node->rank * part : count;
+    fb_dtype wide = between(&w->task);
     char *own = fbi_work_dst(w, begin);
-    bool in_place = wide == t.out_dtype;
+    bool in_place = wide == w->task.out_dtype;
     if (!in_place && !fbi_mail_reserve(w, (size_t)part * fb_dtype_size(wide)))
         return NULL;
-    char *sum = in_place ? own : w->mail->room; /* of the node */
-    t.like = NULL;
-    if (stage == 0) {
-        t.kind = FBI_KIND_REDUCE_SCATTER;
-        t.layout = s->node_layout[layout_index(w)];
-        t.out_dtype = wide;
-        t.dst = sum;
-        return fbi_work_start_inner(s->node, &t);
-    }
-    memset(t.src, 0, sizeof t.src);
-    t.n_src = 1;
-    t.dst = own;
-    if (stage == 1) {
-        t.layout = s->column_layout[layout_index(w)];
-        t.dtype = wide;
-        t.count = t.count - begin < part ? t.count - begin : part;
-        t.src[0] = w->inner_present ? sum : NULL;
-        return fbi_work_start_inner(s->column, &t);
-    }
-    t.kind = FBI_KIND_ALL_GATHER;
-    t.dtype = t.out_dtype;
-    t.layout = NULL;
-    t.total = t.count;
-    t.count = part;
-    t.src[0] = own;
-    t.dst = w->task.dst;
-    return fbi_work_start_inner(s->node, &t);
+    char *sum = in_place ? own : w->mail->room;
+    if (stage == 0)
+        return reduce_in_node(w, sum);
+    if (stage == 1)
+        return reduce_over_nodes(w, sum, count - begin < part ? count - begin : part, own);
+    return gather_in_node(w, own, part);
+}
+
+/* --- reduce_scatter: what the ranks of a column want lies together --- */
+
+/* Parts in order of rank, as the nodes have them: of the first rank of each, of the second, ... */
+static void sort_parts(const fb_work *w, char *to)
+{
+    const fbi_staging *s = w->group->staging;
+    int64_t part = w->task.count / w->group->size;
+    size_t bytes = (size_t)part * w->size;
+    for (int l = 0; l < s->node->size; l++)
+        for (int k = 0; k < s->column->size; k++, to += bytes)
+            memcpy(to, fbi_work_src(w, 0, (k * s->node->size + l) * part), bytes);
+}
+
+static fb_work *start_scatter(fb_work *w, int stage)
+{
+    const fbi_staging *s = w->group->staging;
+    int64_t count = w->task.count / s->node->size;
+    size_t sorted = ((size_t)w->task.count * w->size + 63) / 64 * 64;
+    if (!fbi_mail_reserve(w, sorted + (size_t)count * fb_dtype_size(between(&w->task))))
+        return NULL;
+    char *sum = w->mail->room + sorted;
+    if (stage == 1)
+        return reduce_over_nodes(w, sum, count, w->task.dst);
+    sort_parts(w, w->mail->room);
+    w->task.src[0] = w->mail->room;
+    return reduce_in_node(w, sum);
+}
+
+/* --- */
+
+static int stages(const fb_work *w)
+{
+    return w->task.kind == FBI_KIND_REDUCE_SCATTER ? 2 : 3;
+}
+
+static fb_work *start_inner(fb_work *w, int stage)
+{
+    return w->task.kind == FBI_KIND_REDUCE_SCATTER ? start_scatter(w, stage)
+                                                   : start_reduce(w, stage);
 }
 
 bool fbi_staged_advance(fb_work *w)
 {
     if (!w->inner && !is_next(w))
         return false;
-    while (w->inner_stage < 3) {
+    while (w->inner_stage < stages(w)) {
         if (!w->inner)
             w->inner = start_inner(w, w->inner_stage);
         if (!w->inner)
@@ -229,6 +295,6 @@ bool fbi_staged_advance(fb_work *w)
             break;
         w->inner_stage++;
     }
-    w->failed = w->inner_stage < 3;
+    w->failed = w->inner_stage < stages(w);
     return true;
 }

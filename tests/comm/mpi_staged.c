@@ -29,6 +29,35 @@ static void pieces_may_be_absent(void **state)
     all_dtypes(all, 9001, ~0ull);       /* all: zeros */
 }
 
+/* Part r of what all_reduce gives. */
+static void one_scatter(fb_dtype dtype, int64_t n)
+{
+    fb_context *ctx = fbi_group_context(all);
+    FB_SCOPE(ctx);
+    int64_t whole = n * all->size;
+    size_t bytes = (size_t)n * fb_dtype_size(dtype);
+    void *data = malloc((size_t)all->size * bytes);
+    fill(dtype, all->rank, whole, data);
+    fb_tensor *t = fb_from(ctx, dtype, FB_SHAPE(whole), data);
+    fb_tensor *part = fb_reduce_scatter(all, t, FB_SUM);
+    assert_non_null(part);
+    assert_memory_equal(check_data(t), data, (size_t)all->size * bytes); /* left alone */
+    assert_int_equal(fb_all_reduce_(all, t, FB_SUM), FB_OK);
+    const char *want = check_data(t);
+    assert_memory_equal(check_data(part), want + (size_t)all->rank * bytes, bytes);
+    free(data);
+}
+
+static void reduce_scatter_has_the_bits_of_all_reduce(void **state)
+{
+    (void)state;
+    static const fb_dtype dtypes[] = {FB_F32, FB_F64, FB_F16, FB_BF16};
+    static const int64_t lengths[] = {1, 5, 1023, 40001};
+    for (int d = 0; d < 4; d++)
+        for (int i = 0; i < 4; i++)
+            one_scatter(dtypes[d], lengths[i]);
+}
+
 /* Several at once, of any length, and one small one that overtakes none. */
 static void sums_in_flight_go_one_after_the_other(void **state)
 {
@@ -58,6 +87,7 @@ static int run_all(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_have_the_bits_of_one_host),
         cmocka_unit_test(pieces_may_be_absent),
+        cmocka_unit_test(reduce_scatter_has_the_bits_of_all_reduce),
         cmocka_unit_test(sums_in_flight_go_one_after_the_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
