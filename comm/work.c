@@ -356,7 +356,7 @@ give_back:
 fb_work *fbi_work_start(fb_group *group, const fbi_task *task)
 {
     fb_context *ctx = group->world->ctx;
-    const char *before = fbi_doing_begin(ctx, fbi_kind_name((int)task->kind));
+    const char *before = fbi_doing_begin(ctx, FBI_SPAN_COLLECTIVE, fbi_kind_name((int)task->kind));
     fb_work *w = start(group, task);
     fbi_doing_end(ctx, before);
     return w;
@@ -394,7 +394,8 @@ void fbi_work_advance(fb_work *w)
 static fb_status wait_until_done(fb_work *w)
 {
     fb_context *ctx = w->group->world->ctx;
-    const char *before = fbi_doing_begin(ctx, fbi_kind_name((int)w->task.kind));
+    const char *before =
+        fbi_doing_begin(ctx, FBI_SPAN_COLLECTIVE, fbi_kind_name((int)w->task.kind));
     fb_status status = w->linked ? fbi_link_finish(w) : wait_for(w);
     fbi_doing_end(ctx, before);
     return status;

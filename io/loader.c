@@ -290,7 +290,7 @@ static fb_tensor *tensor_of(fb_loader *l, const fbi_slot *slot, int f)
 /* The tensors of the next micro-batch. NULL: the epoch is through, or an error is set. */
 static const fbi_slot *next_slot(fb_loader *l)
 {
-    const char *before = fbi_doing_begin(l->ctx, "loader");
+    const char *before = fbi_doing_begin(l->ctx, FBI_SPAN_LOADER, "loader");
     const fbi_slot *slot = on_device(l) ? fbi_upload_take(l) : fbi_prefetch_take(l, 0, true);
     for (int f = 0; slot && f < l->ds->n_fields; f++) {
         FB_SCOPE(l->ctx);

@@ -39,6 +39,7 @@
 #include <flambeau/core/ops/op.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/pool.h>
+#include <flambeau/core/ops/profile.h>
 #include <flambeau/core/ops/random.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/scan.h>

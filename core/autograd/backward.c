@@ -155,7 +155,7 @@ static fb_status fbi_visit_node(fbi_pass *p, fbi_node *n, fb_tensor **in_grad, f
             fb_enable_grad(ctx);
         else
             fb_no_grad(ctx);
-        const char *before = fbi_doing_begin(ctx, fbi_node_name(n));
+        const char *before = fbi_doing_begin_of(ctx, FBI_SPAN_NODE, fbi_node_name(n), n);
         st = fbi_node_backward(p, n, grad, in_grad);
         if (__builtin_expect(ctx->anomaly, 0) && !st)
             st = fbi_anomaly_made(p, n, in_grad);
@@ -265,7 +265,7 @@ fb_status fbi_pass_run(fbi_pass *p, fb_tensors out, fb_tensor *const *seed, fbi_
     p->n_caps = n_caps;
     bool was = ctx->in_backward;
     uint8_t autocast = ctx->autocast; /* a backward has the dtypes of its forward */
-    const char *before = fbi_doing_begin(ctx, "backward");
+    const char *before = fbi_doing_begin(ctx, FBI_SPAN_BACKWARD, "backward");
     ctx->in_backward = true;
     ctx->autocast = 0;
     fb_status st = fbi_walk_collect(p, out);

@@ -72,7 +72,7 @@ static fb_status cuda_open(fb_context *ctx, int index, const fb_context_options 
     ctx->device = d;
     ctx->kernels = fbi_cuda_kernels;
     ctx->threads = 1;
-    ctx->trace = fbi_cuda_trace();
+    ctx->trace = fbi_cuda_trace(&d->ranges) ? &d->ranges : NULL;
     fb_status st = open_all(ctx, d);
     if (st)
         close_all(ctx);
@@ -147,6 +147,8 @@ const fbi_backend fbi_cuda_backend = {
     .memory = fbi_cuda_memory,
     .combine = fbi_cuda_combine,
     .event_done = fbi_cuda_event_done,
+    .stamp = fbi_cuda_stamp,
+    .between = fbi_cuda_between,
     .statistics = fbi_cuda_statistics,
     .measure = fbi_cuda_measure,
     .ask = fbi_cuda_ask,

@@ -61,6 +61,7 @@ typedef struct fbi_cuda {
     fbi_cuda_bad *bad;          /* device memory */
     int64_t *halted;            /* pinned: no step of an optimizer is applied any more */
     struct fbi_cuda_nccl *nccl; /* NULL: not asked for so far */
+    fbi_trace ranges;           /* for profilers */
     const fbi_opdef
         *unchecked; /* the last operator whose indices nobody has looked at; NULL: none */
 } fbi_cuda;
@@ -148,9 +149,11 @@ fb_status fbi_cuda_copy_on(fb_context *ctx, fbi_queue queue, void *dst, const vo
 /* From now on no step of an optimizer is applied. */
 void fbi_cuda_halt(fb_context *ctx);
 void fbi_cuda_memory(fb_context *ctx, fbi_device_memory *m);
+void *fbi_cuda_stamp(fb_context *ctx);
+double fbi_cuda_between(fb_context *ctx, void *a, void *b);
 
-/* Ranges for profilers; NULL: nobody wants them (nvtx.c, or nvtx_none.c). */
-const fbi_trace *fbi_cuda_trace(void);
+/* Ranges for profilers; false: nobody wants them (nvtx.c, or nvtx_none.c). */
+bool fbi_cuda_trace(fbi_trace *trace);
 
 /* --- for collectives: sums (combine.cu), batch statistics (statistics.cu); see fbi_backend --- */
 

@@ -5,21 +5,23 @@
 
 #include "core/cuda/cuda_priv.h"
 
-static void begin(const char *name)
+static void begin(void *self, const fbi_trace_span *span)
 {
-    (void)nvtxRangePushA(name);
+    (void)self;
+    (void)nvtxRangePushA(span->name);
 }
 
-static void end(void)
+static void end(void *self)
 {
+    (void)self;
     (void)nvtxRangePop();
 }
 
 /* FLAMBEAU_NVTX=1 or 0; else whether a profiler has hung itself in. */
-const fbi_trace *fbi_cuda_trace(void)
+bool fbi_cuda_trace(fbi_trace *trace)
 {
-    static const fbi_trace trace = {begin, end};
     const char *asked = getenv("FLAMBEAU_NVTX"), *profiler = getenv("NVTX_INJECTION64_PATH");
     bool on = asked && *asked ? strcmp(asked, "0") != 0 : profiler && *profiler;
-    return on ? &trace : NULL;
+    *trace = (fbi_trace){.begin = begin, .end = end};
+    return on;
 }

@@ -62,36 +62,38 @@ static bool has_passed(void *self)
     return false;
 }
 
+/* Until it has passed; profilers hear of it. */
+static fb_status stand(fb_context *ctx, passing *p)
+{
+    fb_status st = FB_OK;
+    ctx->host_waits++;
+    if (ctx->trace)
+        fbi_trace_begin(ctx, (fbi_trace_span){FBI_SPAN_WAIT, "device", NULL, NULL});
+    if (ctx->hooks.wait)
+        st = ctx->hooks.wait(ctx->hooks.self, has_passed, p);
+    else
+        p->e = p->event ? cudaEventSynchronize(p->event) : cudaStreamSynchronize(p->queue);
+    if (ctx->trace)
+        fbi_trace_end(ctx);
+    if (!st)
+        FBI_CUDA_TRY(ctx, p->e);
+    return st;
+}
+
 static fb_status wait_for_event(fb_context *ctx, cudaEvent_t event)
 {
     passing p = {.event = event};
-    fb_status st = FB_OK;
     if (has_passed(&p)) {
         FBI_CUDA_TRY(ctx, p.e);
         return FB_OK;
     }
-    ctx->host_waits++;
-    if (ctx->hooks.wait)
-        st = ctx->hooks.wait(ctx->hooks.self, has_passed, &p);
-    else
-        p.e = cudaEventSynchronize(event);
-    if (!st)
-        FBI_CUDA_TRY(ctx, p.e);
-    return st;
+    return stand(ctx, &p);
 }
 
 fb_status fbi_cuda_queue_sync(fb_context *ctx, fbi_queue queue)
 {
     passing p = {.queue = fbi_cuda_of(ctx)->queues[queue]};
-    fb_status st = FB_OK;
-    ctx->host_waits++;
-    if (ctx->hooks.wait)
-        st = ctx->hooks.wait(ctx->hooks.self, has_passed, &p);
-    else
-        p.e = cudaStreamSynchronize(p.queue);
-    if (!st)
-        FBI_CUDA_TRY(ctx, p.e);
-    return st;
+    return stand(ctx, &p);
 }
 
 /* Whatever was asked of the queues that this context alone uses has been done. */
@@ -176,6 +178,37 @@ bool fbi_cuda_event_done(fb_context *ctx, void *event)
         fbi_cuda_failed(ctx, e, "cudaEventQuery", __FILE__, __LINE__);
     fbi_cuda_event_drop(ctx, event);
     return true;
+}
+
+/* --- marks of time, for profilers: whatever fails is not told --- */
+
+void *fbi_cuda_stamp(fb_context *ctx)
+{
+    cudaEvent_t event = NULL;
+    if (cudaSetDevice(fbi_cuda_of(ctx)->index) == cudaSuccess &&
+        cudaEventCreate(&event) == cudaSuccess &&
+        cudaEventRecord(event, fbi_cuda_of(ctx)->stream) == cudaSuccess)
+        return event;
+    (void)cudaGetLastError(); /* a span without a time is no error that a launch should report */
+    if (event)
+        (void)cudaEventDestroy(event); /* at worst it is lost */
+    return NULL;
+}
+
+double fbi_cuda_between(fb_context *ctx, void *a, void *b)
+{
+    float ms = -1;
+    if (a && b &&
+        (wait_for_event(ctx, (cudaEvent_t)b) ||
+         cudaEventElapsedTime(&ms, (cudaEvent_t)a, (cudaEvent_t)b) != cudaSuccess)) {
+        (void)cudaGetLastError(); /* a span without a time is none */
+        ms = -1;
+    }
+    if (a)
+        (void)cudaEventDestroy((cudaEvent_t)a); /* at worst it is lost */
+    if (b)
+        (void)cudaEventDestroy((cudaEvent_t)b); /* at worst it is lost */
+    return ms * 1e-3;
 }
 
 /* --- pinned memory --- */

@@ -15,7 +15,18 @@ static bool call_begin(fb_module *m, call_scope *s)
         return false;
     s->scope = fb_scope_begin(m->ctx);
     s->begin = m->ctx->arena_n;
-    return m->ctx->status == FB_OK;
+    if (m->ctx->status)
+        return false;
+    if (m->ctx->trace)
+        fbi_trace_begin(m->ctx, (fbi_trace_span){FBI_SPAN_MODULE, m->type->name, m, fbi_nn_path});
+    return true;
+}
+
+static void call_close(fb_module *m, call_scope *s)
+{
+    if (m->ctx->trace)
+        fbi_trace_end(m->ctx);
+    fb_scope_end(&s->scope);
 }
 
 /* Results made in the scope leave it; a result that was there before (an input) stays where it is.
@@ -41,7 +52,7 @@ static fb_tensor *call_end(fb_module *m, call_scope *s, const fb_tensor *x, fb_t
         fbi_fail(m->ctx, FB_E_USER, "%s: forward returned NULL", m->type->name);
     tell(m, x, y);
     call_keep(s, y);
-    fb_scope_end(&s->scope);
+    call_close(m, s);
     return y;
 }
 
@@ -74,7 +85,7 @@ static fb_status call_n(fb_module *m, fbi_nn_inner inner, void *args, fb_tensors
             *out.t[i] = NULL;
         call_keep(&s, *out.t[i]);
     }
-    fb_scope_end(&s.scope);
+    call_close(m, &s);
     return st;
 }
 

@@ -242,6 +242,9 @@ void fbi_nn_unref(fb_module *m)
     if (m->own && --m->own->refs == 0)
         free(m->own);
     fbi_nn_extra_free(m);
+    for (const fbi_trace *t = m->ctx->trace; t; t = t->next)
+        if (t->gone)
+            t->gone(t->self, m);
     free(m->self);
     free(m);
 }

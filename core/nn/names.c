@@ -68,6 +68,27 @@ fb_status fbi_nn_each_module(fb_module *m, fbi_module_visit fn, void *user)
     return each_module(m, path, 0, fn, user);
 }
 
+static void put_path(fb_module *m, char *text, size_t size)
+{
+    if (!m->parent) {
+        snprintf(text, size, "%s", m->type->name);
+        return;
+    }
+    put_path(m->parent, text, size);
+    fbi_children it = {.parent = m->parent};
+    while (fbi_nn_next_child(&it))
+        if (it.child == m) {
+            size_t n = strlen(text);
+            snprintf(text + n, size - n, ".%s", it.name);
+            return;
+        }
+}
+
+void fbi_nn_path(const void *module, char *text, size_t size)
+{
+    put_path((fb_module *)(uintptr_t)module, text, size);
+}
+
 /* --- collecting --- */
 
 typedef struct collect {

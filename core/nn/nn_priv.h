@@ -89,6 +89,8 @@ typedef struct fbi_list {
     char **names; /* NULL: they are called "0", "1", ... */
 } fbi_list;
 extern const fb_field fbi_list_fields[];
+/* "Sequential.3.conv": the type of its root, then the names on the way to it. */
+void fbi_nn_path(const void *module, char *text, size_t size);
 static inline bool fbi_nn_is_list(const fb_module *m)
 {
     return m->type->fields == fbi_list_fields;

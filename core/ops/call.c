@@ -33,6 +33,13 @@ fb_status fbi_check_inputs(fb_context *ctx, const fbi_opdef *d, fb_tensor *const
     return FB_OK;
 }
 
+static __attribute__((cold, noinline)) void tell_call(const fbi_call *c)
+{
+    for (const fbi_trace *t = c->ctx->trace; t; t = t->next)
+        if (t->call)
+            t->call(t->self, c);
+}
+
 fb_status fbi_launch(fbi_call *c)
 {
     fbi_kernel k = c->ctx->kernels ? c->ctx->kernels[c->op->op] : NULL;
@@ -43,6 +50,8 @@ fb_status fbi_launch(fbi_call *c)
             "on \"cpu\"");
     if (!k)
         return fbi_op_fail(c, FB_E_UNSUPPORTED, "the device has no kernel for it");
+    if (__builtin_expect(c->ctx->trace != NULL, 0))
+        tell_call(c);
     return k(c);
 }
 
@@ -141,7 +150,7 @@ static fb_status fbi_run_unified(fb_context *ctx, const fbi_opdef *d, const void
                   .n_in = (uint16_t)n_in,
                   .n_out = d->n_out,
                   .threads = ctx->threads};
-    const char *before = fbi_doing_begin(ctx, d->name);
+    const char *before = fbi_doing_begin(ctx, FBI_SPAN_OP, d->name);
     fb_status st = d->infer(&c);
     if (!st && !(d->flags & FBI_VIEW))
         st = fbi_launch(&c);
@@ -213,7 +222,11 @@ static fb_status fbi_run_composed(fb_context *ctx, const fbi_opdef *d, const voi
     bool outer = !ctx->composing;
     if (outer)
         ctx->composing = d->name;
+    if (ctx->trace)
+        fbi_trace_begin(ctx, (fbi_trace_span){FBI_SPAN_OP, d->name, NULL, NULL});
     fb_status st = d->flags & FBI_WIDE ? fbi_compose_wide(&c) : d->compose(&c);
+    if (ctx->trace)
+        fbi_trace_end(ctx);
     if (outer)
         ctx->composing = NULL;
     for (int i = 0; i < d->n_out; i++)
@@ -340,7 +353,7 @@ fb_status fbi_run_inplace(const void *site, fbi_op op, const void *attrs, int n_
     fbi_oddity odd = {0};
     if (__builtin_expect(ctx->anomaly, 0))
         odd = fbi_odd(in[0]);
-    const char *before = fbi_doing_begin(ctx, d->name);
+    const char *before = fbi_doing_begin(ctx, FBI_SPAN_OP, d->name);
     fbi_changing(in[0]);
     st = fbi_launch(&c);
     fbi_doing_end(ctx, before);
@@ -366,7 +379,7 @@ fb_status fbi_kernel_run(fb_context *ctx, fbi_op op, const void *attrs, fb_tenso
                   .threads = ctx->threads,
                   .beta = beta};
     c.inplace = n_in && n_out && in[0] == out[0];
-    const char *before = fbi_doing_begin(ctx, c.op->name);
+    const char *before = fbi_doing_begin(ctx, FBI_SPAN_OP, c.op->name);
     fb_status st = fbi_launch(&c);
     fbi_doing_end(ctx, before);
     return st;

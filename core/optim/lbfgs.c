@@ -437,7 +437,7 @@ fb_tensor *fbi_lbfgs_step(fb_optimizer *opt, fb_closure closure, void *user)
     FB_SCOPE(ctx);
     fb_no_grad(ctx);
     ctx->autocast = 0;
-    const char *before = fbi_doing_begin(ctx, "optim_step");
+    const char *before = fbi_doing_begin(ctx, FBI_SPAN_STEP, "optim_step");
     st = evaluate(&w, &loss, &at.loss, &at.g);
     if (!st)
         st = iterate_all(&w, &at);

@@ -329,7 +329,7 @@ fb_status fb_optim_step(fb_optimizer *opt)
                         "fb_optim_step_closure");
     if (ctx->in_step && !ctx->batch.last)
         return FB_OK;
-    const char *before = fbi_doing_begin(ctx, "optim_step");
+    const char *before = fbi_doing_begin(ctx, FBI_SPAN_STEP, "optim_step");
     fb_status st = step(opt);
     fbi_doing_end(ctx, before);
     return st;

@@ -17,6 +17,7 @@ typedef struct fbi_alloc fbi_alloc;
 typedef struct fbi_slabs fbi_slabs;
 typedef struct fbi_saver fbi_saver;
 struct fbi_call;
+typedef struct fbi_trace fbi_trace;
 typedef fb_status (*fbi_kernel)(const struct fbi_call *);
 
 enum { FBI_MESSAGE_BYTES = 1024, FBI_TEXT_RING = 8, FBI_TEXT_BYTES = 160 };
@@ -64,11 +65,37 @@ typedef struct fbi_guard {
     void (*changing)(void *self, struct fbi_storage *s); /* on return it may be changed */
 } fbi_guard;
 
-/* A profiler's ear: called around operators, backward passes and steps of optimizers. */
-typedef struct fbi_trace {
-    void (*begin)(const char *name);
-    void (*end)(void);
-} fbi_trace;
+/* What a span of time is spent on. */
+typedef enum fbi_span_kind {
+    FBI_SPAN_OP,
+    FBI_SPAN_NODE,     /* a node's part of a backward; of: the node */
+    FBI_SPAN_BACKWARD, /* a whole one */
+    FBI_SPAN_STEP,     /* of an optimizer */
+    FBI_SPAN_COLLECTIVE,
+    FBI_SPAN_LOADER,
+    FBI_SPAN_WAIT,  /* for the device */
+    FBI_SPAN_MODULE /* a call; of: the module */
+} fbi_span_kind;
+
+typedef struct fbi_trace_span {
+    fbi_span_kind kind;
+    const char *name;
+    const void *of;
+    void (*path)(const void *of, char *text, size_t size); /* its whole name; NULL: `name` */
+} fbi_trace_span;
+
+/* A profiler's ear: spans lie within each other. Several may hang on a context. */
+struct fbi_trace {
+    void *self;
+    void (*begin)(void *self, const fbi_trace_span *span);
+    void (*end)(void *self);
+    /* What follows may be NULL. */
+    void (*call)(void *self, const struct fbi_call *call); /* a kernel starts */
+    /* This rank has stood still until that one (of the world) came. */
+    void (*waited)(void *self, int rank, double seconds);
+    void (*gone)(void *self, const void *of); /* a module is freed */
+    fbi_trace *next;
+};
 
 /* Called when a backward pass has delivered everything; list on the context. */
 typedef struct fbi_backward_hook {
@@ -115,10 +142,10 @@ struct fb_context {
     const fbi_kernel
         *kernels; /* [FBI_OP_COUNT] of the device and ISA level; NULL: not on this device */
     const fbi_backend *backend;
-    void *device;           /* the backend's own state */
-    const fbi_trace *trace; /* NULL: nobody listens */
-    const char *doing;      /* name of the operator that runs; NULL: none */
-    const char *composing;  /* the outermost row made of others that runs; NULL: none */
+    void *device;          /* the backend's own state */
+    fbi_trace *trace;      /* NULL: nobody listens */
+    const char *doing;     /* name of the operator that runs; NULL: none */
+    const char *composing; /* the outermost row made of others that runs; NULL: none */
     fbi_alloc *alloc;
     uint64_t host_waits; /* how often this thread has waited for the device */
     uint64_t seq, hash; /* nodes so far; rolling hash of the program, for agreement between ranks */
@@ -206,20 +233,39 @@ static inline void fbi_site_end(fbi_site_guard *g)
 /* "train.c:88", "main+0x1f" or an address, resolved only when printed. */
 const char *fbi_site_text(const void *site, char *buf, size_t size);
 
+/* Tell all listeners; for those who have seen that there are some. In a header, since a plug-in
+ * links nothing of ours. */
+__attribute__((cold, noinline, unused)) static void fbi_trace_begin(fb_context *ctx,
+                                                                    fbi_trace_span span)
+{
+    for (const fbi_trace *t = ctx->trace; t; t = t->next)
+        t->begin(t->self, &span);
+}
+__attribute__((cold, noinline, unused)) static void fbi_trace_end(fb_context *ctx)
+{
+    for (const fbi_trace *t = ctx->trace; t; t = t->next)
+        t->end(t->self);
+}
+
 /* What the context is at, for messages and profilers. @return what it was at before, for the end */
-static inline const char *fbi_doing_begin(fb_context *ctx, const char *name)
+static inline const char *fbi_doing_begin_of(fb_context *ctx, fbi_span_kind kind, const char *name,
+                                             const void *of)
 {
     const char *before = ctx->doing;
     ctx->doing = name;
     if (__builtin_expect(ctx->trace != NULL, 0))
-        ctx->trace->begin(name);
+        fbi_trace_begin(ctx, (fbi_trace_span){kind, name, of, NULL});
     return before;
+}
+static inline const char *fbi_doing_begin(fb_context *ctx, fbi_span_kind kind, const char *name)
+{
+    return fbi_doing_begin_of(ctx, kind, name, NULL);
 }
 static inline void fbi_doing_end(fb_context *ctx, const char *before)
 {
     ctx->doing = before;
     if (__builtin_expect(ctx->trace != NULL, 0))
-        ctx->trace->end();
+        fbi_trace_end(ctx);
 }
 
 /* An option that the environment may turn on: NAME=1. */

@@ -5,7 +5,7 @@
 #include "core/tensor/context_priv.h"
 #include "core/tensor/queue_priv.h"
 
-enum { FBI_BACKEND_ABI = 10 };
+enum { FBI_BACKEND_ABI = 11 };
 
 typedef struct fbi_core_api fbi_core_api;
 typedef struct fbi_device_comm fbi_device_comm;
@@ -64,6 +64,11 @@ struct fbi_backend {
     fb_status (*copy_on)(fb_context *ctx, fbi_queue queue, void *dst, const void *src,
                          size_t bytes);
     void (*memory)(fb_context *ctx, fbi_device_memory *m);
+    /* A mark of time in the order of the compute queue. NULL: none can be had, which is no error.
+     */
+    void *(*stamp)(fb_context *ctx);
+    /* Seconds from a to b, which the host waits for; both are gone. Negative: nobody knows. */
+    double (*between)(fb_context *ctx, void *a, void *b);
     /* What follows is for collectives, in the order of the compute queue. */
     /* Operands joined along a program, element by element, as comm/reduce_priv.h says. */
     fb_status (*combine)(fb_context *ctx, int op, fb_dtype dtype, fb_dtype out_dtype,

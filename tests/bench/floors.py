@@ -31,8 +31,10 @@ def floor_of(o, name, peak):
 def where(o, name):
     """The operators that take most: milliseconds, phase and name."""
     text = output([o.build / "tests/bench/workloads", "--profile", str(o.threads), name], "stderr")
-    rows = [line.split() for line in text.splitlines()[1:SHOWN + 1]]
-    return [{"phase": r[0], "operator": r[1], "ms": float(r[3])} for r in rows]
+    lines = text.splitlines()
+    steps = int(lines[0].split(", ")[1].split()[0])
+    rows = [line.split() for line in lines[2:SHOWN + 2]]
+    return [{"phase": r[0], "operator": r[1], "ms": float(r[4]) / steps} for r in rows]
 
 
 def explain(o, names):

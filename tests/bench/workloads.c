@@ -313,13 +313,16 @@ static void run(const settings *o, training *all, const char *name, int64_t n)
 
 static void timed_run(const settings *o, training *all, const char *name, int64_t n)
 {
-    if (o->profile)
-        profile_begin(o->ctx);
+    fb_profile *profile =
+        o->profile ? fb_profile_open(o->ctx, FB_OPTS(fb_profile_options, .max_events = -1)) : NULL;
     double begun = bench_now();
     run(o, all, name, n);
     double took = bench_now() - begun;
-    if (o->profile)
-        profile_print(n);
+    if (profile) {
+        fb_profile_stop(profile);
+        fb_profile_print(profile, "/dev/stderr");
+        fb_profile_close(profile);
+    }
     if (fb_ok(o->ctx))
         printf("%.9f\n", took);
 }

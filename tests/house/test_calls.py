@@ -19,7 +19,7 @@ MARK = '__attribute__((visibility("default")))'
 # Arguments that make sense, by type; or by function and name of the argument, for what a type does not say.
 MAKERS = {
     "fb_context *": "e.ctx", "fb_tensor *": "e.x", "fb_module *": "e.m", "fb_optimizer *": "e.opt",
-    "fb_meter *": "e.meter", "fb_ema *": "e.ema", "fb_schedule *": "e.schedule", "fb_scaler *": "e.scaler",
+    "fb_meter *": "e.meter", "fb_profile *": "e.profile", "fb_profile_totals *": "&e.totals", "fb_ema *": "e.ema", "fb_schedule *": "e.schedule", "fb_scaler *": "e.scaler",
     "fb_shape": "FB_SHAPE(2, 3)", "fb_dtype": "FB_F32", "fb_tensors": "FB_TENSORS(e.x, e.x)",
     "fb_outs": "FB_OUTS(&e.out[0])", "fb_modules": "FB_MODULES(fb_nn_relu(e.ctx))", "fb_init": "fb_init_normal(0, 1)",
     "fb_scope": "e.scope", "fb_scope *": "&e.scope", "fb_tensor **": "e.out", "int": "1", "int64_t": "2",
@@ -38,6 +38,7 @@ SPECIAL = {
     ("fb_optim_add_tensor", "leaf"): "e.leaf", ("fb_requires_grad", "t"): "e.leaf", ("fb_grad_of", "leaf"): "e.leaf",
     ("fb_op_call", "op"): '"add"', ("fb_op_call", "name"): '"add"', ("fb_checkpoint_call", "n_out"): "1",
     ("fb_op_call", "n_attrs"): "0", ("fb_nn_tie", "m"): "e.fresh", ("fb_nn_tie", "root"): "e.fresh",
+    ("fb_profile_print", "path"): '"/dev/null"', ("fb_profile_write", "path"): '"/dev/null"',
     ("fb_nn_init", "root"): "e.fresh", ("fb_nn_to", "root"): "e.fresh", ("fb_nn_new", "self"): "&e.child", ("fb_wrap", "opts"): "NULL",
 }
 # What a call leaves behind that the test has to take away, or that must not be called on the shared objects.
@@ -56,6 +57,7 @@ INSTEAD = {
     "fb_nn_close": ["fb_nn_close(fb_nn_relu(e.ctx))", "fb_nn_close(NULL)"],
     "fb_optim_close": ["fb_optim_close(fb_optim_sgd(e.ctx, NULL, NULL))", "fb_optim_close(NULL)"],
     "fb_meter_close": ["fb_meter_close(fb_meter_open(e.ctx, \"m\"))", "fb_meter_close(NULL)"],
+    "fb_profile_close": ["fb_profile_close(fb_profile_open(e.ctx, NULL))", "fb_profile_close(NULL)"],
     "fb_ema_close": ["fb_ema_close(fb_ema_open(e.m, 0.5))", "fb_ema_close(NULL)"],
     "fb_scaler_close": ["fb_scaler_close(e.scaler)", "fb_scaler_close(NULL)"],
     "fb_schedule_close": ["fb_schedule_close(fb_schedule_step_lr(e.opt, 1, 0.5))", "fb_schedule_close(NULL)"],
@@ -88,6 +90,8 @@ typedef struct objects {
     fb_ema *ema;
     fb_schedule *schedule;
     fb_scaler *scaler;
+    fb_profile *profile;
+    fb_profile_totals totals;
     fb_scope scope;
     fb_batch_info batch;
     fb_memory_stats stats;
@@ -163,6 +167,7 @@ static void begin(void)
     e.ema = fb_ema_open(e.m, 0.5);
     e.schedule = fb_schedule_step_lr(e.opt, 1, 0.5);
     e.scaler = fb_optim_scaler(e.opt, NULL);
+    e.profile = fb_profile_open(e.ctx, NULL);
     if (!fb_ok(e.ctx)) {
         fprintf(stderr, "begin: %s\n", fb_error_message(e.ctx));
         exit(3);

@@ -10,7 +10,7 @@ from tree import ROOMS, files, finish, read, room_of  # noqa: E402
 
 WAIT = re.compile(r"\bcu(?:da)?(StreamWaitEvent|EventSynchronize|EventQuery)\w*\s*\(")
 # Where each is: the last only looks, for fbi_cuda_event_done, whose answer is not a wait.
-ALLOWED = {"StreamWaitEvent": ["fbi_cuda_wait_here"], "EventSynchronize": ["wait_for_event"],
+ALLOWED = {"StreamWaitEvent": ["fbi_cuda_wait_here"], "EventSynchronize": ["stand"],
            "EventQuery": ["has_passed", "fbi_cuda_event_done"]}
 QUEUE = "core/cuda/queue.c"
 ROWS = re.compile(r"^\s*X\((\w+), \w+, ", re.M)

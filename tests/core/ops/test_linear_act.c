@@ -20,8 +20,10 @@ static struct {
     int linear_act, linear_dact, linear, gelu, conv2d_relu, relu;
 } ran;
 
-static void count(const char *name)
+static void count(void *self, const fbi_trace_span *span)
 {
+    const char *name = span->name;
+    (void)self;
     ran.linear_act += strcmp(name, "linear_act") == 0;
     ran.linear_dact += strcmp(name, "linear_dact") == 0;
     ran.linear += strcmp(name, "linear") == 0;
@@ -30,13 +32,16 @@ static void count(const char *name)
     ran.relu += strcmp(name, "relu") == 0;
 }
 
-static void nothing(void) {}
+static void nothing(void *self)
+{
+    (void)self;
+}
 
-static const fbi_trace counter = {count, nothing};
+static fbi_trace counter = {.begin = count, .end = nothing};
 
 static void listen(fb_context *ctx, bool on)
 {
-    static const fbi_trace *before;
+    static fbi_trace *before;
     if (on) {
         before = ctx->trace;
         memset(&ran, 0, sizeof ran);
