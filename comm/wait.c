@@ -94,11 +94,28 @@ static void rest(fb_world *world, const fbi_waitable *what, double waited, int m
         doze(DOZE_NS);
 }
 
+/* Profilers are told whom this rank has stood still for: of several, the lowest that is missing. */
+typedef struct standstill {
+    int rank;
+    double since;
+} standstill;
+
+static void stand_for(fb_world *world, standstill *s, int missing, double now)
+{
+    if (missing == s->rank)
+        return;
+    for (const fbi_trace *t = world->ctx->trace; t; t = t->next)
+        if (t->waited && s->rank >= 0)
+            t->waited(t->self, s->rank, now - s->since);
+    *s = (standstill){missing, now};
+}
+
 static fb_status wait_long(fb_world *world, const fbi_waitable *what)
 {
     fbi_watch watch = {.began = fbi_now()};
     fb_status status = FB_OK;
     watch.last = watch.began;
+    standstill still = {-1, watch.began};
     publish(world, what, what->missing(what->self, 0));
     for (;;) {
         fbi_world_poke(world);
@@ -109,6 +126,7 @@ static fb_status wait_long(fb_world *world, const fbi_waitable *what)
             break;
         double now = fbi_now();
         int missing = what->missing(what->self, 0);
+        stand_for(world, &still, missing, now);
         if (world->notices)
             fbi_control_poll(world);
         if (now - watch.last > look_s) {
@@ -123,6 +141,7 @@ static fb_status wait_long(fb_world *world, const fbi_waitable *what)
         }
         rest(world, what, now - watch.began, missing);
     }
+    stand_for(world, &still, -1, fbi_now());
     world->waited_s += fbi_now() - watch.began;
     atomic_store(&world->own->waits_for, -1);
     if (!what->closing)

@@ -71,6 +71,7 @@
 #include <flambeau/comm/group.h>
 #include <flambeau/comm/mesh.h>
 #include <flambeau/comm/object.h>
+#include <flambeau/comm/profile.h>
 #include <flambeau/comm/world.h>
 
 #include <flambeau/parallel/ddp.h>
