@@ -78,6 +78,10 @@ typedef struct fb_trainer_options {
     int64_t log_every;    /**< steps between lines; 0: 100 (10 on a terminal) */
     const char *log_file; /**< a line of JSON for each line and each validation is added to it */
     bool quiet;
+    const char *profile; /**< some steps are profiled: rank 0 says what took how long, and with
+                              several ranks who waits for whom; each rank writes a Chrome trace:
+                            rank 0 to this file (fb_profile_write_ranks) */
+    const char *profile_steps; /**< "FROM:TO": which, of this process; NULL: "10:30" */
     /* the world (fb_world_options) */
     const char *device;
     int64_t shards, threads, seed;

@@ -64,7 +64,9 @@ static bool every(int64_t n, int64_t period)
 static fb_status after_step(fb_trainer *t)
 {
     look_at_clock(t);
-    fb_status st = fbi_trainer_report(t);
+    fb_status st = fbi_trainer_profile(t, false);
+    if (!st)
+        st = fbi_trainer_report(t);
     if (!st && t->task.on_step)
         t->task.on_step(t);
     if (!st && every(t->steps, t->o.validate_steps))
@@ -145,6 +147,8 @@ static fb_status end(fb_trainer *t)
 {
     bool told_to_stop = !finished(t) && !fb_world_running(t->world); /* time is short */
     fb_status st = fb_status_of(t->ctx);
+    if (!st)
+        st = fbi_trainer_profile(t, true);
     if (!st && !told_to_stop)
         st = validate_once(t);
     if (!st)
@@ -174,6 +178,10 @@ fb_status fb_trainer_fit(fb_trainer *t, const fb_trainer_task *task)
     if (t->task.on_start)
         t->task.on_start(t);
     fb_status st = fb_ok(t->ctx) ? catch_up(t) : fb_status_of(t->ctx);
+    if (!st)
+        st = fbi_trainer_profile_bind(t);
+    if (!st)
+        st = fbi_trainer_profile(t, false);
     if (!st)
         run(t);
     return st ? st : end(t);

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include <flambeau/core/ops/profile.h>
 #include <flambeau/launch/trainer.h>
 
 /* --- options (trainer_options.c, trainer_yaml.c) --- */
@@ -91,8 +92,10 @@ struct fb_trainer {
     int64_t log_every;
     double began, shown; /* this fit; the progress line */
     int64_t samples;
-    double away; /* seconds of validations and saves */
-    double loss; /* of the last line */
+    double away;                      /* seconds of validations and saves */
+    double loss;                      /* of the last line */
+    fb_profile *profile;              /* NULL: none runs */
+    int64_t profile_from, profile_to; /* steps; -1: it is over */
     FILE *log;
     int64_t saved;             /* step of the last save */
     char run_checkpoint[4096]; /* options.checkpoint of a run directory */
@@ -118,6 +121,9 @@ bool fbi_trainer_saves(const fb_trainer *t);
 fb_status fbi_trainer_pass(fb_trainer *t, fb_loader *loader, const char *prefix);
 fb_status fbi_trainer_judge(fb_trainer *t);
 const char *fbi_trainer_monitor(const fb_trainer *t);
+/* trainer_profile.c: before the first step of a fit; then after each, and when it is over */
+fb_status fbi_trainer_profile_bind(fb_trainer *t);
+fb_status fbi_trainer_profile(fb_trainer *t, bool over);
 /* trainer_report.c */
 double fbi_trainer_now(void);
 fb_status fbi_trainer_means(fb_trainer *t, const char *prefix);

@@ -9,7 +9,7 @@
 #include "text.h"
 
 typedef struct options {
-    const char *path, *checkpoint;
+    const char *path, *checkpoint, *profile;
     gpt_config model;
     int64_t batch, steps, warmup, sample, shards, threads, seed;
     double lr, min_lr, decay, temperature;
@@ -55,6 +55,8 @@ static bool parse(int argc, char **argv, options *o, int *exit_code)
         {"seed", OPTION_COUNT, &o->seed, "N", .about = "another run"},
         {"checkpoint", OPTION_TEXT, &o->checkpoint, "DIR",
          .about = "save here at the end, and go on from what is there"},
+        {"profile", OPTION_TEXT, &o->profile, "FILE",
+         .about = "where the time of some steps goes, with a trace for ui.perfetto.dev in FILE"},
         {0}};
     if (!options_parse("Trains a GPT to write like a text, character by character.", rows, argc,
                        argv, exit_code))
@@ -195,6 +197,7 @@ int main(int argc, char **argv)
                             .clip_norm = 1,
                             .validate_every = -1,
                             .checkpoint = r.o.checkpoint,
+                            .profile = r.o.profile,
                             .save_every = -1,
                             .shards = r.o.shards,
                             .threads = r.o.threads,

@@ -7,7 +7,7 @@
 #include "../options.h"
 
 typedef struct options {
-    const char *data, *checkpoint;
+    const char *data, *checkpoint, *profile;
     int64_t shards, threads, epochs, steps, stop_after, batch, limit, seed, save_every,
         memory_every;
     double lr;
@@ -41,6 +41,8 @@ static bool parse(int argc, char **argv, options *o, int *exit_code)
          .about = "save and stop after step N, as if interrupted"},
         {"print-bits", OPTION_FLAG, &o->print_bits, NULL,
          .about = "each step's loss as an exact number, and a digest at the end"},
+        {"profile", OPTION_TEXT, &o->profile, "FILE",
+         .about = "where the time of some steps goes, with a trace for ui.perfetto.dev in FILE"},
         {"trace", OPTION_FLAG, &o->trace, NULL, .about = "which rank computed which image"},
         {0}};
     return options_parse("Trains a convolutional network on Fashion-MNIST.", rows, argc, argv,
@@ -135,6 +137,7 @@ static fb_trainer_options trainer_options(const options *o)
     fb_trainer_options t = {.max_epochs = o->steps ? 0 : o->epochs,
                             .max_steps = early ? o->stop_after : o->steps,
                             .checkpoint = o->checkpoint,
+                            .profile = o->profile,
                             .save_steps = o->save_every,
                             .memory_checkpoint = o->memory_every,
                             .log_every = o->print_bits,
