@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 build, source = os.environ["FLAMBEAU_BUILD"], os.environ["FLAMBEAU_SOURCE"]
 sanitize = os.environ.get("FLAMBEAU_SANITIZE", "")
 MPIEXEC = os.environ.get("FLAMBEAU_MPIEXEC", "mpirun --oversubscribe").split()
 RANK = os.environ.get("FLAMBEAU_RANK", "").split()
 HANG = 100
+AT_ONCE = 3  # jobs: most of the time they wait
 env = dict(os.environ, FLAMBEAU_STOPPED_SECONDS="1", FLAMBEAU_STUCK_SECONDS="1", OMP_NUM_THREADS="1")
 failures = []
 
@@ -86,61 +88,91 @@ def check(scenario, speakers, *wanted, ranks=3, code=True, verdict=None, **varia
     return out
 
 
-with tempfile.TemporaryDirectory() as folder:
-    program = compile_program(folder)
-    ways = ({}, {"FLAMBEAU_COMM": "messages"}, {"FLAMBEAU_RANKS_PER_NODE": "2"})
-    for way in ways:
-        check("other_count", (0, 1, 2), r"rank 1 \(.*\): all_reduce #0 at .*wants F32 \[1001\] SUM, ranks 0,2 brought "
-              r"F32 \[1000\] SUM: do all ranks build the same model", **way)
-        check("other_kind", (0, 1, 2), r"rank 1 \(.*\): barrier #0 at", r"ranks 0,2 are in all_reduce #0 at .* with F32 "
-              r"\[1000\] SUM: do all ranks make the same calls in the same order\?",
-              verdict={"verdict": "diverging", "rank": 1, "call": "barrier", "sequence": 0}, **way)
-        check("killed", (0, 2), r"rank 1 \(.*, pid \d+\) is dead: killed, or it ended without fb_world_close",
-              r"it last called all_reduce #4", r"rank [02] waits for it in all_reduce #5 at",
-              verdict={"verdict": "dead", "rank": 1, "call": "all_reduce", "sequence": 4}, **way)
-        check("stopped", (0, 2), r"rank 1 \(.*\) has been stopped for 1 s \(SIGSTOP\)", r"in all_reduce #3",
-              verdict={"verdict": "stopped", "rank": 1, "call": "all_reduce", "sequence": 2}, **way)
-        check("endless", (0, 2), r"rank 1 \(.*\) is stuck: it runs, but has called nothing for 2 s; it last called all_reduce "
-              r"#2 at", r"waits for it in all_reduce #3",
-              verdict={"verdict": "stuck", "rank": 1, "call": "all_reduce", "sequence": 2}, FLAMBEAU_TIMEOUT_SECONDS="2", **way)
-    each = {"FLAMBEAU_RANKS_PER_NODE": "1", "FLAMBEAU_SILENT_SECONDS": "2"}  # the control plane alone can tell
-    check("killed", (0, 2), r"rank 1 \(.*, pid \d+\) is dead: killed", "in all_reduce #5 at",
-          verdict={"verdict": "dead", "rank": 1}, **each)
-    check("killed", (0,), r"rank 1 \(.*, pid \d+\) is dead: killed", ranks=2, verdict={"verdict": "dead", "rank": 1}, **each)
-    check("stopped", (0, 2), r"rank 1 \(.*, pid \d+\) has not been heard of for 2 s, nor any other of its host",
-          "in all_reduce #3", verdict={"verdict": "unreachable", "rank": 1}, **each)
-    check("endless", (0, 2), r"rank 1 \(.*\) is stuck: it runs, but has called nothing for 2 s", "in all_reduce #3",
-          verdict={"verdict": "stuck", "rank": 1}, FLAMBEAU_TIMEOUT_SECONDS="2", **each)
-    check("circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0",
-          verdict={"verdict": "stuck"}, **each)
+def slow():
     out, rc = run(program, "trial", 3, "slow", "1", "0", FLAMBEAU_SLOW_SECONDS="1")
     if rc != 0 or out.count("is slow") != 1 or not re.search(r"flambeau: rank 1 \(.*\) is slow: it computes 0.03\d* s a step, the others ", out):
         failures.append(f"slow: exit code {rc}, or the slow rank is not named once:\n{out}")
-    if not sanitize:  # theirs speak instead
-        out = check("crashed", (0, 2), r"rank 1 \(.*\) is dead", "all_reduce #5")
-        if not re.search(r"flambeau: rank 1 \(.*\): SIGSEGV \(invalid memory access\)\n  last calls: all_reduce #4 at .*, before "
-                         r"it all_reduce #3 at .*\n(.*\n)*.*faults\(", out):
-            failures.append("crashed: does not say where:\n" + out)
-    check("silent_exit", (0, 2), r"rank 1 .* is dead", "all_reduce #3")
-    check("leaves_early", (0, 2), r"rank 1 \(.*\) has ended its program \(fb_world_close\)", "in all_reduce #0")
-    for way in ({}, {"FLAMBEAU_RANKS_PER_NODE": "1"}):
-        check("own_error", (0, 2), r"rank 1 \(.*\) has ended with an error: the disk is on fire", "in all_reduce #1", **way)
-    check("error_then_collective", (0, 1, 2), r"rank 1 \(.*\) failed before barrier #0 at .*: the disk is on fire")
-    check("error_taken", (), code=False)
+
+
+def crashed():
+    if sanitize:
+        return  # theirs speak instead
+    out = check("crashed", (0, 2), r"rank 1 \(.*\) is dead", "all_reduce #5")
+    if not re.search(r"flambeau: rank 1 \(.*\): SIGSEGV \(invalid memory access\)\n  last calls: all_reduce #4 at .*, before "
+                     r"it all_reduce #3 at .*\n(.*\n)*.*faults\(", out):
+        failures.append("crashed: does not say where:\n" + out)
+
+
+def same_error():
     out = check("same_error", ())
     if out.count("no such file") != 1 or "ranks 0-2: dataset x.h5: no such file" not in out:
         failures.append("same_error: is not said once for all ranks:\n" + out)
-    check("skipped", (0, 2), r"rank 1 \(.*\) has ended its program", "in all_reduce #9", verdict={"verdict": "left", "rank": 1})
-    check("endless_in_a_group", (0, 2), r"rank 1 \(.*\) is stuck: .* for 1 s", r"rank 2 waits for it in barrier #0 of group 3",
-          verdict={"verdict": "stuck", "rank": 1}, FLAMBEAU_TIMEOUT_SECONDS="0")
+
+
+def disagrees():
     out = check("disagrees", ())
     if not re.search(r"ranks 0-2: agree: train.h5: rank 1 \(.*\) has 0xbad, ranks 0,2 have 0x600d", out):
         failures.append("disagrees: does not name the rank:\n" + out)
-    check("circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0")
-    check("wrong_parcel", (0, 1), r"recv #0 at .* wants F32 \[5\], rank 0 sent F32 \[4\]", ranks=2)
+
+
+def asked_to_stop():
     out, rc = run(program, "asked_to_stop", 3)
     if rc != 75 or out.count("stopped after 8") != 3:
         failures.append(f"asked_to_stop: exit code {rc}, or ranks stop at different steps:\n{out}")
+
+
+def start(test, *arguments, **variables):
+    tests.append(pool.submit(test, *arguments, **variables))
+
+
+tests = []
+with tempfile.TemporaryDirectory() as folder:
+    program = compile_program(folder)
+    pool = ThreadPoolExecutor(AT_ONCE)
+    ways = ({}, {"FLAMBEAU_COMM": "messages"}, {"FLAMBEAU_RANKS_PER_NODE": "2"})
+    for way in ways:
+        start(check, "other_count", (0, 1, 2), r"rank 1 \(.*\): all_reduce #0 at .*wants F32 \[1001\] SUM, ranks 0,2 brought "
+              r"F32 \[1000\] SUM: do all ranks build the same model", **way)
+        start(check, "other_kind", (0, 1, 2), r"rank 1 \(.*\): barrier #0 at", r"ranks 0,2 are in all_reduce #0 at .* with F32 "
+              r"\[1000\] SUM: do all ranks make the same calls in the same order\?",
+              verdict={"verdict": "diverging", "rank": 1, "call": "barrier", "sequence": 0}, **way)
+        start(check, "killed", (0, 2), r"rank 1 \(.*, pid \d+\) is dead: killed, or it ended without fb_world_close",
+              r"it last called all_reduce #4", r"rank [02] waits for it in all_reduce #5 at",
+              verdict={"verdict": "dead", "rank": 1, "call": "all_reduce", "sequence": 4}, **way)
+        start(check, "stopped", (0, 2), r"rank 1 \(.*\) has been stopped for 1 s \(SIGSTOP\)", r"in all_reduce #3",
+              verdict={"verdict": "stopped", "rank": 1, "call": "all_reduce", "sequence": 2}, **way)
+        start(check, "endless", (0, 2), r"rank 1 \(.*\) is stuck: it runs, but has called nothing for 2 s; it last called all_reduce "
+              r"#2 at", r"waits for it in all_reduce #3",
+              verdict={"verdict": "stuck", "rank": 1, "call": "all_reduce", "sequence": 2}, FLAMBEAU_TIMEOUT_SECONDS="2", **way)
+    each = {"FLAMBEAU_RANKS_PER_NODE": "1", "FLAMBEAU_SILENT_SECONDS": "2"}  # the control plane alone can tell
+    start(check, "killed", (0, 2), r"rank 1 \(.*, pid \d+\) is dead: killed", "in all_reduce #5 at",
+          verdict={"verdict": "dead", "rank": 1}, **each)
+    start(check, "killed", (0,), r"rank 1 \(.*, pid \d+\) is dead: killed", ranks=2, verdict={"verdict": "dead", "rank": 1}, **each)
+    start(check, "stopped", (0, 2), r"rank 1 \(.*, pid \d+\) has not been heard of for 2 s, nor any other of its host",
+          "in all_reduce #3", verdict={"verdict": "unreachable", "rank": 1}, **each)
+    start(check, "endless", (0, 2), r"rank 1 \(.*\) is stuck: it runs, but has called nothing for 2 s", "in all_reduce #3",
+          verdict={"verdict": "stuck", "rank": 1}, FLAMBEAU_TIMEOUT_SECONDS="2", **each)
+    start(check, "circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0",
+          verdict={"verdict": "stuck"}, **each)
+    start(crashed)
+    start(same_error)
+    start(disagrees)
+    start(asked_to_stop)
+    start(check, "silent_exit", (0, 2), r"rank 1 .* is dead", "all_reduce #3")
+    start(check, "leaves_early", (0, 2), r"rank 1 \(.*\) has ended its program \(fb_world_close\)", "in all_reduce #0")
+    for way in ({}, {"FLAMBEAU_RANKS_PER_NODE": "1"}):
+        start(check, "own_error", (0, 2), r"rank 1 \(.*\) has ended with an error: the disk is on fire", "in all_reduce #1", **way)
+    start(check, "error_then_collective", (0, 1, 2), r"rank 1 \(.*\) failed before barrier #0 at .*: the disk is on fire")
+    start(check, "error_taken", (), code=False)
+    start(check, "skipped", (0, 2), r"rank 1 \(.*\) has ended its program", "in all_reduce #9", verdict={"verdict": "left", "rank": 1})
+    start(check, "endless_in_a_group", (0, 2), r"rank 1 \(.*\) is stuck: .* for 1 s", r"rank 2 waits for it in barrier #0 of group 3",
+          verdict={"verdict": "stuck", "rank": 1}, FLAMBEAU_TIMEOUT_SECONDS="0")
+    start(check, "circle", (0, 1, 2), r"ranks wait for each other: rank \d waits for rank \d in recv #0")
+    start(check, "wrong_parcel", (0, 1), r"recv #0 at .* wants F32 \[5\], rank 0 sent F32 \[4\]", ranks=2)
+    for test in tests:
+        test.result()  # raises what it raised
+    pool.shutdown()
+    slow()  # alone: it tells by how much
 
 print("\n".join(failures) or "all ranks say what happened")
 sys.exit(len(failures) > 0)

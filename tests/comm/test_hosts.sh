@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timeout: 500
+# timeout: 500 slots: 2
 # Two hosts on one machine: network, host name and /dev/shm of their own, joined by a bridge; mpirun reaches them by
 # nsenter. Messages between nodes, and what ranks say there, without pretending. Skipped (77) where that is not allowed.
 set -euo pipefail

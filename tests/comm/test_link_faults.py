@@ -1,4 +1,4 @@
-"""timeout: 400  labels: cudasim
+"""timeout: 400  slots: 2  labels: cudasim
 What goes wrong between simulated cards (NCCL): ranks that disagree, die, leave or fail, errors of the library, a library that
 is missing. Every rank says it, none hangs; where NCCL cannot serve, the host does, and says so once."""
 import os

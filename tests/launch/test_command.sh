@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# slots: 2
 # The flambeau command: what it starts, what it refuses and why, exit codes, signals.
 set -euo pipefail
 flambeau=$FLAMBEAU_BUILD/bin/flambeau

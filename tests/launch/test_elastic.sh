@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timeout: 300
+# timeout: 300 slots: 2
 # flambeau run --elastic on two hosts (namespaces on one machine): one is lost, the job goes on on the other with fewer
 # ranks; it comes back, the job goes on on both; the digest is that of an undisturbed run. Without --elastic a lost host
 # ends the job, with a word. Skipped (77) where namespaces are not allowed.

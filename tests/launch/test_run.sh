@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timeout: 300
+# timeout: 300 slots: 2
 # flambeau run in batch jobs (what it starts there, by their environments and files) and as a supervisor:
 # restarts, what is final, when it stops; output in files; a killed launcher; two jobs on one run directory.
 set -euo pipefail

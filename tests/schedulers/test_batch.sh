@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timeout: 300
+# timeout: 300 slots: 1
 # PBS and LSF from end to end, with a qsub and a bsub of our own that do what is written of theirs: environment, node
 # files, requeueing. A job that is told to stop goes back into the queue and on, to the digest of an undisturbed run.
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timeout: 500
+# timeout: 500 slots: 1
 # A real Slurm of two virtual nodes, thrown away afterwards: what `flambeau submit slurm` makes runs on both, is told to
 # stop, is requeued, goes on, and ends at the digest of an undisturbed run; scancel ends it for good; a lost node is
 # survived. Skipped (77) where there is no Slurm, or no right to start one. FLAMBEAU_LONG=1: the time limit, too.
