@@ -1,7 +1,8 @@
 /* Preloaded into a program under test: counts what it does to files below SHIM_FOLDER (with
  * SHIM_ONLY: whose path contains that), and at event SHIM_AT kills the process in the middle of it,
  * or with SHIM_ERRNO lets it and all later ones fail. SHIM_LOG gets a line for each event. With
- * SHIM_RANK, only in that rank.
+ * SHIM_RANK, only in that rank. SHIM_RECORD gets what has been done, data included, for
+ * test_replay.
  *
  *   gcc -shared -fPIC -o shim.so shim.c -ldl
  */
@@ -13,6 +14,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +58,7 @@ static fate event(const char *what, const char *path)
     long now = ++count, at = number("SHIM_AT", 0);
     pthread_mutex_unlock(&lock);
     const char *log = getenv("SHIM_LOG");
-    int fd = log ? open(log, O_WRONLY | O_CREAT | O_APPEND, 0666) : -1;
+    int fd = log ? openat(AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND, 0666) : -1;
     if (fd >= 0) {
         dprintf(fd, "%ld %s %s\n", now, what, path);
         close(fd);
@@ -65,6 +67,24 @@ static fate event(const char *what, const char *path)
         return GO;
     errno = (int)number("SHIM_ERRNO", 0);
     return errno ? FAIL : DIE;
+}
+
+/* "write OFFSET BYTES PATH", then the bytes; "sync PATH"; "rename PATH TO" ... in their order. */
+static void record(const char *what, const char *path, const char *to, const void *data, size_t n,
+                   off_t at)
+{
+    const char *name = getenv("SHIM_RECORD");
+    pthread_mutex_lock(&lock);
+    FILE *f = name ? fopen(name, "ab") : NULL;
+    if (f && data) {
+        fprintf(f, "%s %lld %zu %s\n", what, (long long)at, n, path);
+        fwrite(data, 1, n, f);
+    } else if (f) {
+        fprintf(f, "%s %s%s%s\n", what, path, to ? " " : "", to ? to : "");
+    }
+    if (f)
+        fclose(f);
+    pthread_mutex_unlock(&lock);
 }
 
 static void die(void)
@@ -93,7 +113,11 @@ ssize_t write(int fd, const void *data, size_t n)
     case GO:
         break;
     }
-    return real(fd, data, n);
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    ssize_t done = real(fd, data, n);
+    if (done > 0)
+        record("write", path, NULL, data, (size_t)done, at);
+    return done;
 }
 
 static ssize_t pwrite_as(const char *name, int fd, const void *data, size_t n, off_t at)
@@ -114,7 +138,10 @@ static ssize_t pwrite_as(const char *name, int fd, const void *data, size_t n, o
     case GO:
         break;
     }
-    return real(fd, data, n, at);
+    ssize_t done = real(fd, data, n, at);
+    if (done > 0)
+        record("write", path, NULL, data, (size_t)done, at);
+    return done;
 }
 
 ssize_t pwrite(int fd, const void *data, size_t n, off_t at)
@@ -135,26 +162,51 @@ ssize_t pwrite64(int fd, const void *data, size_t n, off_t at)
         fate f = watched_fd(fd, path) ? event(#name, path) : GO; \
         if (f == DIE)                                            \
             die();                                               \
-        return f == FAIL ? -1 : real call;                       \
+        int rc = f == FAIL ? -1 : real call;                     \
+        if (!rc && *path)                                        \
+            record(#name, path, NULL, NULL, 0, 0);               \
+        return rc;                                               \
     }
 
 ON_FD(fsync, (int fd), (fd))
 ON_FD(fdatasync, (int fd), (fd))
 ON_FD(ftruncate, (int fd, off_t size), (fd, size))
 ON_FD(ftruncate64, (int fd, off_t size), (fd, size))
+ON_FD(sync_file_range, (int fd, off_t from, off_t n, unsigned how), (fd, from, n, how))
 
 /* Events on a path. */
-#define ON_PATH(name, args, call)                               \
+#define ON_PATH(name, args, call, to)                           \
     int name args                                               \
     {                                                           \
         int(*real) args = (int(*) args)dlsym(RTLD_NEXT, #name); \
         fate f = watched(path) ? event(#name, path) : GO;       \
         if (f == DIE)                                           \
             die();                                              \
-        return f == FAIL ? -1 : real call;                      \
+        int rc = f == FAIL ? -1 : real call;                    \
+        if (!rc && watched(path))                               \
+            record(#name, path, to, NULL, 0, 0);                \
+        return rc;                                              \
     }
 
-ON_PATH(rename, (const char *path, const char *to), (path, to))
-ON_PATH(unlink, (const char *path), (path))
-ON_PATH(rmdir, (const char *path), (path))
-ON_PATH(mkdir, (const char *path, mode_t mode), (path, mode))
+ON_PATH(rename, (const char *path, const char *to), (path, to), to)
+ON_PATH(unlink, (const char *path), (path), NULL)
+ON_PATH(rmdir, (const char *path), (path), NULL)
+ON_PATH(mkdir, (const char *path, mode_t mode), (path, mode), NULL)
+
+/* A file that is made or emptied; those that are read are no events. */
+int open(const char *path, int how, ...)
+{
+    int (*real)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open");
+    va_list rest;
+    va_start(rest, how);
+    mode_t mode = how & O_CREAT ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    bool makes = (how & (O_CREAT | O_TRUNC)) && watched(path);
+    fate f = makes ? event("open", path) : GO;
+    if (f == DIE)
+        die();
+    int fd = f == FAIL ? -1 : real(path, how, mode);
+    if (fd >= 0 && makes)
+        record("open", path, NULL, NULL, 0, 0);
+    return fd;
+}
