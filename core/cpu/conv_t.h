@@ -39,7 +39,7 @@ static void FN(col2im)(const fbi_conv *p, const T *col, int64_t group, T *x, int
                     }
 }
 
-/* Row i of dz = g where y > 0, added to sums. */
+/* Row i of dz = g but where y <= 0, added to sums. */
 static inline void FN(relu_dz_row)(const void *g, const void *y, int64_t i, int64_t cols, void *dz,
                                    double *sums)
 {
@@ -47,7 +47,7 @@ static inline void FN(relu_dz_row)(const void *g, const void *y, int64_t i, int6
     T *to = (T *)dz + i * cols;
 #pragma omp simd
     for (int64_t j = 0; j < cols; j++) {
-        T v = at[j] > 0 ? from[j] : 0;
+        T v = at[j] <= 0 ? 0 : from[j];
         to[j] = v;
         sums[j] += (double)v;
     }

@@ -23,7 +23,8 @@
 #define UNARY_S                      UNARY
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     BINARY_INNERS(name, float, _f32, f, fa, fb, faa, fab, fbb)
-#define COMPARE(name, e) EACH_TYPE(INNER_C, name, e)
+#define UNARY_GATE(name, f, open, ...) GATE_INNERS(name, float, _f32, f, open)
+#define COMPARE(name, e)               EACH_TYPE(INNER_C, name, e)
 #include "core/ops/ops_begin.h"
 #include "core/ops/pointwise.def"
 #include "core/ops/ops_end.h"
@@ -65,6 +66,7 @@
 #define UNARY_S                      UNARY
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     BINARY_INNERS(name, double, _f64, f, fa, fb, faa, fab, fbb)
+#define UNARY_GATE(name, f, open, ...) GATE_INNERS(name, double, _f64, f, open)
 #include "core/ops/ops_begin.h"
 #include "core/ops/pointwise.def"
 #include "core/ops/ops_end.h"

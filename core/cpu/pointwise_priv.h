@@ -46,6 +46,20 @@ static inline fb_dtype compute_dtype(const fb_tensor *t)
             o[i] = g[i] * (T)(d);                                                            \
         }                                                                                    \
     }
+/* g where open, which looks at x or y */
+#define INNER_G(name, T, suffix, open)                                                       \
+    static void name##suffix(void *out, const void *const *in, int64_t n, const void *attrs) \
+    {                                                                                        \
+        (void)attrs;                                                                         \
+        T *o = out;                                                                          \
+        const T *g = in[0], *s = in[1];                                                      \
+        _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++)                                 \
+        {                                                                                    \
+            const T x = s[i], y = x;                                                         \
+            (void)x, (void)y;                                                                \
+            o[i] = (open) ? g[i] : 0;                                                        \
+        }                                                                                    \
+    }
 #define INNER_B(name, T, suffix, f)                                                          \
     static void name##suffix(void *out, const void *const *in, int64_t n, const void *attrs) \
     {                                                                                        \
@@ -99,6 +113,9 @@ static inline fb_dtype compute_dtype(const fb_tensor *t)
 #define UNARY_INNERS(name, T, suffix, f, df, ddf) \
     INNER_F(name, T, suffix, f)                   \
     INNER_D(name##_bwd, T, suffix, df) INNER_D(name##_bwd2, T, suffix, ddf)
+#define GATE_INNERS(name, T, suffix, f, open) \
+    INNER_F(name, T, suffix, f)               \
+    INNER_G(name##_bwd, T, suffix, open) INNER_D(name##_bwd2, T, suffix, 0)
 #define BINARY_INNERS(name, T, suffix, f, fa, fb, faa, fab, fbb) \
     INNER_B(name, T, suffix, f)                                  \
     INNER_BG(name##_ga, T, suffix, fa)                           \

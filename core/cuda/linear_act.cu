@@ -63,16 +63,16 @@ template <class T> static __device__ inline T sigmoid(T x)
     return (x < 0 ? e : (T)1) / ((T)1 + e);
 }
 
-/* The derivatives of the rows relu (from y) and gelu_tanh (from x). */
-template <class T, bool RELU> static __device__ inline T slope(T x)
+/* The gradient of the rows relu (s is y) and gelu_tanh (s is x). */
+template <class T, bool RELU> static __device__ inline T through(T g, T x)
 {
     if (RELU)
-        return x > 0 ? (T)1 : (T)0;
+        return x <= 0 ? (T)0 : g;
     T v = V_TANH_ARG(x), s = V_SIGMOID(v);
-    return s + x * (s * V_SIGMOID(-v)) * V_TANH_ARG1(x);
+    return g * (s + x * (s * V_SIGMOID(-v)) * V_TANH_ARG1(x));
 }
 
-/* dz = g * slope(s), which may take the place of g, and its sums over blocks of rows. */
+/* dz = through(g, s), which may take the place of g, and its sums over blocks of rows. */
 template <class T, bool RELU>
 __global__ void argument_gradient(const void *g, const void *s, int dtype, int64_t rows,
                                   int64_t cols, int64_t blocks, void *dz, T *sums)
@@ -83,7 +83,7 @@ __global__ void argument_gradient(const void *g, const void *s, int dtype, int64
         T sum = 0;
         for (int64_t i = begin; i < end && i < rows; i++) {
             int64_t at = i * cols + j;
-            T v = fbi_load<T>(g, dtype, at) * slope<T, RELU>(fbi_load<T>(s, dtype, at));
+            T v = through<T, RELU>(fbi_load<T>(g, dtype, at), fbi_load<T>(s, dtype, at));
             fbi_store<T>(dz, dtype, at, v);
             sum += v;
         }

@@ -82,6 +82,10 @@ template <class T> static __device__ inline T fbi_sigmoid(T x)
     FUNCTION(name##_bwd, 2, SLOPE_OF, p *(T)(df)) \
     FUNCTION(name##_bwd2, 2, SLOPE_OF, p *(T)(ddf))
 #define UNARY_S UNARY
+#define UNARY_GATE(name, f, open, ...)                   \
+    FUNCTION(name, 1, UNARY_OF, f)                       \
+    FUNCTION(name##_bwd, 2, SLOPE_OF, (open) ? p : (T)0) \
+    FUNCTION(name##_bwd2, 2, SLOPE_OF, p *(T)0)
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     FUNCTION(name, 2, BINARY_OF, f)                 \
     FUNCTION(name##_ga, 3, PART_OF, p *(T)(fa))     \

@@ -12,6 +12,9 @@
 #ifndef UNARY_S
 #define UNARY_S(...)
 #endif
+#ifndef UNARY_GATE
+#define UNARY_GATE(name, f, open, ...) UNARY(name, f, V_SEL(open, 1, 0), 0, __VA_ARGS__)
+#endif
 #ifndef BINARY
 #define BINARY(...)
 #endif

@@ -1,6 +1,7 @@
 /* After each inclusion of ops.def. */
 #undef UNARY
 #undef UNARY_S
+#undef UNARY_GATE
 #undef BINARY
 #undef UNARY_INT
 #undef BINARY_INT

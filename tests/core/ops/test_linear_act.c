@@ -2,6 +2,7 @@
  * for. */
 #include "ops_test_priv.h"
 
+#include <flambeau/core/autograd/autograd.h>
 #include <flambeau/core/nn/layers.h>
 #include <flambeau/core/ops/conv.h>
 #include <flambeau/core/ops/create.h>
@@ -278,6 +279,49 @@ static void a_sequence_of_convolutions_uses_it(void **state)
     near(got, want, 8, 1, "y");
 }
 
+/* --- infinite gradients: nothing where a ReLU is closed, as in PyTorch --- */
+
+static void gradient_of(fb_tensor *y, fb_tensor *seed, fb_tensor *x, float got[2])
+{
+    fb_tensor *dx = NULL;
+    assert_int_equal(fb_gradients(FB_TENSORS(y), FB_TENSORS(x),
+                                  FB_OPTS(fb_gradient_options, .seeds = FB_TENSORS(seed)), &dx),
+                     FB_OK);
+    assert_int_equal(fb_read(dx, got, 2 * sizeof *got), FB_OK);
+}
+
+static void an_infinite_gradient_stops_at_a_closed_relu(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_tensor *b = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(2), (float[]){-1, 2}), true);
+    fb_tensor *x = fb_ones(ctx, FB_F32, FB_SHAPE(1, 2, 3, 3));
+    fb_tensor *w = fb_zeros(ctx, FB_F32, FB_SHAPE(2, 2, 1, 1));
+    fb_tensor *seed = fb_full(ctx, FB_F32, FB_SHAPE(1, 2, 3, 3), INFINITY);
+    fb_tensor *rows = fb_full(ctx, FB_F32, FB_SHAPE(1, 3, 3, 2), INFINITY);
+    fb_tensor *y[4] = {fb_relu(b), fb_conv2d_relu(x, w, b, NULL), fb_conv2d_relu(x, w, b, NULL),
+                       fb_linear_act(fb_ones(ctx, FB_F32, FB_SHAPE(4, 3)),
+                                     fb_zeros(ctx, FB_F32, FB_SHAPE(2, 3)), b, FB_ACT_RELU)};
+    fb_tensor *seeds[4] = {fb_full(ctx, FB_F32, FB_SHAPE(2), INFINITY), seed,
+                           fb_permute(rows, FB_DIMS(0, 3, 1, 2)),
+                           fb_full(ctx, FB_F32, FB_SHAPE(4, 2), INFINITY)};
+    for (int i = 0; i < 4; i++) {
+        float got[2];
+        gradient_of(y[i], seeds[i], b, got);
+        assert_true(got[0] == 0 && got[1] == INFINITY);
+    }
+}
+
+static void a_relu_of_nan_passes_gradients(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_tensor *x = fb_requires_grad(fb_from(ctx, FB_F32, FB_SHAPE(2), (float[]){NAN, 0}), true);
+    float got[2];
+    gradient_of(fb_relu(x), fb_from(ctx, FB_F32, FB_SHAPE(2), (float[]){3, 3}), x, got);
+    assert_true(got[0] == 3 && got[1] == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +332,8 @@ int main(void)
         cmocka_unit_test(a_sequence_of_layers_uses_it_and_never_for_the_exact_gelu),
         cmocka_unit_test(a_convolution_that_ends_with_a_relu_is_the_two_operators),
         cmocka_unit_test(a_sequence_of_convolutions_uses_it),
+        cmocka_unit_test(an_infinite_gradient_stops_at_a_closed_relu),
+        cmocka_unit_test(a_relu_of_nan_passes_gradients),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }
