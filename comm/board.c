@@ -10,6 +10,20 @@ static const double grace_s = 0.3, lonely_grace_s = 1;
 /* What was told is believed for so long. */
 static const double fresh_s = 1.5;
 
+double fbi_env_seconds(const char *name, double otherwise)
+{
+    const char *text = getenv(name);
+    double s = text ? strtod(text, NULL) : 0;
+    return s > 0 ? s : otherwise;
+}
+
+fbi_patience fbi_patience_asked(void)
+{
+    return (fbi_patience){.stopped = fbi_env_seconds("FLAMBEAU_STOPPED_SECONDS", 3),
+                          .stuck = fbi_env_seconds("FLAMBEAU_STUCK_SECONDS", 5),
+                          .silent = fbi_env_seconds("FLAMBEAU_SILENT_SECONDS", 10)};
+}
+
 bool fbi_board_open(fbi_board *board, int size, fbi_patience patience)
 {
     *board = (fbi_board){.size = size, .patience = patience};

@@ -38,6 +38,11 @@ typedef struct fbi_patience {
     double stopped, stuck, silent;
 } fbi_patience;
 
+/* As FLAMBEAU_STOPPED_SECONDS, FLAMBEAU_STUCK_SECONDS and FLAMBEAU_SILENT_SECONDS say: 3, 5, 10. */
+fbi_patience fbi_patience_asked(void);
+/* A positive number of the environment. */
+double fbi_env_seconds(const char *name, double otherwise);
+
 typedef struct fbi_board {
     int size;
     fbi_patience patience;

@@ -1,11 +1,6 @@
 #include "comm/plane_priv.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -13,30 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/invitation_priv.h"
 #include "comm/mpi_priv.h"
 #include "comm/server_priv.h"
 #include "core/base/log_priv.h"
 
 static const double beat_s = 0.25, connect_s = 2, pause_s = 0.5, grace_s = 0.5;
-/* How long the start of a job waits for all to have joined. */
+/* How long the start of a job waits for all to have joined, and for an answer of the launcher. */
 static const double join_s = 2, hurry_s = 0.01;
 /* A main thread that has said nothing for so long after a verdict will not. */
 static const double mute_s = 5;
 /* When a server that cannot be reached is worth a line. */
 static const double complain_s = 20;
-
-/* Where rank 0 can be reached, and what to show there. */
-enum { ADDRESSES = 16 };
-typedef struct invitation {
-    unsigned char token[FBI_TOKEN_BYTES];
-    int32_t n;
-    struct sockaddr_in6 address[ADDRESSES]; /* IPv4 as ::ffff:a.b.c.d */
-} invitation;
 
 struct fbi_plane {
     fb_world *world;
@@ -47,9 +34,9 @@ struct fbi_plane {
     double last; /* when the last beat was */
     double mute;
     bool told; /* the verdict on the page has been passed on */
-    invitation invitation;
+    fbi_invitation invitation;
 
-    /* rank 0 */
+    /* rank 0, unless the launcher serves */
     fbi_server *server;
     fbi_board board;
 
@@ -60,64 +47,9 @@ struct fbi_plane {
     int next;                 /* address to try */
     double wait_s, outside_s; /* until the next try; since the first */
     double silent_s, lost_s;  /* of the server */
+    double alone_s;           /* for which it has been silent while this rank waited in one call */
+    uint32_t calls;
 };
-
-/* --- addresses --- */
-
-static void add_address(invitation *in, const struct sockaddr *a, uint16_t port)
-{
-    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    if (in->n == ADDRESSES)
-        return;
-    if (a->sa_family == AF_INET) {
-        const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)a;
-        six.sin6_addr.s6_addr[10] = six.sin6_addr.s6_addr[11] = 0xff;
-        memcpy(six.sin6_addr.s6_addr + 12, &four->sin_addr, 4);
-    } else {
-        six.sin6_addr = ((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
-        if (IN6_IS_ADDR_LINKLOCAL(&six.sin6_addr))
-            return;
-    }
-    in->address[in->n++] = six;
-}
-
-/* Those of other machines' networks first, the loopback last. */
-static void list_addresses(invitation *in, uint16_t port)
-{
-    struct ifaddrs *all = NULL;
-    if (getifaddrs(&all))
-        return;
-    for (int loop = 0; loop < 2; loop++)
-        for (struct ifaddrs *i = all; i; i = i->ifa_next) {
-            bool ip = i->ifa_addr &&
-                      (i->ifa_addr->sa_family == AF_INET || i->ifa_addr->sa_family == AF_INET6);
-            bool is_loop = (i->ifa_flags & IFF_LOOPBACK) != 0;
-            if (ip && (i->ifa_flags & IFF_UP) && is_loop == (loop == 1))
-                add_address(in, i->ifa_addr, port);
-        }
-    freeifaddrs(all);
-}
-
-/* A socket on its way to an address; -1: it will not get there. */
-static int begin_connect(const struct sockaddr_in6 *address)
-{
-    const struct sockaddr *name = (const struct sockaddr *)address;
-    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = address->sin6_port};
-    socklen_t size = sizeof *address;
-    if (IN6_IS_ADDR_V4MAPPED(&address->sin6_addr)) {
-        memcpy(&four.sin_addr, address->sin6_addr.s6_addr + 12, 4);
-        name = (const struct sockaddr *)&four;
-        size = sizeof four;
-    }
-    int on = 1, fd = socket(name->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (connect(fd, name, size) == 0 || errno == EINPROGRESS)
-        return fd;
-    close(fd);
-    return -1;
-}
 
 /* --- the page --- */
 
@@ -208,16 +140,16 @@ static void hang_up(fbi_plane *p)
 
 static void try_next(fbi_plane *p, double passed)
 {
-    const invitation *in = &p->invitation;
+    const fbi_invitation *in = &p->invitation;
     p->outside_s += passed;
     p->wait_s -= passed;
     if (p->outside_s > complain_s && p->outside_s - passed <= complain_s && !p->world->guest)
-        fbi_logline("rank %d cannot reach rank 0 (%s) by TCP: what becomes of ranks of other nodes "
-                    "is noticed late or not at all",
-                    p->world->rank, p->world->peers[0].host);
+        fbi_logline("rank %d cannot reach %s by TCP: what becomes of ranks of other nodes is "
+                    "noticed late or not at all",
+                    p->world->rank, in->launcher ? "the launcher" : "rank 0");
     if (p->wait_s > 0)
         return;
-    fbi_wire_open(&p->wire, begin_connect(&in->address[p->next]));
+    fbi_wire_open(&p->wire, fbi_invitation_connect(&in->address[p->next]));
     p->connecting = p->wire.fd >= 0;
     p->next = (p->next + 1) % in->n;
     p->wait_s = p->next == 0 ? pause_s : 0;
@@ -307,15 +239,13 @@ static fbi_waiter own_wait(const fbi_plane *p, fbi_ledger *ledger)
 }
 
 /* What becomes of rank 0 the others must see for themselves. */
-static void judge_server(fbi_plane *p)
+static void judge_rank_0(fbi_plane *p)
 {
     const fbi_peer *first = &p->world->peers[0];
     const fbi_suspect s = {.rank = 0, .pid = first->pid, .host = first->host};
     fbi_ledger ledger;
     fbi_finding v;
     char waits[512];
-    if (p->bye || is_poisoned(p))
-        return;
     const fbi_waiter w = own_wait(p, &ledger);
     if (p->lost && p->lost_s > grace_s) {
         fbi_verdict_dead(&v, &s, &w);
@@ -332,6 +262,44 @@ static void judge_server(fbi_plane *p)
     }
 }
 
+/* A launcher that is silent (stopped from its terminal, perhaps) harms nobody while this rank comes
+ * on. One that waits for another node all the while is cut off from there, too. */
+static void judge_launcher(fbi_plane *p, double passed)
+{
+    fbi_ledger ledger;
+    fbi_finding v;
+    char waits[512];
+    const fbi_waiter w = own_wait(p, &ledger);
+    bool known = p->joined || p->lost;
+    bool remote = known && w.sig && ledger.waits_for >= 0 && ledger.waits_for < p->world->size &&
+                  fbi_is_remote(p->world, ledger.waits_for);
+    bool still = remote && ledger.calls == p->calls && p->silent_s > 2 * beat_s;
+    p->calls = ledger.calls;
+    p->alone_s = still ? p->alone_s + (passed < 0.5 ? passed : 0.5) : 0;
+    if (p->alone_s <= p->world->silent_s)
+        return;
+    const fbi_peer *peer = &p->world->peers[ledger.waits_for];
+    const fbi_suspect s = {.rank = ledger.waits_for, .pid = peer->pid, .host = peer->host};
+    fbi_verdict_say(&v, FBI_VERDICT_UNREACHABLE, &s,
+                    "rank %d (%s, pid %d) does not come, and the launcher has not been heard of on "
+                    "%s for %.0f s: is a host down, or the link cut? %s: FLAMBEAU_SILENT_SECONDS "
+                    "sets how long that may be",
+                    s.rank, s.host, s.pid, p->world->peers[p->world->rank].host, p->alone_s,
+                    fbi_waiter_text(&w, waits, sizeof waits));
+    fbi_verdict_waits(&v, w.rank, w.sig);
+    deliver(p, &v);
+}
+
+static void judge_server(fbi_plane *p, double passed)
+{
+    if (p->bye || is_poisoned(p))
+        return;
+    if (p->invitation.launcher)
+        judge_launcher(p, passed);
+    else
+        judge_rank_0(p);
+}
+
 static void client_beat(fbi_plane *p, double passed)
 {
     p->silent_s += passed < 0.5 ? passed : 0.5;
@@ -344,7 +312,7 @@ static void client_beat(fbi_plane *p, double passed)
         hang_up(p);
     else if (p->joined)
         send_beat(p);
-    judge_server(p);
+    judge_server(p, passed);
 }
 
 /* --- the thread --- */
@@ -422,11 +390,10 @@ static void *run(void *self)
 static bool open_server(fbi_plane *p)
 {
     fb_world *world = p->world;
-    invitation *in = &p->invitation;
+    fbi_invitation *in = &p->invitation;
     const fbi_patience patience = {world->stopped_s, world->stuck_s, world->silent_s};
     uint16_t port = 0;
-    if (getrandom(in->token, sizeof in->token, 0) != sizeof in->token ||
-        !fbi_board_open(&p->board, world->size, patience))
+    if (!fbi_invitation_new(in) || !fbi_board_open(&p->board, world->size, patience))
         return false;
     for (int r = 0; r < world->size; r++) {
         const fbi_peer *peer = &world->peers[r];
@@ -436,8 +403,33 @@ static bool open_server(fbi_plane *p)
     }
     p->server = fbi_server_open(in->token, &p->board, &port);
     if (p->server)
-        list_addresses(in, port);
+        fbi_invitation_list(in, port);
     return p->server != NULL;
+}
+
+/* Whether the launcher serves, and lets rank 0 in, which then tells the others where that is. */
+static bool join_launcher(fbi_plane *p)
+{
+    const char *text = getenv(FBI_CONTROL);
+    if (!text || !fbi_invitation_read(&p->invitation, text))
+        return false;
+    p->invitation.launcher = 1;
+    double began = fbi_now(), last = began;
+    while (!p->joined && last - began < join_s) {
+        if (p->wire.fd < 0)
+            try_next(p, fbi_now() - last);
+        last = fbi_now();
+        listen_to_server(p, 10);
+    }
+    if (p->joined)
+        return true;
+    hang_up(p);
+    p->lost = false;
+    p->invitation.n = p->invitation.launcher = p->next = 0;
+    fbi_logline("world_open: the launcher cannot be reached by TCP from %s: rank 0 looks after the "
+                "others",
+                p->world->peers[p->world->rank].host);
+    return false;
 }
 
 static int find_mate(const fb_world *world)
@@ -475,28 +467,37 @@ static void release(fbi_plane *p)
     free(p);
 }
 
+/* Rank 0 knows who serves. */
+static bool serves(fbi_plane *p)
+{
+    if (join_launcher(p))
+        return false;
+    if (!open_server(p))
+        fbi_logline("world_open: no control plane between nodes: %s", strerror(errno));
+    return true;
+}
+
 void fbi_plane_open(fb_world *world)
 {
     if (!world->notices)
         return;
-    bool serves = world->rank == 0;
     fbi_plane *p = calloc(1, sizeof *p);
     if (p) {
         p->world = world;
-        p->wire.fd = -1;
+        p->wire.fd = p->wake = -1;
         p->mate = find_mate(world);
     }
-    if (p && serves && !open_server(p))
-        fbi_logline("world_open: no control plane between nodes: %s", strerror(errno));
-    invitation none = {.n = 0};
+    bool server = p && world->rank == 0 && serves(p);
+    fbi_invitation none = {.n = 0};
     fbi_boot_broadcast(world, p ? &p->invitation : &none, sizeof none);
-    bool needed = p && p->invitation.n && (serves || fbi_is_remote(world, 0));
+    bool needed =
+        p && p->invitation.n && (server || p->invitation.launcher || fbi_is_remote(world, 0));
     if (needed && start(p))
         world->plane = p;
     else if (p)
         release(p);
     /* What happens in the first step is seen, too. */
-    for (double end = fbi_now() + join_s; world->plane && !serves && fbi_now() < end;) {
+    for (double end = fbi_now() + join_s; world->plane && !server && fbi_now() < end;) {
         if (atomic_load(&p->joined))
             break;
         nanosleep(&(struct timespec){0, 1000 * 1000}, NULL);

@@ -1,6 +1,6 @@
-/* The control plane of a world of several nodes: a thread of rank 0 serves, one of each rank on
- * another node tells it what its rank does. No MPI. They touch the page, and nothing else that the
- * main thread writes. */
+/* The control plane of a world of several nodes: `flambeau run` serves, or else a thread of rank 0;
+ * one of each rank (that is not on rank 0's node) tells the server what its rank does. No MPI. They
+ * touch the page, and nothing else that the main thread writes. */
 #ifndef FLAMBEAU_COMM_PLANE_PRIV_H
 #define FLAMBEAU_COMM_PLANE_PRIV_H
 

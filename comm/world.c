@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/board_priv.h"
 #include "comm/link_priv.h"
 #include "comm/mpi_priv.h"
 #include "comm/plane_priv.h"
@@ -19,14 +20,7 @@ static int env_int(const char *name)
     return text && end != text && !*end && n > 0 && n < 1 << 20 ? (int)n : 0;
 }
 
-static double env_seconds(const char *name, double otherwise)
-{
-    const char *text = getenv(name);
-    double s = text ? strtod(text, NULL) : 0;
-    return s > 0 ? s : otherwise;
-}
-
-/* Likewise; 0 and below are no limit. */
+/* A number of the environment; 0 and below are no limit. */
 static double env_limit(const char *name, double otherwise)
 {
     const char *text = getenv(name);
@@ -221,12 +215,13 @@ fb_world *fbi_world_open(int *argc, char ***argv, MPI_Comm from, const fb_world_
     world->guest = o->guest;
     if (o->guest)
         fbi_log_quiet(true);
-    world->stopped_s = env_seconds("FLAMBEAU_STOPPED_SECONDS", 3);
-    world->silent_s = env_seconds("FLAMBEAU_SILENT_SECONDS", 10);
+    const fbi_patience patience = fbi_patience_asked();
+    world->stopped_s = patience.stopped;
+    world->silent_s = patience.silent;
+    world->stuck_s = patience.stuck;
     world->timeout_s = env_limit("FLAMBEAU_TIMEOUT_SECONDS", 60);
     world->link_room = 32 << 20;
-    world->link_s = env_seconds("FLAMBEAU_LINK_SECONDS", 600);
-    world->stuck_s = env_seconds("FLAMBEAU_STUCK_SECONDS", 5);
+    world->link_s = fbi_env_seconds("FLAMBEAU_LINK_SECONDS", 600);
     if (!fbi_boot(world, argc, argv, from))
         goto fail;
     if (getenv("FLAMBEAU_RUN_DIR"))

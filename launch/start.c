@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/invitation_priv.h"
 #include "comm/world_priv.h"
 #include "core/base/threads_priv.h"
 #include "launch/commands_priv.h"
@@ -181,7 +182,11 @@ static void forward_environment(fbi_command_line *line)
         if (!is_forwarded(*entry, n))
             continue;
         add(line, "-x");
-        addf(line, "%.*s", (int)n, *entry);
+        /* With a value it can be read by all of a machine: a token must not. */
+        if (n == strlen(FBI_CONTROL) && !strncmp(*entry, FBI_CONTROL, n))
+            add(line, FBI_CONTROL);
+        else
+            addf(line, "%.*s", (int)n, *entry);
     }
 }
 

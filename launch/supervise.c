@@ -11,11 +11,12 @@
 #include "comm/world_priv.h"
 #include "launch/commands_priv.h"
 #include "io/file_priv.h"
+#include "launch/lookout_priv.h"
 #include "launch/run_priv.h"
 
 /* So many restarts may end without a newer checkpoint. */
 enum { BARREN = 3, STRIKES = 2 };
-static const double lease_s = 1, grace_s = 5, ask_s = 5;
+static const double lease_s = 1, grace_s = 5, ask_s = 5, verdict_s = 20;
 
 typedef struct attempts {
     fbi_job *job;
@@ -26,6 +27,7 @@ typedef struct attempts {
     double began;     /* of the first attempt */
     double looked, probed, ended, asked;
     bool started, lost, grows, time_is_up;
+    fbi_lookout *lookout;                 /* NULL: rank 0 looks after the others */
     char text[FBI_CHECKPOINT_PATH + 512]; /* who has taken over */
 } attempts;
 
@@ -113,6 +115,17 @@ static void ask_again(attempts *a, fbi_follower *f, double now)
     a->asked = now;
 }
 
+/* Ranks have all ended by then; a host that is cut off can keep mpirun or srun waiting for ever. */
+static void force_end(const attempts *a, fbi_follower *f)
+{
+    if (f->forced || fbi_lookout_judged(a->lookout) < verdict_s)
+        return;
+    fbi_run_say(a->job, "%s has not ended %.0f s after the verdict: ended by force",
+                a->job->srun ? "srun" : "mpirun", verdict_s);
+    f->forced = true;
+    kill(f->child, a->job->srun ? SIGTERM : SIGKILL); /* srun tells the batch system first */
+}
+
 static void tick(fbi_follower *f, void *user)
 {
     attempts *a = user;
@@ -131,6 +144,7 @@ static void tick(fbi_follower *f, void *user)
         a->asked = 0;
     }
     ask_again(a, f, now);
+    force_end(a, f);
     if (job->most && !f->told && !a->grows && any_out(&job->where) &&
         now - a->probed > probe_period()) {
         a->grows = look_for_hosts(job, &job->where);
@@ -333,10 +347,12 @@ static int attempt(attempts *a, fbi_follower *f)
     fbi_command_line line;
     int out = -1, err = -1, code = FBI_EXIT_FAILED;
     pid_t copier = -1;
+    a->lookout = fbi_lookout_open(job);
     fbi_start_environment(job);
     if (!fbi_start_line(job, &line)) {
         fprintf(stderr, "run: the command line is too long, or there is no memory for it\n");
         fbi_start_free(&line);
+        fbi_lookout_close(a->lookout);
         return code;
     }
     fflush(NULL);
@@ -344,11 +360,13 @@ static int attempt(attempts *a, fbi_follower *f)
         f->child = fbi_start(line.words, out, err, &a->signals);
         if (f->child > 0) {
             fbi_runner_note(job, f->child);
+            fbi_lookout_start(a->lookout);
             code = fbi_follow(f);
         }
         if (copier > 0)
             fbi_logs_close(out, err, copier);
     }
+    fbi_lookout_close(a->lookout);
     fbi_start_free(&line);
     return code;
 }
