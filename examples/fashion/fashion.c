@@ -8,8 +8,7 @@
 
 typedef struct options {
     const char *data, *checkpoint, *profile;
-    int64_t shards, threads, epochs, steps, stop_after, batch, limit, seed, save_every,
-        memory_every;
+    int64_t shards, threads, epochs, steps, stop_after, batch, limit, seed, save_every;
     double lr;
     bool print_bits, trace;
 } options;
@@ -35,8 +34,6 @@ static bool parse(int argc, char **argv, options *o, int *exit_code)
         {"checkpoint", OPTION_TEXT, &o->checkpoint, "DIR",
          .about = "save here after each epoch, and go on from what is there"},
         {"save-every", OPTION_COUNT, &o->save_every, "N", .about = "save every N steps, too"},
-        {"memory-every", OPTION_COUNT, &o->memory_every, "N",
-         .about = "keep a copy in the nodes' memory every N steps, for restarts"},
         {"stop-after", OPTION_COUNT, &o->stop_after, "N",
          .about = "save and stop after step N, as if interrupted"},
         {"print-bits", OPTION_FLAG, &o->print_bits, NULL,
@@ -139,7 +136,6 @@ static fb_trainer_options trainer_options(const options *o)
                             .checkpoint = o->checkpoint,
                             .profile = o->profile,
                             .save_steps = o->save_every,
-                            .memory_checkpoint = o->memory_every,
                             .log_every = o->print_bits,
                             .quiet = o->print_bits,
                             .shards = o->shards,

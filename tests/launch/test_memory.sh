@@ -18,8 +18,10 @@ for part in train t10k; do
 done
 # Nothing is saved on disk before the end.
 steps=800
-fashion=("$bin/fashion" --data "$work" --limit 1024 --batch 64 --shards 4 --threads 1 --print-bits --memory-every 1)
-want=$("$bin/flambeau" run -n 1 "${fashion[@]}" --checkpoint "$work/alone" --steps $steps --memory-every 0 2>/dev/null | tail -n 1)
+fashion=("$bin/fashion" --data "$work" --limit 1024 --batch 64 --shards 4 --threads 1 --print-bits
+    --set trainer.save_every=-1 --steps $steps)
+want=$("$bin/flambeau" run -n 1 "${fashion[@]}" --checkpoint "$work/alone" 2>/dev/null | tail -n 1)
+fashion+=(--set trainer.memory_checkpoint=1)
 fail() {
     echo "FAILED: $*"
     tail -n 40 out
@@ -46,7 +48,7 @@ goes_on() { # so many times, each from the last step whose loss was printed, or 
 export FLAMBEAU_MEMORY_DIR=$work/shm
 mkdir shm
 : >out
-"$bin/flambeau" run -n 2 --restart 5 --dir "$work/run" "${fashion[@]}" --steps $steps </dev/null >out 2>&1 &
+"$bin/flambeau" run -n 2 --restart 5 --dir "$work/run" "${fashion[@]}" </dev/null >out 2>&1 &
 job=$!
 for attempt in 1 2; do
     await "^step ${attempt}00 " 60
@@ -68,9 +70,9 @@ echo "memory: a rank is killed twice: at most one step is lost each time, same d
 # No room: a tmpfs that is too small for two copies.
 mkdir small
 if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=6m none small 2>out; then
-    FLAMBEAU_MEMORY_DIR=$work/small "$bin/flambeau" run -n 2 "${fashion[@]}" --checkpoint "$work/b" --steps 4 >out 2>&1 || :
+    FLAMBEAU_MEMORY_DIR=$work/small "$bin/flambeau" run -n 2 "${fashion[@]}" --steps 4 --checkpoint b >out 2>&1 || :
     umount small
-    grep -qE "warning: checkpoints in memory: .*/small on .* has room for [0-9.]+ MB more, and two copies of [0-9.]+ MB" out ||
+    grep -qE "checkpoints in memory: .*/small on .* has room for [0-9.]+ MB more, and two copies of [0-9.]+ MB" out ||
         fail "no word of the room"
     grep -qa '^digest' out || fail "it has not gone on"
     echo "memory: no room is a warning"
@@ -81,7 +83,7 @@ unset FLAMBEAU_MEMORY_DIR
 hosts_up 2 || exit $?
 start() { # on a host
     FLAMBEAU_PROBE_SECONDS=2 at "$1" "$bin/flambeau" run --elastic 1:4 --restart 5 --dir "$work/hosts" \
-        --hostfile "$hosts/hostfile" "${fashion[@]}" --steps $steps </dev/null >>out 2>&1 &
+        --hostfile "$hosts/hostfile" "${fashion[@]}" </dev/null >>out 2>&1 &
     job=$!
 }
 : >out
