@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timeout: 300
+# timeout: 300 slots: 2
 # Three hosts (namespaces on one machine) under flambeau run, which looks after the ranks: what becomes of rank 0, alone
 # on its host, is told by the launcher on another one; a host whose link is cut ends its ranks by itself, and the others
 # get one verdict. Skipped (77) where namespaces are not allowed.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timeout: 300
+# timeout: 300 slots: 2
 # flambeau run goes on from copies in memory: after a rank is killed, and on two hosts (namespaces on one machine) after
 # one of them dies with its /dev/shm: first the other one, then the launcher's. At most one step is lost each time, the
 # digest is that of an undisturbed run, and nothing stays in memory. A node without room says so.
