@@ -103,66 +103,141 @@ double peak_fma(int level, int threads)
     return best;
 }
 
-/* --- a = b + s c --- */
+/* --- streams --- */
+
+typedef void (*stream_fn)(float *const *a, int64_t n);
 
 #if defined(__x86_64__) && defined(__GNUC__)
-__attribute__((target_clones("default", "avx2", "avx512f")))
+#define EACH_LEVEL __attribute__((target_clones("default", "avx2", "avx512f")))
+#else
+#define EACH_LEVEL
 #endif
-static void
-triad(float *restrict a, const float *restrict b, const float *restrict c, int64_t n)
+
+EACH_LEVEL static void triad(float *const *a, int64_t n)
 {
+    float *restrict to = a[0];
+    const float *b = a[1], *c = a[2];
     for (int64_t i = 0; i < n; i++)
-        a[i] = b[i] + 0.5F * c[i];
+        to[i] = b[i] + 0.5F * c[i];
 }
 
-/* The same, past the caches. */
-static void triad_past(float *a, const float *b, const float *c, int64_t n)
+EACH_LEVEL static void copy(float *const *a, int64_t n)
 {
+    float *restrict to = a[0];
+    const float *b = a[1];
+    for (int64_t i = 0; i < n; i++)
+        to[i] = 0.5F * b[i];
+}
+
+EACH_LEVEL static void update2(float *const *a, int64_t n)
+{
+    float *restrict p = a[0], *restrict m = a[1];
+    const float *g = a[3];
+    for (int64_t i = 0; i < n; i++) {
+        m[i] = 0.5F * m[i] + g[i];
+        p[i] -= 0.5F * m[i];
+    }
+}
+
+EACH_LEVEL static void update3(float *const *a, int64_t n)
+{
+    float *restrict p = a[0], *restrict m = a[1], *restrict v = a[2];
+    const float *g = a[3];
+    for (int64_t i = 0; i < n; i++) {
+        m[i] = 0.5F * m[i] + g[i];
+        v[i] = 0.5F * v[i] + g[i];
+        p[i] -= 0.5F * (m[i] + v[i]);
+    }
+}
+
+/* The first two, past the caches. */
 #if defined(__x86_64__)
+static void triad_past(float *const *a, int64_t n)
+{
     const __m128 half = _mm_set1_ps(0.5F);
     for (int64_t i = 0; i + 4 <= n; i += 4)
-        _mm_stream_ps(a + i, _mm_add_ps(_mm_load_ps(b + i), _mm_mul_ps(half, _mm_load_ps(c + i))));
+        _mm_stream_ps(a[0] + i,
+                      _mm_add_ps(_mm_load_ps(a[1] + i), _mm_mul_ps(half, _mm_load_ps(a[2] + i))));
     _mm_sfence();
-#else
-    triad(a, b, c, n);
-#endif
 }
 
-typedef void (*triad_fn)(float *, const float *, const float *, int64_t);
-
-static double triad_speed(float *data, int64_t n, int threads, triad_fn fn)
+static void copy_past(float *const *a, int64_t n)
 {
-    int64_t times = 1 + (16 << 20) / n;
-    double best = 0;
-    for (int try = 0; try <= TRIES; try++) {
-        double begun = bench_now();
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-        for (int t = 0; t < threads; t++)
-            for (int64_t i = 0; i < times; i++)
-                fn(data + 3 * t * n, data + (3 * t + 1) * n, data + (3 * t + 2) * n, n);
-        double took = bench_now() - begun;
-        double speed = 12.0 * (double)(n * times) * threads / took * 1e-9;
-        best = try && speed > best ? speed : best;
+    const __m128 half = _mm_set1_ps(0.5F);
+    for (int64_t i = 0; i + 4 <= n; i += 4)
+        _mm_stream_ps(a[0] + i, _mm_mul_ps(half, _mm_load_ps(a[1] + i)));
+    _mm_sfence();
+}
+#else
+static stream_fn const triad_past = triad, copy_past = copy;
+#endif
+
+static const struct {
+    int arrays; /* that are read or written; twice if both */
+    stream_fn loop, past;
+} streams[] = {[PEAK_TRIAD] = {3, triad, triad_past},
+               [PEAK_COPY] = {2, copy, copy_past},
+               [PEAK_UPDATE2] = {5, update2, update2},
+               [PEAK_UPDATE3] = {7, update3, update3}};
+
+static double speed_of(const peak_room *r, peak_stream_kind kind, stream_fn fn, int64_t times)
+{
+    double begun = bench_now();
+#pragma omp parallel for schedule(static, 1) num_threads(r->threads)
+    for (int t = 0; t < r->threads; t++) {
+        float *a[PEAK_ARRAYS];
+        for (int k = 0; k < PEAK_ARRAYS; k++)
+            a[k] = r->data + (t * PEAK_ARRAYS + k) * r->n;
+        for (int64_t i = 0; i < times; i++)
+            fn(a, r->n);
     }
-    return best;
+    double took = bench_now() - begun;
+    return (double)sizeof(float) * streams[kind].arrays * (double)(r->n * times) * r->threads /
+           took * 1e-9;
+}
+
+bool peak_room_open(peak_room *r, size_t bytes, int threads)
+{
+    *r = (peak_room){.n = (int64_t)(bytes / sizeof(float)) / 16 * 16, .threads = threads};
+    int64_t each = PEAK_ARRAYS * r->n;
+    size_t whole = (size_t)(each * threads) * sizeof(float);
+    whole = (whole + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    r->data = aligned_alloc(HUGE_PAGE, whole);
+    if (!r->data)
+        return false;
+    madvise(r->data, whole, MADV_HUGEPAGE);
+    /* Each thread writes its own first: that is where the pages are. */
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int t = 0; t < threads; t++)
+        for (int64_t i = 0; i < each; i++)
+            r->data[t * each + i] = 1;
+    return true;
+}
+
+void peak_room_close(peak_room *r)
+{
+    free(r->data);
+    r->data = NULL;
+}
+
+double peak_room_speed(const peak_room *r, peak_stream_kind kind)
+{
+    int64_t times = 1 + (4 << 20) / r->n;
+    double plain = speed_of(r, kind, streams[kind].loop, times);
+    double past = speed_of(r, kind, streams[kind].past, times);
+    return plain > past ? plain : past;
 }
 
 double peak_stream(size_t bytes, int threads)
 {
-    int64_t n = (int64_t)(bytes / 3 / sizeof(float)) / 16 * 16;
-    size_t whole =
-        (3 * (size_t)(n * threads) * sizeof(float) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    float *data = aligned_alloc(HUGE_PAGE, whole);
-    if (!data)
+    peak_room r;
+    if (!peak_room_open(&r, bytes / 3, threads))
         return 0;
-    madvise(data, whole, MADV_HUGEPAGE);
-    /* Each thread writes its own first: that is where the pages are. */
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int t = 0; t < threads; t++)
-        for (int64_t i = 0; i < 3 * n; i++)
-            data[3 * t * n + i] = 1;
-    double plain = triad_speed(data, n, threads, triad);
-    double past = triad_speed(data, n, threads, triad_past);
-    free(data);
-    return plain > past ? plain : past;
+    double best = 0;
+    for (int try = 0; try <= TRIES; try++) {
+        double speed = peak_room_speed(&r, PEAK_TRIAD);
+        best = try && speed > best ? speed : best;
+    }
+    peak_room_close(&r);
+    return best;
 }
