@@ -4,8 +4,15 @@
 #ifndef FLAMBEAU_CORE_BASE_STREAM_PRIV_H
 #define FLAMBEAU_CORE_BASE_STREAM_PRIV_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
+/* Whether an output of so many bytes goes past the caches: who reads it finds little of it in the
+ * last one, about 32 MiB, and a plain store would read each line before it writes it. Only where
+ * whole lines are stored at once (AVX-512): pieces of lines wait for each other. */
+bool fbi_streams(size_t bytes);
+/* Where that is so: copy n bytes, whole lines, to the beginning of one. */
+void fbi_stream_lines(void *to, const void *from, size_t n);
 /* Copy n bytes, or write zeros if `from` is NULL. */
 void fbi_stream(void *to, const void *from, size_t n);
 /* What was streamed is seen by others before anything that this thread writes from now on. */

@@ -4,7 +4,15 @@
 
 #include <string.h>
 
-enum { FBI_LOOP_ARGS = 5, FBI_LOOP_CHUNK = 512, FBI_LOOP_PAR_MIN = 32768 };
+#include "core/base/stream_priv.h"
+
+enum {
+    FBI_LOOP_ARGS = 5,
+    FBI_LOOP_CHUNK = 512,
+    FBI_LOOP_PAST = 256,
+    FBI_LOOP_AHEAD = 16 << 10,
+    FBI_LOOP_PAR_MIN = 32768
+};
 
 typedef struct fbi_plan {
     int n_args, ndim;
@@ -12,6 +20,7 @@ typedef struct fbi_plan {
     char *data[FBI_LOOP_ARGS];
     fb_dtype dtype[FBI_LOOP_ARGS], as[FBI_LOOP_ARGS];
     int64_t bytes[FBI_LOOP_ARGS];
+    bool past; /* the output goes past the caches */
 } fbi_plan;
 
 /* Indices of the output's dimensions, smallest stride first; ties keep the later dimension inside.
@@ -81,6 +90,40 @@ static void fbi_plan_make(fbi_plan *p, const fb_tensor *const *t, int n_args, co
     fbi_plan_dims(p, t);
 }
 
+/* Memory in which an operand lies is in the caches when it is written. */
+static bool fbi_goes_past(const fb_tensor *const *t, int n_args)
+{
+    for (int a = 1; a < n_args; a++)
+        if (t[a] && t[a]->storage == t[0]->storage)
+            return false;
+    return fbi_streams((size_t)t[0]->numel * fb_dtype_size((fb_dtype)t[0]->dtype));
+}
+
+/* A run whose output goes past the caches: short pieces, so that reads and writes overlap. */
+static void fbi_run_past(const fbi_plan *p, char *const *at, int64_t n, fbi_inner fn,
+                         const void *attrs)
+{
+    _Alignas(64) char buf[FBI_LOOP_PAST * 8];
+    const void *in[FBI_LOOP_ARGS];
+    int64_t bytes = p->bytes[0], head = -(intptr_t)at[0] % 64 & 63, i = head / bytes;
+    i = i < n ? i : n;
+    for (int a = 1; a < p->n_args; a++)
+        in[a - 1] = at[a];
+    fn(at[0], in, i, attrs);
+    for (; i + FBI_LOOP_PAST <= n; i += FBI_LOOP_PAST) {
+        for (int a = 1; a < p->n_args; a++)
+            in[a - 1] = at[a] ? at[a] + i * p->bytes[a] : NULL;
+        for (int a = 1; a < p->n_args; a++)
+            for (int64_t k = 0; in[a - 1] && k < FBI_LOOP_PAST * p->bytes[a]; k += 64)
+                __builtin_prefetch((const char *)in[a - 1] + FBI_LOOP_AHEAD + k);
+        fn(buf, in, FBI_LOOP_PAST, attrs);
+        fbi_stream_lines(at[0] + i * bytes, buf, (size_t)(FBI_LOOP_PAST * bytes));
+    }
+    for (int a = 1; a < p->n_args; a++)
+        in[a - 1] = at[a] ? at[a] + i * p->bytes[a] : NULL;
+    fn(at[0] + i * bytes, in, n - i, attrs);
+}
+
 /* One run of the innermost dimension: n elements at byte positions at[]. */
 static void fbi_run_inner(const fbi_plan *p, char *const *at, int64_t n, fbi_inner fn,
                           const void *attrs)
@@ -90,6 +133,10 @@ static void fbi_run_inner(const fbi_plan *p, char *const *at, int64_t n, fbi_inn
     for (int a = 0; a < p->n_args; a++) {
         direct[a] = !p->data[a] || (p->dtype[a] == p->as[a] && p->stride[a][0] == 1);
         all = all && direct[a];
+    }
+    if (all && p->past) {
+        fbi_run_past(p, at, n, fn, attrs);
+        return;
     }
     int64_t step = all ? n : FBI_LOOP_CHUNK;
     for (int64_t i = 0; i < n; i += step) {
@@ -139,6 +186,8 @@ static void fbi_run_range(const fbi_plan *p, int64_t begin, int64_t end, fbi_inn
             at[d + 1]++;
         }
     }
+    if (p->past)
+        fbi_stream_end();
 }
 
 static void fbi_run_plan(const fbi_plan *p, int threads, fbi_inner fn, const void *attrs)
@@ -197,6 +246,7 @@ fb_status fbi_loop(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn
         t[1 + i] = c->in[i];
     fbi_plan p;
     fbi_plan_make(&p, t, n_in + 1, as);
+    p.past = fbi_goes_past(t, n_in + 1);
     fbi_run_plan(&p, c->threads, fn, c->attrs);
     return FB_OK;
 }

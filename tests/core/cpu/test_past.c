@@ -1,0 +1,87 @@
+/* Outputs that go past the caches: those of the same rows, in parts that do not. */
+#include "tests/core/ops/ops_test_priv.h"
+
+#include <flambeau/flambeau.h>
+
+enum {
+    ROWS = 1030,
+    COLS = 8201,
+    PART = 103
+}; /* 34 MB of F32, and lines that begin within others */
+
+typedef fb_tensor *(*row_fn)(fb_tensor *x, fb_tensor *y, fb_tensor *w);
+
+static fb_tensor *sum_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    (void)w;
+    return fb_add(x, y);
+}
+
+static fb_tensor *gelu_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    (void)y, (void)w;
+    return fb_gelu(x);
+}
+
+static fb_tensor *normal_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    (void)y;
+    return fb_layer_norm(x, FB_SHAPE(COLS), w, w, 1e-5);
+}
+
+static fb_tensor *in_place_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    (void)w;
+    fb_tensor *t = fb_clone(x);
+    return fb_add_(t, y) == FB_OK ? t : NULL;
+}
+
+static const row_fn functions[] = {sum_of, gelu_of, normal_of, in_place_of};
+
+/* On so many threads, of x and y as they lie in memory. */
+static void compare_parts(fb_context *c, fb_tensor *x, fb_tensor *y)
+{
+    for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
+        FB_SCOPE(c);
+        fb_tensor *w = fb_select(x, 0, 0);
+        fb_tensor *whole = functions[k](x, y, w);
+        for (int64_t i = 0; i < ROWS; i += PART) {
+            FB_SCOPE(c);
+            fb_tensor *part = functions[k](fb_narrow(x, 0, i, PART), fb_narrow(y, 0, i, PART), w);
+            fb_tensor *same = fb_contiguous(fb_narrow(whole, 0, i, PART));
+            assert_non_null(part);
+            assert_non_null(same);
+            assert_memory_equal(fb_data(part), fb_data(same),
+                                (size_t)fb_numel(part) * fb_dtype_size(fb_dtype_of(part)));
+        }
+    }
+}
+
+static void a_large_output_is_that_of_its_parts(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        fb_context *c =
+            fb_context_open(FB_OPTS(fb_context_options, .device = "cpu", .threads = threads));
+        {
+            FB_SCOPE(c);
+            fb_no_grad(c);
+            fb_tensor *x = fb_randn(c, FB_F32, FB_SHAPE(ROWS, COLS));
+            fb_tensor *y = fb_randn(c, FB_F32, FB_SHAPE(ROWS, COLS));
+            compare_parts(c, x, y);
+            compare_parts(c, fb_to(x, FB_F64), fb_to(y, FB_F64));
+            compare_parts(c, fb_to(x, FB_BF16), fb_to(y, FB_BF16));
+            fb_tensor *turned = fb_t(fb_contiguous(fb_t(y)));
+            compare_parts(c, x, turned);
+        }
+        assert_int_equal(fb_context_close(c), FB_OK);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_large_output_is_that_of_its_parts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
