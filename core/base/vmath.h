@@ -11,33 +11,46 @@
 
 #define FBI_VMATH static inline __attribute__((always_inline))
 
+/* a b + c, rounded once where that is one instruction: v3 and v4 agree to the bit, v2 has others.
+ */
+FBI_VMATH float fbi_fma(float a, float b, float c)
+{
+#if defined(__FMA__) || defined(__FP_FAST_FMAF)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 /* (e^r - 1 - r) / r^2 for |r| <= log(2) / 2; Cephes' polynomial. */
 FBI_VMATH float fbi_exp_polynomial(float r)
 {
     float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    return p * r + 5.0000001201e-1f;
+    p = fbi_fma(p, r, 1.3981999507e-3f);
+    p = fbi_fma(p, r, 8.3334519073e-3f);
+    p = fbi_fma(p, r, 4.1665795894e-2f);
+    p = fbi_fma(p, r, 1.6666665459e-1f);
+    return fbi_fma(p, r, 5.0000001201e-1f);
 }
 
-/* e^x, at most 1 ulp or so; overflows to inf, denormal results are right. */
+/* e^x, at most 1 ulp or so; overflows to inf, denormal results are right. The bounds are those of
+ * an integer: comparisons of floats become branches to the compiler, which then computes all sides.
+ */
 FBI_VMATH float fbi_expf(float x)
 {
-    float v = x > 89.0f ? 89.0f : x; /* comparisons with NaN are false: it passes through */
-    v = v < -104.0f ? -104.0f : v;
-    float shifted = v * 1.44269504f + 12582912.0f;
+    uint32_t sign = fbi_f32_bits(x) & 0x80000000u, size = fbi_f32_bits(x) & 0x7FFFFFFFu;
+    float v = fbi_bits_f32((size < 0x42D00000u ? size : 0x42D00000u) | sign); /* 104 */
+    float shifted = fbi_fma(v, 1.44269504f, 12582912.0f);
     float k = shifted - 12582912.0f;
-    float r = v - k * 0.693359375f;
-    r = r - k * -2.12194440e-4f;
-    float p = fbi_exp_polynomial(r) * (r * r) + r + 1.0f;
+    float r = fbi_fma(k, -0.693359375f, v);
+    r = fbi_fma(k, 2.12194440e-4f, r);
+    float p = fbi_fma(fbi_exp_polynomial(r), r * r, r) + 1.0f;
     /* 2^k in two factors, so that neither leaves the range of normal numbers */
-    int32_t n = (int32_t)(fbi_f32_bits(shifted) & 0x7FFFFFu) - 0x400000;
-    int32_t half = n >> 1;
+    int32_t n = (int32_t)fbi_f32_bits(shifted) - 0x4B400000, half = n >> 1;
     float a = fbi_bits_f32((uint32_t)(half + 127) << 23);
     float b = fbi_bits_f32((uint32_t)(n - half + 127) << 23);
-    return p * a * b;
+    float y = p * a * b;
+    return x == x ? y : x;
 }
 
 /* 2^x for x that is at most a rounding above 0: 3 ulp, and 0 instead of denormals. */
@@ -47,11 +60,11 @@ FBI_VMATH float fbi_pow2f(float x)
     float shifted = v + 12582912.0f;
     float r = v - (shifted - 12582912.0f);
     float p = 1.32647261e-3f;
-    p = p * r + 9.67151299e-3f;
-    p = p * r + 5.55073358e-2f;
-    p = p * r + 2.40222424e-1f;
-    p = p * r + 6.93147004e-1f;
-    p = p * r + 1.0f;
+    p = fbi_fma(p, r, 9.67151299e-3f);
+    p = fbi_fma(p, r, 5.55073358e-2f);
+    p = fbi_fma(p, r, 2.40222424e-1f);
+    p = fbi_fma(p, r, 6.93147004e-1f);
+    p = fbi_fma(p, r, 1.0f);
     return p * fbi_bits_f32((fbi_f32_bits(shifted) + 127) << 23);
 }
 
@@ -80,11 +93,11 @@ FBI_VMATH float fbi_tanhf(float x)
 {
     float a = fbi_bits_f32(fbi_f32_bits(x) & 0x7FFFFFFFu), z = x * x;
     float p = -5.70498872745e-3f;
-    p = p * z + 2.06390887954e-2f;
-    p = p * z - 5.37397155531e-2f;
-    p = p * z + 1.33314422036e-1f;
-    p = p * z - 3.33332819422e-1f;
-    float near = p * z * x + x;
+    p = fbi_fma(p, z, 2.06390887954e-2f);
+    p = fbi_fma(p, z, -5.37397155531e-2f);
+    p = fbi_fma(p, z, 1.33314422036e-1f);
+    p = fbi_fma(p, z, -3.33332819422e-1f);
+    float near = fbi_fma(p * z, x, x);
     float far = 1.0f - 2.0f / (fbi_expf(a + a) + 1.0f);
     far = fbi_bits_f32(fbi_f32_bits(far) | (fbi_f32_bits(x) & 0x80000000u));
     return a < 0.625f ? near : far;
@@ -95,22 +108,22 @@ FBI_VMATH float fbi_erff(float x)
 {
     float a = fbi_bits_f32(fbi_f32_bits(x) & 0x7FFFFFFFu);
     float t = a > 4.0f ? 4.0f : a, s = t * t;
-    float r = -1.72853470e-5f * t + 3.83197126e-4f;
-    float u = -3.88396438e-3f * t + 2.42546219e-2f;
-    r = r * s + u;
-    r = r * t - 1.06777877e-1f;
-    r = r * t - 6.34846687e-1f;
-    r = r * t - 1.28717512e-1f;
-    r = r * t - t;
+    float r = fbi_fma(-1.72853470e-5f, t, 3.83197126e-4f);
+    float u = fbi_fma(-3.88396438e-3f, t, 2.42546219e-2f);
+    r = fbi_fma(r, s, u);
+    r = fbi_fma(r, t, -1.06777877e-1f);
+    r = fbi_fma(r, t, -6.34846687e-1f);
+    r = fbi_fma(r, t, -1.28717512e-1f);
+    r = fbi_fma(r, t, -t);
     float far = 1.0f - fbi_expf(r);
     far = fbi_bits_f32(fbi_f32_bits(far) | (fbi_f32_bits(x) & 0x80000000u));
     float q = -5.96761703e-4f;
-    q = q * s + 4.99119423e-3f;
-    q = q * s - 2.67681349e-2f;
-    q = q * s + 1.12819925e-1f;
-    q = q * s - 3.76125336e-1f;
-    q = q * s + 1.28379166e-1f;
-    float near = q * x + x;
+    q = fbi_fma(q, s, 4.99119423e-3f);
+    q = fbi_fma(q, s, -2.67681349e-2f);
+    q = fbi_fma(q, s, 1.12819925e-1f);
+    q = fbi_fma(q, s, -3.76125336e-1f);
+    q = fbi_fma(q, s, 1.28379166e-1f);
+    float near = fbi_fma(q, x, x);
     return t > 0.927734375f ? far : near;
 }
 
@@ -124,14 +137,14 @@ FBI_VMATH float fbi_npdff(float x)
  * times a polynomial in t = 1 / (1 + 0.35 |x|), a minimax one of the rest. */
 FBI_VMATH float fbi_ncdff(float x)
 {
-    float t = 1.0f / (1.0f + 0.35f * fbi_bits_f32(fbi_f32_bits(x) & 0x7FFFFFFFu));
+    float t = 1.0f / fbi_fma(0.35f, fbi_bits_f32(fbi_f32_bits(x) & 0x7FFFFFFFu), 1.0f);
     float p = 4.45587263e-2f;
-    p = p * t - 1.84006199e-1f;
-    p = p * t + 2.10031867e-1f;
-    p = p * t + 1.01483287e-2f;
-    p = p * t + 1.42438948e-1f;
-    p = p * t + 1.37071803e-1f;
-    p = p * t + 1.39756575e-1f;
+    p = fbi_fma(p, t, -1.84006199e-1f);
+    p = fbi_fma(p, t, 2.10031867e-1f);
+    p = fbi_fma(p, t, 1.01483287e-2f);
+    p = fbi_fma(p, t, 1.42438948e-1f);
+    p = fbi_fma(p, t, 1.37071803e-1f);
+    p = fbi_fma(p, t, 1.39756575e-1f);
     float tail = p * t * fbi_pow2f(-0.721347520f * x * x);
     return x > 0.0f ? 1.0f - tail : tail;
 }
@@ -151,7 +164,7 @@ FBI_VMATH float fbi_exp2f(float x)
     float shifted = v + 12582912.0f;
     float k = shifted - 12582912.0f;
     float r = (v - k) * 0.693147181f;
-    float p = fbi_exp_polynomial(r) * (r * r) + r + 1.0f;
+    float p = fbi_fma(fbi_exp_polynomial(r), r * r, r) + 1.0f;
     int32_t n = (int32_t)(fbi_f32_bits(shifted) & 0x7FFFFFu) - 0x400000;
     int32_t half = n >> 1;
     float a = fbi_bits_f32((uint32_t)(half + 127) << 23);
@@ -164,11 +177,11 @@ FBI_VMATH float fbi_expm1f(float x)
 {
     float v = x > 89.0f ? 89.0f : x;
     v = v < -18.0f ? -18.0f : v;
-    float shifted = v * 1.44269504f + 12582912.0f;
+    float shifted = fbi_fma(v, 1.44269504f, 12582912.0f);
     float k = shifted - 12582912.0f;
-    float r = v - k * 0.693359375f;
-    r = r - k * -2.12194440e-4f;
-    float q = fbi_exp_polynomial(r) * (r * r) + r;
+    float r = fbi_fma(k, -0.693359375f, v);
+    r = fbi_fma(k, 2.12194440e-4f, r);
+    float q = fbi_fma(fbi_exp_polynomial(r), r * r, r);
     int32_t n = (int32_t)(fbi_f32_bits(shifted) & 0x7FFFFFu) - 0x400000;
     float a = fbi_bits_f32((uint32_t)(n + 126) << 23);
     float y = 2.0f * (q * a + (a - 0.5f));

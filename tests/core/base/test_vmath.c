@@ -23,11 +23,15 @@ static double ulps(float got, double exact)
     return fabs((double)got - exact) / unit;
 }
 
+#ifndef EVERY
+#define EVERY 1009
+#endif
+
 /* The worst over every 1009th float of both signs, denormals, infinities and NaNs included. */
 static double worst(float (*f)(float), double (*exact)(double))
 {
     double w = 0;
-    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 1009) {
+    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += EVERY) {
         float x = fbi_bits_f32((uint32_t)bits);
         double u = ulps(f(x), exact((double)x));
         w = u > w ? u : w;
