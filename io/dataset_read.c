@@ -6,6 +6,7 @@
 
 #include "io/dataset_priv.h"
 #include "io/file_priv.h"
+#include "io/limited_priv.h"
 #include "io/h5_priv.h"
 
 /* What an attempt to read the head found; filled under the HDF5 lock, judged outside it. */
@@ -119,10 +120,13 @@ static fb_status read_head(const char *path, head *h, char *text, size_t size)
         return FB_E_NOT_FOUND;
     }
     fb_status st = FB_E_IO;
-    if (!fbi_file_seal_holds(path)) { /* first: HDF5 may never return from a damaged global heap */
+    fbi_seal seal = fbi_file_seal(path); /* first: HDF5 may never return from a damaged file */
+    if (seal == FBI_SEAL_BROKEN) {
         snprintf(text, size, "is damaged: its bytes do not have its checksum; import it again");
         return st;
     }
+    if (seal == FBI_SEAL_NONE && !fbi_h5_probe(path, text, size))
+        return st; /* another program's, or forged */
     fbi_h5_lock();
     hid_t file = fbi_h5_open(path);
     char kind[32] = "";

@@ -100,30 +100,30 @@ bool fbi_file_write_sealed(const char *path, const void *data, size_t bytes)
     return good;
 }
 
-bool fbi_file_seal_holds(const char *path)
+fbi_seal fbi_file_seal(const char *path)
 {
     struct stat info;
     FILE *f = fopen(path, "rb");
     if (!f || fstat(fileno(f), &info) || info.st_size < SEAL_BYTES) {
         if (f)
             fclose(f);
-        return true; /* nothing to compare: who opens it will say what is wrong */
+        return FBI_SEAL_NONE; /* who opens it will say what is wrong */
     }
     char end[SEAL_BYTES + 1] = "", seal[SEAL_BYTES + 1];
     size_t bytes = (size_t)info.st_size - SEAL_BYTES;
-    bool holds = true;
+    fbi_seal found = FBI_SEAL_NONE;
     if (!fseek(f, -SEAL_BYTES, SEEK_END) && fread(end, 1, SEAL_BYTES, f) == SEAL_BYTES &&
         !memcmp(end, seal_begin, sizeof seal_begin - 1)) {
         char *data = malloc(bytes + 1);
         rewind(f);
         if (data && fread(data, 1, bytes, f) == bytes) {
             make_seal(data, bytes, seal);
-            holds = !strcmp(seal, end);
+            found = strcmp(seal, end) ? FBI_SEAL_BROKEN : FBI_SEAL_HOLDS;
         }
         free(data);
     }
     fclose(f);
-    return holds;
+    return found;
 }
 
 bool fbi_make_folder(const char *path)

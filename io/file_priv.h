@@ -8,12 +8,16 @@
 bool fbi_file_write(const char *path, const void *data, size_t bytes);
 /* Wait until a file or folder is on the disk. */
 bool fbi_file_sync(const char *path);
-/* XXH3-64 of a file as hex. */
 /* Like fbi_file_write, and the data's checksum behind it. Who opens the file as HDF5 does not see
  * that. */
 bool fbi_file_write_sealed(const char *path, const void *data, size_t bytes);
-/* false: the file has a checksum behind its data, and that is another. */
-bool fbi_file_seal_holds(const char *path);
+typedef enum fbi_seal {
+    FBI_SEAL_NONE, /* there is no checksum behind the data, or no file */
+    FBI_SEAL_HOLDS,
+    FBI_SEAL_BROKEN /* the data have another */
+} fbi_seal;
+fbi_seal fbi_file_seal(const char *path);
+/* XXH3-64 of a file as hex. */
 bool fbi_file_hash(const char *path, char hex[17]);
 /* A folder and those above it: mkdir -p. */
 bool fbi_make_folder(const char *path);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "io/h5_priv.h"
+#include "io/limited_priv.h"
 #include "launch/import_priv.h"
 
 enum { BLOCK_BYTES = 8 << 20 };
@@ -155,11 +156,12 @@ static bool open_sources(const fbi_import *job, fb_context *ctx, hid_t *file, so
 {
     const char *path = job->inputs[0];
     char text[256] = "";
+    bool good = fbi_h5_probe(path, text, sizeof text);
     fbi_h5_lock();
-    *file = access(path, R_OK) ? H5I_INVALID_HID : fbi_h5_open(path);
-    bool good = *file >= 0;
-    if (!good)
+    *file = !good || access(path, R_OK) ? H5I_INVALID_HID : fbi_h5_open(path);
+    if (good && *file < 0)
         snprintf(text, sizeof text, "is not there, or no HDF5 file");
+    good = *file >= 0;
     for (int i = 0; good && i < n; i++)
         good = look_at(&all[i], *file, text, sizeof text);
     fbi_h5_unlock();
