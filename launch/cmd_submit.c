@@ -232,17 +232,26 @@ static int submit(const fbi_batch_kind *kind, const char *script)
     return FBI_EXIT_FAILED;
 }
 
+static int cannot_write(const char *script, int why)
+{
+    fprintf(stderr,
+            "submit: %s: cannot be written: %s: nothing was submitted; free space, or name another "
+            "folder (--dir)\n",
+            script, strerror(why));
+    return FBI_EXIT_FAILED;
+}
+
 static int write_and_submit(const fbi_batch_kind *kind, const fbi_batch *b, const char *script)
 {
     FILE *f = fbi_make_folder(b->dir) ? fopen(script, "we") : NULL;
-    if (!f) {
-        fprintf(stderr, "submit: %s: %s\n", script, strerror(errno));
-        return FBI_EXIT_FAILED;
-    }
+    if (!f)
+        return cannot_write(script, errno);
     fbi_batch_script(kind, b, script, f);
-    if (fclose(f)) {
-        fprintf(stderr, "submit: %s: %s\n", script, strerror(errno));
-        return FBI_EXIT_FAILED;
+    bool whole = !ferror(f);
+    if (fclose(f) || !whole) {
+        int why = errno;
+        unlink(script);
+        return cannot_write(script, why);
     }
     return submit(kind, script);
 }

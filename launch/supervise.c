@@ -196,7 +196,9 @@ static bool take_lease(fbi_job *job)
 {
     if (!*job->run || job->dry_run || fbi_lease_take(job->run, &job->lease))
         return true;
-    fprintf(stderr, "run: --dir %s: %s\n", job->dir, strerror(errno));
+    fprintf(stderr,
+            "run: --dir %s: its lease cannot be written: %s: free space, or name another folder\n",
+            job->dir, strerror(errno));
     return false;
 }
 
