@@ -3,7 +3,10 @@
 
 #include "core/base/threads_priv.h"
 #include "core/ops/backend.h"
+#include "io/mirror_priv.h"
+#include "launch/run_priv.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <hdf5.h>
 #include <limits.h>
@@ -12,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -92,6 +96,54 @@ static void check_memory(int *missing)
     double mib = (double)shm.f_bavail * (double)shm.f_frsize / (1 << 20);
     say(missing, mib < 64 ? NOTE : GOOD, "/dev/shm", "%.0f MiB free%s", mib,
         mib < 64 ? ": Open MPI may want more (containers: --shm-size=1g)" : "");
+}
+
+/* Copies of states in memory: of jobs that run, may be started again, or never will. */
+static void check_copies(int *missing)
+{
+    const char *folder = fbi_mirror_folder();
+    DIR *dir = opendir(folder);
+    int n = 0;
+    double bytes = 0;
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        struct stat info;
+        if (strncmp(e->d_name, "flambeau-", 9) || fstatat(dirfd(dir), e->d_name, &info, 0))
+            continue;
+        n++;
+        bytes += (double)info.st_size;
+    }
+    if (dir)
+        closedir(dir);
+    if (n)
+        say(missing, NOTE, "copies",
+            "%d copies of states in %s (flambeau-*), %.1f MB: of jobs that run or may be started "
+            "again; others can be removed",
+            n, folder, 1e-6 * bytes);
+}
+
+/* The batch job that this is, or the batch systems that there are. */
+static void check_batch(int *missing)
+{
+    static const char *const commands[][2] = {
+        {"sbatch", "slurm"}, {"qsub", "pbs"}, {"bsub", "lsf"}};
+    char path[PATH_MAX];
+    fbi_allocation a;
+    bool found = fbi_allocation_find(NULL, &a);
+    if (found && a.place != FBI_PLACE_HERE)
+        say(missing, GOOD, "batch", "this is %s job %s, with %d host%s", fbi_place_name(a.place),
+            a.job, a.n, a.n == 1 ? "" : "s");
+    free(a.hosts);
+    if (found && a.place != FBI_PLACE_HERE)
+        return;
+    found = false;
+    for (int i = 0; i < 3; i++) {
+        if (!fbi_find_program(commands[i][0], path, sizeof path))
+            continue;
+        found = true;
+        say(missing, GOOD, "batch", "%s: flambeau submit %s", path, commands[i][1]);
+    }
+    if (!found)
+        say(missing, NOTE, "batch", "no sbatch, qsub or bsub in PATH: no batch system");
 }
 
 static void check_libraries(int *missing)
@@ -215,6 +267,8 @@ int fbi_cmd_doctor(int argc, char **argv)
     int missing = 0;
     check_processor(&missing);
     check_memory(&missing);
+    check_copies(&missing);
+    check_batch(&missing);
     check_libraries(&missing);
     check_imports(&missing);
     check_driver(&missing);

@@ -82,7 +82,8 @@ void fbi_start_free(fbi_command_line *line);
 /* Start a program that ends when we do; its output into `out` and `err` unless these are negative.
  * -1: a message was printed. */
 pid_t fbi_start(char **words, int out, int err, const sigset_t *signals);
-/* Whether a host answers, for each that is marked in `ask`; the others are left as they are. */
+/* Whether a host answers, for each that is marked in `ask`; the others are left as they are, and
+ * all of which it is not known yet when the launcher is told to stop. */
 void fbi_start_probe(const fbi_job *job, fbi_allocation *a, const bool *ask);
 
 /* Note the process that has started the ranks; end the one of an older job on this machine, which

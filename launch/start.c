@@ -348,11 +348,23 @@ static pid_t probe(const fbi_job *job, const char *host)
     _exit(127);
 }
 
-/* Until all of them have ended, or time is over. */
+/* Somebody wants the launcher to stop, or the ranks to save: more urgent than hosts. */
+static bool is_told(void)
+{
+    static const int urgent[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+    sigset_t pending;
+    sigpending(&pending);
+    for (size_t i = 0; i < sizeof urgent / sizeof *urgent; i++)
+        if (sigismember(&pending, urgent[i]) > 0)
+            return true;
+    return false;
+}
+
+/* Until all of them have ended, or time is over, or a signal comes: then nothing is known. */
 static void wait_for(fbi_allocation *a, const int *index, pid_t *pids, int n, double began)
 {
     for (int left = n; left;) {
-        bool late = fbi_now() - began > probe_s;
+        bool told = is_told(), late = told || fbi_now() - began > probe_s;
         for (int k = 0; k < n; k++) {
             int status = 0;
             if (pids[k] <= 0)
@@ -361,7 +373,8 @@ static void wait_for(fbi_allocation *a, const int *index, pid_t *pids, int n, do
                 kill(pids[k], SIGKILL);
             if (waitpid(pids[k], &status, late ? 0 : WNOHANG) != pids[k])
                 continue;
-            a->hosts[index[k]].out = late || !WIFEXITED(status) || WEXITSTATUS(status);
+            if (!told)
+                a->hosts[index[k]].out = late || !WIFEXITED(status) || WEXITSTATUS(status);
             pids[k] = 0;
             left--;
         }

@@ -23,6 +23,24 @@ grep -qE '^(ok|--) +driver ' out
 grep -qE '^(ok|--) +toolkit ' out
 grep -qE '^(ok|--) +CUDA ' out
 
+# The batch system, or the job of one; and copies that jobs have left in memory.
+mkdir batch
+printf '#!/bin/sh\n' >batch/bsub
+chmod +x batch/bsub
+doctor PATH="$work/batch:$PATH"
+wants ok 'batch +.*/batch/bsub: flambeau submit lsf'
+doctor PATH=/nowhere
+wants -- 'batch +no sbatch, qsub or bsub in PATH: no batch system'
+printf 'n1\nn1\nn2\n' >nodes
+doctor PBS_JOBID=7.server PBS_NODEFILE="$work/nodes"
+wants ok 'batch +this is PBS job 7.server, with 2 hosts'
+mkdir shm
+doctor FLAMBEAU_MEMORY_DIR="$work/shm"
+! grep -q '^-- *copies' out || { cat out; exit 1; }
+head -c 2000000 /dev/zero >shm/flambeau-0-0-1-0-0
+doctor FLAMBEAU_MEMORY_DIR="$work/shm"
+wants -- 'copies +1 copies of states in .*/shm \(flambeau-\*\), 2.0 MB: of jobs that run'
+
 # Without a plug-in of this build, or with one that does not fit, a card is of no use, and it says why.
 # A command that has no plug-in beside it is that of a build without CUDA.
 mkdir -p alone

@@ -216,4 +216,23 @@ alive "$(tail -n 1 pids)" || { echo "the newer job does not live"; exit 1; }
 kill -KILL $newer
 wait $newer 2>/dev/null || true
 ends "$(tail -n 1 pids)"
+# Who is told to stop does not wait for a host that does not answer (10 s).
+mkdir slow
+cat >slow/mpirun <<'MPIRUN'
+#!/bin/bash
+[ "${!#}" != true ] || exec sleep 30
+exit 137
+MPIRUN
+chmod +x slow/mpirun
+printf 'h1 slots=1\nh2 slots=1\n' >hosts
+PATH=$PWD/slow:$PATH "$flambeau" run -n 2 --dir probed --hostfile hosts --restart 5 ./program >probed.txt 2>&1 &
+launcher=$!
+for _ in $(seq 100); do pgrep -P $launcher -x sleep >/dev/null && break; sleep 0.1; done
+kill -TERM $launcher
+for _ in $(seq 40); do alive $launcher || break; sleep 0.1; done
+! alive $launcher || { echo "told to stop, and still waiting for hosts"; exit 1; }
+code=0
+wait $launcher || code=$?
+[ $code = 75 ] || { echo "told to stop: exit code $code"; cat probed.txt; exit 1; }
+! grep -q "does not answer" probed.txt || { cat probed.txt; exit 1; }
 echo "run: all of it"
