@@ -1,4 +1,8 @@
-/* Two NumPy arrays of the same length: input [n, ...] and target [n, ...]. */
+/* Two NumPy arrays of the same length, FILE.npy or FILE.npz:NAME: input [n, ...] and target
+ * [n, ...]. */
+#include <stdio.h>
+#include <string.h>
+
 #include <flambeau/core/ops/cast.h>
 #include <flambeau/io/interchange.h>
 
@@ -15,11 +19,20 @@ static bool same_length(const fbi_import *job, fb_context *ctx, fb_tensor *const
     return false;
 }
 
+static fb_tensor *load(fb_context *ctx, const char *path)
+{
+    const char *colon = strrchr(path, ':');
+    char file[4096];
+    if (!colon || colon - path < 4 || strncmp(colon - 4, ".npz", 4))
+        return fb_npy_load(ctx, path);
+    snprintf(file, sizeof file, "%.*s", (int)(colon - path), path);
+    return fb_npz_load(ctx, file, colon + 1);
+}
+
 int fbi_import_npy(const fbi_import *job, fb_context *ctx)
 {
     /* Contiguous: a file in Fortran order is read as a view. */
-    fb_tensor *t[2] = {fb_contiguous(fb_npy_load(ctx, job->input)),
-                       fb_contiguous(fb_npy_load(ctx, job->target))};
+    fb_tensor *t[2] = {fb_contiguous(load(ctx, job->input)), fb_contiguous(load(ctx, job->target))};
     bool good = t[0] && t[1] && same_length(job, ctx, t);
     fb_dataset_field fields[2] = {{.name = "input"}, {.name = "target"}};
     const char *values[2];

@@ -150,12 +150,111 @@ static void a_header_that_asks_for_too_much_takes_no_memory(void **state)
 static void a_dtype_that_cannot_be_read_is_named(void **state)
 {
     place *p = *state;
-    write_npy(p->path, "{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }\n", 8);
+    write_npy(p->path, "{'descr': '<c8', 'fortran_order': False, 'shape': (2,), }\n", 16);
     assert_null(fb_npy_load(p->ctx, p->path));
-    check_error(p->ctx, FB_E_DTYPE, "dtype '>f4' cannot be read");
+    check_error(p->ctx, FB_E_DTYPE, "dtype '<c8' cannot be read");
     write_npy(p->path, "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }\n", 8);
     assert_null(fb_npy_load(p->ctx, p->path));
     check_error(p->ctx, FB_E_DTYPE, "dtype '|O' cannot be read");
+}
+
+/* Bytes 0, 1, 2, ... (write_npy) in another order or width. */
+static void other_byte_orders_and_unsigned_types_are_converted(void **state)
+{
+    place *p = *state;
+    write_npy(p->path, "{'descr': '>u2', 'fortran_order': False, 'shape': (2,), }\n", 4);
+    fb_tensor *x = fb_npy_load(p->ctx, p->path);
+    check_ok(p->ctx);
+    assert_int_equal(fb_dtype_of(x), FB_U16);
+    const uint16_t numbers[2] = {0x0001, 0x0203};
+    assert_memory_equal(fb_data(x), numbers, sizeof numbers);
+    write_npy(p->path, "{'descr': '<u4', 'fortran_order': True, 'shape': (1, 2), }\n", 8);
+    x = fb_npy_load(p->ctx, p->path);
+    const int64_t wide[2] = {0x03020100, 0x07060504};
+    assert_int_equal(fb_dtype_of(x), FB_I64);
+    assert_true(fb_shape_equal(fb_shape_of(x), FB_SHAPE(1, 2)));
+    assert_memory_equal(fb_data(x), wide, sizeof wide);
+    write_npy(p->path, "{'descr': '>u8', 'fortran_order': False, 'shape': (1,), }\n", 8);
+    assert_int_equal(fb_item_int(fb_npy_load(p->ctx, p->path)), 0x0001020304050607);
+    write_npy(p->path, "{'descr': '<u8', 'fortran_order': False, 'shape': (20,), }\n", 160);
+    assert_null(fb_npy_load(p->ctx, p->path));
+    check_error(p->ctx, FB_E_DTYPE, "has uint64 values above those of I64");
+}
+
+static void a_mapped_array_is_the_loaded_one_and_read_only(void **state)
+{
+    place *p = *state;
+    const float values[6] = {1, 2, 3, 4, 5, 6};
+    fb_npy_save(fb_from(p->ctx, FB_F32, FB_SHAPE(2, 3), values), p->path);
+    fb_tensor *x = fb_npy_map(p->ctx, p->path);
+    check_ok(p->ctx);
+    assert_true(fb_shape_equal(fb_shape_of(x), FB_SHAPE(2, 3)));
+    assert_memory_equal(fb_data(x), values, sizeof values);
+    assert_int_equal(fb_write(x, values, sizeof values), FB_E_ARG);
+    check_error(p->ctx, FB_E_ARG, "is on read-only memory: change a copy of it");
+    assert_null(fb_npy_map(p->ctx, NULL));
+    check_error(p->ctx, FB_E_NOT_FOUND, "npy (null): a path is needed");
+}
+
+/* --- several arrays --- */
+
+static void save_two(place *p)
+{
+    const float x[3] = {1, 2, 3};
+    const int64_t y = -7;
+    fb_tensor *const t[] = {fb_from(p->ctx, FB_F32, FB_SHAPE(3), x),
+                            fb_from(p->ctx, FB_I64, FB_SCALAR, &y)};
+    fb_npz_save(p->ctx, p->path, (const char *const[]){"first", "the second"}, t, 2);
+}
+
+static void arrays_of_a_file_come_back_by_name(void **state)
+{
+    place *p = *state;
+    save_two(p);
+    check_ok(p->ctx);
+    char *names = fb_npz_names(p->ctx, p->path);
+    assert_string_equal(names, "first\nthe second\n");
+    free(names);
+    const float x[3] = {1, 2, 3};
+    assert_memory_equal(fb_data(fb_npz_load(p->ctx, p->path, "first")), x, sizeof x);
+    assert_int_equal(fb_item_int(fb_npz_load(p->ctx, p->path, "the second")), -7);
+    assert_null(fb_npz_load(p->ctx, p->path, "third"));
+    check_error(p->ctx, FB_E_NOT_FOUND, "has no array \"third\"");
+    assert_null(fb_npz_load(p->ctx, "/nowhere/x.npz", "x"));
+    check_error(p->ctx, FB_E_NOT_FOUND, "npz /nowhere/x.npz: No such file");
+    assert_int_equal(
+        fb_npz_save(p->ctx, p->path, (const char *const[]){""}, (fb_tensor *const[]){NULL}, 1),
+        FB_E_ARG);
+    check_error(p->ctx, FB_E_ARG, "array 0, \"\": a tensor and a name of its own");
+    assert_int_equal(fb_npz_save(p->ctx, "/nowhere/x.npz", NULL, NULL, 0), FB_E_IO);
+    check_error(p->ctx, FB_E_IO, "npz /nowhere/x.npz: cannot write it: No such file");
+}
+
+static void an_archive_cut_or_flipped_anywhere_is_an_error_or_whole(void **state)
+{
+    place *p = *state;
+    save_two(p);
+    FILE *f = fopen(p->path, "rb");
+    char whole[4096];
+    size_t n = fread(whole, 1, sizeof whole, f);
+    fclose(f);
+    int errors = 0;
+    for (size_t i = 0; i < n; i++)
+        for (int cut = 0; cut < 2; cut++) {
+            FB_SCOPE(p->ctx);
+            whole[i] ^= 0x24;
+            f = fopen(p->path, "wb");
+            fwrite(whole, 1, cut ? i : n, f);
+            fclose(f);
+            whole[i] ^= 0x24;
+            fb_tensor *t = fb_npz_load(p->ctx, p->path, "first");
+            if (cut)
+                assert_null(t);
+            errors += !t;
+            if (!t)
+                fb_error_take(p->ctx, NULL, 0);
+        }
+    assert_true(errors > (int)n);
 }
 
 static void an_unwritable_place_is_named(void **state)
@@ -186,6 +285,10 @@ int main(void)
         CASE(a_file_cut_anywhere_is_an_error),
         CASE(a_header_that_asks_for_too_much_takes_no_memory),
         CASE(a_dtype_that_cannot_be_read_is_named),
+        CASE(other_byte_orders_and_unsigned_types_are_converted),
+        CASE(a_mapped_array_is_the_loaded_one_and_read_only),
+        CASE(arrays_of_a_file_come_back_by_name),
+        CASE(an_archive_cut_or_flipped_anywhere_is_an_error_or_whole),
         CASE(an_unwritable_place_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,7 +109,9 @@ cmp <(h5dump -d input npy.h5 | tail -n +2) <(h5dump -d input fortran.h5 | tail -
 npy 1 "npy nowhere.npy: No such file" nowhere.npy y.npy
 npy 1 "npy text: is no NumPy array" text y.npy
 npy 1 "its header speaks of 2 more: copy it again" short.npy y.npy
-npy 1 "dtype '>u2' cannot be read: save it in NumPy as little-endian" big.npy y.npy
+npy 0 "input        U16 []" big.npy y.npy
+array complex.npy '<c8' False '1,' abcdefgh
+npy 1 "dtype '<c8' cannot be read: save it in NumPy as float, integer or bool" complex.npy y.npy
 npy 1 "import: scalar.npy is [], y.npy is [3]: they must have the same first size" scalar.npy y.npy
 
 # Looking at what is no dataset
