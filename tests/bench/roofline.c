@@ -9,9 +9,8 @@
  * are what must be read and written once. Targets: 85 % of GEMM for products within steps of GPT,
  * 80 % of stream for what passes over memory once; a line that is below its target says so.
  *
- * What memory gives changes with what else the host does, on a virtual machine by a factor of two
- * within seconds. So a pass over memory, the stream, and a loop that is written for the same arrays
- * take turns, and the shares are medians of the pairs.
+ * What memory gives a virtual machine may double within seconds: a pass over memory, the stream and
+ * a loop for the same arrays take turns, and the shares are medians of the pairs.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,9 +113,8 @@ static double seconds_of(const call *c, bool backward)
 
 static peak_room room; /* what does not fit into the caches */
 
-/* Shares of the stream, and of the loop for the same arrays (0: there is none). */
 typedef struct share {
-    double least, of_stream, of_loop; /* seconds; medians of pairs */
+    double least, of_stream, of_loop; /* seconds; medians of pairs, 0: there is no loop */
     double pairs[2][PAIRS];
     int n;
 } share;
@@ -488,11 +486,11 @@ static void print_optimizer(const char *name, int64_t in, int64_t out, bool adam
             share_add(&s, bytes, least, stream, same);
     }
     share_end(&s);
+    fb_nn_close(m);
     if (bytes < (double)cache_bytes() / 2)
         print_cached(name, bytes, s.least);
     else
         print_share(name, bytes, &s, STREAM_TARGET);
-    fb_nn_close(m);
 }
 
 /* --- attention --- */
@@ -578,8 +576,8 @@ static void print_table(void)
 
 int main(int argc, char **argv)
 {
-    bool only_peaks = argc > 1 && !strcmp(argv[1], "--peaks");
-    bool only_passes = argc > 1 && !strcmp(argv[1], "--passes");
+    const char *part = argc > 1 ? argv[1] : "";
+    bool only_peaks = !strcmp(part, "--peaks"), only_passes = !strcmp(part, "--passes");
     int at = only_peaks || only_passes ? 2 : 1;
     if (argc > at + 1 || (argc > at && atoi(argv[at]) < 1)) {
         fprintf(stderr, "usage: roofline [--peaks|--passes] [THREADS]\n");
