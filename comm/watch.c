@@ -91,12 +91,15 @@ static fb_status say_closing(fb_world *world, const fbi_waitable *what, int rank
     return fbi_world_judge(world, &v);
 }
 
-static fb_status say_stopped(fb_world *world, const fbi_waitable *what, int rank, double seconds)
+/* Stopped, or stuck, for some seconds. */
+static fb_status say_late(fb_world *world, const fbi_waitable *what, int rank, double seconds,
+                          void (*words)(fbi_finding *v, const fbi_suspect *s, const fbi_waiter *w,
+                                        double seconds))
 {
     const fbi_suspect s = fbi_world_suspect(world, rank);
     const fbi_waiter w = ourselves(world, what);
     fbi_finding v;
-    fbi_verdict_stopped(&v, &s, &w, seconds);
+    words(&v, &s, &w, seconds);
     return fbi_world_judge(world, &v);
 }
 
@@ -147,7 +150,7 @@ static fb_status look_at_processes(fb_world *world, fbi_watch *watch, const fbi_
     /* We may have been stopped ourselves in between: count what we saw, not what the clock says. */
     watch->stopped = stopped < 0 ? 0 : watch->stopped + (passed < 0.2 ? passed : 0.2);
     if (watch->stopped > world->stopped_s)
-        return say_stopped(world, what, stopped, watch->stopped);
+        return say_late(world, what, stopped, watch->stopped, fbi_verdict_stopped);
     return FB_OK;
 }
 
@@ -242,15 +245,6 @@ static fb_status say_circle(fb_world *world, int missing)
     return fbi_world_judge(world, &v);
 }
 
-static fb_status say_stuck(fb_world *world, const fbi_waitable *what, int rank, double seconds)
-{
-    const fbi_suspect s = fbi_world_suspect(world, rank);
-    const fbi_waiter w = ourselves(world, what);
-    fbi_finding v;
-    fbi_verdict_stuck(&v, &s, &w, seconds);
-    return fbi_world_judge(world, &v);
-}
-
 /* Checkpoints and datasets: one rank writes or reads for all, and file systems have bad days. */
 static bool is_about_files(const fbi_signature *sig)
 {
@@ -295,7 +289,7 @@ static fb_status look_along_chain(fb_world *world, fbi_watch *watch, const fbi_w
     if (c.key && c.end < 0 && watch->chain_s > world->stuck_s)
         return say_circle(world, missing);
     if (c.key && c.end >= 0 && limit > 0 && watch->chain_s > limit)
-        return say_stuck(world, what, c.end, watch->chain_s);
+        return say_late(world, what, c.end, watch->chain_s, fbi_verdict_stuck);
     return FB_OK;
 }
 
