@@ -50,6 +50,24 @@ static void who_takes_a_lease_later_holds_it_and_the_older_one_is_told_by_whom(v
     assert_non_null(strstr(text, "this job has 1"));
 }
 
+static void a_folder_is_known_by_its_first_job(void **unused)
+{
+    (void)unused;
+    char first[17];
+    fbi_lease one, two, anew;
+    assert_false(fbi_lease_first(folder, first));
+    assert_true(fbi_lease_take(folder, &one));
+    assert_true(fbi_lease_take(folder, &two));
+    assert_true(fbi_lease_first(folder, first));
+    assert_string_equal(first, one.id);
+    assert_string_equal(two.first, one.id);
+    assert_string_not_equal(two.id, one.id);
+    write_lease("{\"generation\": 7, \"id\": \"0123456789abcdef\"}"); /* of an older version */
+    assert_true(fbi_lease_take(folder, &anew));
+    assert_int_equal(anew.generation, 8);
+    assert_string_equal(anew.first, anew.id);
+}
+
 static void of_two_that_take_one_generation_the_last_holds_it(void **unused)
 {
     (void)unused;
@@ -108,6 +126,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(who_takes_a_lease_later_holds_it_and_the_older_one_is_told_by_whom),
+        CASE(a_folder_is_known_by_its_first_job),
         CASE(of_two_that_take_one_generation_the_last_holds_it),
         CASE(a_lease_that_cannot_be_read_is_held_and_is_taken_anew),
         CASE(a_folder_that_cannot_be_made_gives_no_lease),
