@@ -301,13 +301,16 @@ static fb_status write_copy(store *s, fb_world *world, fb_state *state, const la
     return FB_OK;
 }
 
-/* By which the launcher sees that the job comes on. */
-static void note(store *s, fb_world *world, fb_state *state)
+/* By which the launcher sees that the job comes on; and a job that was replaced ends. */
+static fb_status note(store *s, fb_world *world, fb_state *state)
 {
     if (!fb_world_root(world) || fbi_now() - s->noted < note_s)
-        return;
+        return FB_OK;
     s->noted = fbi_now();
-    fbi_lease_saved_here(world, fbi_state_step(state), "memory");
+    fb_status st = fbi_lease_guard(world, s->dir);
+    if (!st)
+        fbi_lease_saved_here(world, fbi_state_step(state), "memory");
+    return st;
 }
 
 static fb_status remember(store *s, fb_world *world, fb_state *state)
@@ -326,7 +329,7 @@ static fb_status remember(store *s, fb_world *world, fb_state *state)
     if (run)
         st = write_copy(s, world, state, &l, &c, run);
     if (run && !st && s->writes)
-        note(s, world, state);
+        st = note(s, world, state);
     free(run);
     free_customs(&c);
     return st;
@@ -494,8 +497,10 @@ static fb_status go_on(fb_world *world, fb_state *state, const fbi_mirror_head *
     fbi_logline("note: goes on from the copy of step %lld in the memory of %s, which is newer than "
                 "the checkpoints on disk",
                 (long long)head->step, world->peers[source].host);
-    fbi_lease_saved_here(world, head->step, "memory");
-    return FB_OK;
+    st = fbi_lease_guard(world, NULL);
+    if (!st)
+        fbi_lease_saved_here(world, head->step, "memory");
+    return st;
 }
 
 /* The copy that is newer than anything else, if it is of this program. */
