@@ -24,22 +24,34 @@ struct fbi_lookout {
     _Atomic double judged; /* when the verdict came; 0: there is none */
     char run[4096];        /* where verdict.json goes; "": nowhere */
     char host[64];
-    uint64_t *born; /* [ranks] when the processes of this host's ranks began; 0: not known */
+    /* [ranks] when its process began; 0: not looked at yet, UINT64_MAX: not to be seen here */
+    uint64_t *born;
 };
 
-/* --- the ranks of this host, which need no mate to be seen --- */
+/* --- ranks of this host that no other rank sees --- */
 
-static void look_at(fbi_lookout *c, fbi_board_rank *b)
+static bool has_mate(const fbi_board *board, const fbi_board_rank *b)
+{
+    for (int r = 0; r < board->size; r++) {
+        const fbi_board_rank *o = &board->rank[r];
+        if (o != b && o->heard && !o->closed && !o->gone && !o->stopped &&
+            o->who.node == b->who.node)
+            return true;
+    }
+    return false;
+}
+
+static void look_at(fbi_lookout *c, const fbi_board_rank *b)
 {
     char state = 0;
     int r = b->who.rank;
     if (!b->heard || b->closed || b->gone || b->ledger.state == FBI_RANK_CLOSING ||
-        strcmp(b->who.host, c->host) != 0)
+        strcmp(b->who.host, c->host) != 0 || has_mate(&c->board, b))
         return;
     uint64_t born = fbi_process_start(b->who.pid, &state);
-    if (!c->born[r])
-        c->born[r] = born; /* 0 in a container of its own: then nothing is seen here */
-    else
+    if (!c->born[r]) /* numbers of another container's processes mean nothing here */
+        c->born[r] = born ? born : UINT64_MAX;
+    else if (c->born[r] != UINT64_MAX)
         fbi_board_seen(&c->board, r, born == c->born[r] ? state : 0, NULL);
 }
 
@@ -112,6 +124,9 @@ static bool listen_for(fbi_lookout *c, int ranks)
 
 fbi_lookout *fbi_lookout_open(const fbi_job *job)
 {
+    const char *asked = getenv(FBI_CONTROL);
+    if (asked && !strcmp(asked, "off"))
+        return NULL;
     unsetenv(FBI_CONTROL); /* of an attempt before this one */
     fbi_lookout *c = is_needed(job) ? calloc(1, sizeof *c) : NULL;
     if (!c)

@@ -7,7 +7,7 @@
 typedef struct fbi_lookout fbi_lookout;
 
 /* For the next attempt, if its ranks are on several nodes: listens, and puts what ranks need to
- * know into the environment. NULL: there is none, and rank 0 serves. */
+ * know into the environment. NULL: there is none (FLAMBEAU_CONTROL=off, too), and rank 0 serves. */
 fbi_lookout *fbi_lookout_open(const fbi_job *job);
 /* Serve, by a thread, until it is closed. */
 void fbi_lookout_start(fbi_lookout *c);
