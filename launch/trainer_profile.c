@@ -66,7 +66,8 @@ static fb_status tell(fb_trainer *t)
     return fb_profile_write_ranks(all, t->profile, t->o.profile);
 }
 
-/* A disk that is full ends no run: the error of one is on all ranks, and they take it together. */
+/* Neither a full disk nor too little memory for it ends a run: the error of one is on all ranks,
+ * and they take it together. */
 static fb_status finish(fb_trainer *t)
 {
     char message[512];
@@ -74,7 +75,7 @@ static fb_status finish(fb_trainer *t)
     fb_profile_close(t->profile);
     t->profile = NULL;
     t->profile_from = t->profile_to = -1;
-    if (st != FB_E_IO)
+    if (st != FB_E_IO && st != FB_E_NOMEM)
         return st;
     fb_error_take(t->ctx, message, sizeof message);
     if (fb_world_root(t->world))

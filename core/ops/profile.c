@@ -403,8 +403,7 @@ fb_status fb_profile_stop(fb_profile *p)
     stop(p);
     if (!p->lost)
         return FB_OK;
-    return fbi_fail(p->ctx, FB_E_NOMEM,
-                    "fb_profile: no memory for all spans: some are not counted");
+    return fbi_fail(p->ctx, FB_E_NOMEM, "fb_profile: no memory for all spans: some are missing");
 }
 
 void fb_profile_close(fb_profile *p)

@@ -2,6 +2,7 @@
 #include "tests/check.h"
 
 #include <jansson.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <flambeau/core/autograd/autograd.h>
@@ -14,6 +15,8 @@
 #include <flambeau/core/ops/profile.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/optim/optim.h>
+
+#include "core/ops/profile_priv.h"
 
 static int open_context(void **state)
 {
@@ -487,6 +490,42 @@ static void a_file_that_cannot_be_written_is_named(void **state)
     assert_int_equal(fb_profile_rows(NULL, NULL), 0);
 }
 
+/* Bytes of address space that this process has. */
+static rlim_t address_space(void)
+{
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%ld", &pages), 1);
+    fclose(f);
+    return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+static void spans_that_there_was_no_memory_for_are_told(void **state)
+{
+    fb_context *ctx = *state;
+    const char *sanitized = getenv("FLAMBEAU_SANITIZE");
+    if (sanitized && *sanitized)
+        skip(); /* a sanitizer's own memory ends first */
+    fb_tensor *x = fb_randn(ctx, FB_F32, FB_SHAPE(3));
+    fb_profile *p = profile_of(ctx);
+    struct rlimit old, tight;
+    assert_int_equal(getrlimit(RLIMIT_AS, &old), 0);
+    tight = old;
+    tight.rlim_cur = address_space() + ((rlim_t)4 << 20);
+    assert_int_equal(setrlimit(RLIMIT_AS, &tight), 0);
+    int64_t n = 0;
+    for (; n < 1 << 20 && !p->lost && fb_ok(ctx); n++) {
+        FB_SCOPE(ctx);
+        (void)!fb_relu(x);
+    }
+    assert_int_equal(setrlimit(RLIMIT_AS, &old), 0);
+    assert_int_equal(fb_profile_stop(p), FB_E_NOMEM);
+    check_error(ctx, FB_E_NOMEM, "fb_profile: no memory for all spans: some are missing");
+    assert_int_equal(count_of(p, FB_PROFILE_FORWARD, "relu"), n); /* only the trace lacks some */
+    fb_profile_close(p);
+}
+
 static void a_context_closes_profiles_that_still_run(void **state)
 {
     (void)state;
@@ -514,6 +553,7 @@ int main(void)
         cmocka_unit_test(names_of_users_are_quoted),
         cmocka_unit_test(the_table_has_a_line_for_each_row),
         cmocka_unit_test(a_file_that_cannot_be_written_is_named),
+        cmocka_unit_test(spans_that_there_was_no_memory_for_are_told),
         cmocka_unit_test(a_context_closes_profiles_that_still_run),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
