@@ -49,10 +49,32 @@ static bool check_field(fb_context *ctx, const char *path, const fb_dataset_fiel
                  (long long)f->n_labels, f->labels ? "" : ", which are NULL");
         return false;
     }
+    for (int64_t i = 0; i < f->n_labels; i++)
+        if (!f->labels[i]) {
+            fbi_fail(ctx, FB_E_ARG, "dataset %s: field %s: label %lld is NULL", path, f->name,
+                     (long long)i);
+            return false;
+        }
     if (f->deliver.n && fb_shape_numel(f->deliver) != n) {
         fbi_fail(ctx, FB_E_SHAPE, "dataset %s: field %s: stored %s cannot be delivered as %s", path,
                  f->name, fbi_shape_text(ctx, f->shape), fbi_shape_text(ctx, f->deliver));
         return false;
+    }
+    return true;
+}
+
+/* Every field is as it may be, and has a name of its own. */
+static bool check_fields(fb_context *ctx, const char *path, const fb_dataset_field *fields, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (!check_field(ctx, path, &fields[i]))
+            return false;
+        for (int k = 0; k < i; k++)
+            if (!strcmp(fields[i].name, fields[k].name)) {
+                fbi_fail(ctx, FB_E_ARG, "dataset %s: two fields have the name %s", path,
+                         fields[i].name);
+                return false;
+            }
     }
     return true;
 }
@@ -70,9 +92,8 @@ fb_dataset *fbi_dataset_new(fb_context *ctx, const char *path, const fb_dataset_
                  FB_MAX_FIELDS);
         return NULL;
     }
-    for (int i = 0; i < n_fields; i++)
-        if (!check_field(ctx, path, &fields[i]))
-            return NULL;
+    if (!check_fields(ctx, path, fields, n_fields))
+        return NULL;
     fb_dataset *ds = calloc(1, sizeof *ds);
     if (!ds || fbi_context_adopt(ctx, ds, fbi_dataset_free)) {
         free(ds);

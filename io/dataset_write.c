@@ -323,10 +323,14 @@ static fb_status append(fb_dataset *ds, int64_t n, const void *const *values,
     return FB_OK;
 }
 
-/* Every field that varies has numbers of rows, none of them negative. */
-static fb_status check_rows(fb_dataset *ds, int64_t n, const int64_t *const *rows)
+/* Every field has values; those that vary have numbers of rows, none of them negative. */
+static fb_status check_samples(fb_dataset *ds, int64_t n, const void *const *values,
+                               const int64_t *const *rows)
 {
     for (int f = 0; f < ds->n_fields; f++) {
+        if (n && !values[f])
+            return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: the values of field %s are NULL",
+                            ds->path, ds->names[f]);
         if (!ds->fields[f].varies)
             continue;
         if (!rows || !rows[f])
@@ -357,7 +361,7 @@ fb_status fb_dataset_append_rows(fb_dataset *ds, int64_t n, const void *const *v
     if (n < 0 || !values)
         return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: cannot append %lld samples%s", ds->path,
                         (long long)n, values ? "" : " of NULL");
-    fb_status st = check_rows(ds, n, rows);
+    fb_status st = check_samples(ds, n, values, rows);
     return st ? st : append(ds, n, values, rows);
 }
 

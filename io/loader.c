@@ -157,6 +157,17 @@ static void set_rows(fb_loader *l, int64_t longest)
     }
 }
 
+/* Whether a micro-batch of every field has a size. */
+static bool sizes_fit(const fb_loader *l)
+{
+    size_t sample, all;
+    for (int f = 0; f < l->ds->n_fields; f++)
+        if (__builtin_mul_overflow((size_t)l->rows[f], l->ds->bytes[f], &sample) ||
+            __builtin_mul_overflow(sample, (size_t)fbi_plan_largest(&l->plan), &all))
+            return false;
+    return true;
+}
+
 static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const fb_group *group)
 {
     fb_context *ctx = ds->ctx;
@@ -179,7 +190,8 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
                          .n_leaves = group ? group->n_leaves : 1,
                          .drop_last = o->drop_last};
     l->indices = malloc((size_t)fbi_plan_largest(&l->plan) * sizeof(int64_t));
-    if (l->indices && !fbi_prefetch_open(l) && !fbi_context_adopt(ctx, l, loader_free))
+    if (l->indices && sizes_fit(l) && !fbi_prefetch_open(l) &&
+        !fbi_context_adopt(ctx, l, loader_free))
         return l;
     loader_free(l);
     return NULL;

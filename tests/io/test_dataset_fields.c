@@ -177,6 +177,16 @@ static void senseless_samples_are_refused(void **state)
     const fb_dataset_field nameless = {.name = "x", .dtype = FB_U8, .n_labels = 2};
     assert_null(fb_dataset_create(p->ctx, p->path, &nameless, 1, NULL));
     check_error(p->ctx, FB_E_ARG, "field x: 2 labels, which are NULL");
+    const char *const holes[] = {"a", NULL};
+    const fb_dataset_field unnamed = {.name = "x", .dtype = FB_U8, .labels = holes, .n_labels = 2};
+    assert_null(fb_dataset_create(p->ctx, p->path, &unnamed, 1, NULL));
+    check_error(p->ctx, FB_E_ARG, "field x: label 1 is NULL");
+    const fb_dataset_field twins[] = {{.name = "x", .dtype = FB_U8}, {.name = "x", .dtype = FB_I8}};
+    assert_null(fb_dataset_create(p->ctx, p->path, twins, 2, NULL));
+    check_error(p->ctx, FB_E_ARG, "two fields have the name x");
+    fb_dataset_append_rows(ds, 1, (const void *const[]){x, NULL, x},
+                           (const int64_t *const[]){&one, &one, NULL});
+    check_error(p->ctx, FB_E_ARG, "the values of field path are NULL");
     const fb_dataset_field made = {.name = "x", .dtype = FB_U8, .varies = true};
     assert_null(fb_dataset_custom(p->ctx, 3, &made, 1, (fb_dataset_read)abort, NULL));
     check_error(p->ctx, FB_E_UNSUPPORTED, "field x varies: a callback gives samples of a fixed");
@@ -224,6 +234,16 @@ static void batches_are_padded_with_zeros_and_long_samples_are_cut(void **state)
         assert_int_equal(seen, TEXTS);
         assert_null(fb_loader_lengths(l, "target"));
         fb_loader_close(l);
+    }
+}
+
+static void a_length_that_no_memory_has_is_told(void **state)
+{
+    place *p = *state;
+    for (int i = 0; i < 2; i++) {
+        assert_null(fb_loader_open(NULL, fb_dataset_open(p->ctx, p->path),
+                                   FB_OPTS(fb_loader_options, .longest = INT64_MAX >> i)));
+        check_error(p->ctx, FB_E_NOMEM, "no memory for batches of 32 samples");
     }
 }
 
@@ -535,6 +555,7 @@ int main(void)
         CASE(a_dataset_of_empty_samples_can_be_read),
         CASE(senseless_samples_are_refused),
         CASE(batches_are_padded_with_zeros_and_long_samples_are_cut),
+        CASE(a_length_that_no_memory_has_is_told),
         CASE(a_field_that_varies_is_scaled),
         CASE(labels_come_back),
         CASE(labels_that_are_no_text_are_refused),
