@@ -7,7 +7,13 @@
 #include <jansson.h>
 #include <xxhash.h>
 
-enum { MOST_TOKENS = 1 << 16, BYTES = 256, LONG_WORD = 1 << 16, CACHED_WORDS = 1 << 16 };
+enum {
+    MOST_TOKENS = 1 << 16,
+    BYTES = 256,
+    LONG_WORD = 1 << 24,
+    SHORT_WORD = 64,
+    CACHED_WORDS = 1 << 16
+};
 
 /* Two tokens that become one; the one that came first in the file is made first. */
 typedef struct merge {
@@ -203,7 +209,7 @@ bool fbi_tokens_add(fbi_tokens *t, int token)
 }
 
 /* Merge the pair that stands first in the file, at all its places, until there is none. */
-static int merge_parts(const fbi_bpe *bpe, int *part, int n)
+static int merge_short(const fbi_bpe *bpe, int *part, int n)
 {
     for (;;) {
         const merge *best = NULL;
@@ -224,6 +230,95 @@ static int merge_parts(const fbi_bpe *bpe, int *part, int n)
     }
 }
 
+/* --- long words: the same by a heap, whose time grows no faster than n log n --- */
+
+/* A pair that can be merged, unless its parts have changed meanwhile. */
+typedef struct pair {
+    int rank, at, left, right;
+} pair;
+
+typedef struct parts {
+    const fbi_bpe *bpe;
+    int *part, *next, *before, n; /* next of the last: n; before the first: -1 */
+    pair *heap;
+    int waiting;
+} parts;
+
+static bool comes_first(const pair *a, const pair *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+}
+
+static void push(parts *p, int at)
+{
+    if (at < 0 || p->next[at] == p->n)
+        return;
+    const merge *m = find_merge(p->bpe, p->part[at], p->part[p->next[at]]);
+    if (m->made < 0)
+        return;
+    pair new = {m->rank, at, m->left, m->right};
+    int i = p->waiting++;
+    for (; i && comes_first(&new, &p->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        p->heap[i] = p->heap[(i - 1) / 2];
+    p->heap[i] = new;
+}
+
+static pair pop(parts *p)
+{
+    pair first = p->heap[0], last = p->heap[--p->waiting];
+    int i = 0;
+    for (int child; (child = 2 * i + 1) < p->waiting; i = child) {
+        if (child + 1 < p->waiting && comes_first(&p->heap[child + 1], &p->heap[child]))
+            child++;
+        if (!comes_first(&p->heap[child], &last))
+            break;
+        p->heap[i] = p->heap[child];
+    }
+    p->heap[i] = last;
+    return first;
+}
+
+/* The left part becomes both; what a part that is gone was, no pair is. */
+static void merge_pair(parts *p, const pair *best)
+{
+    int right = p->part[best->at] == best->left ? p->next[best->at] : p->n;
+    if (right == p->n || p->part[right] != best->right)
+        return;
+    p->part[best->at] = find_merge(p->bpe, best->left, best->right)->made;
+    p->part[right] = -1;
+    p->next[best->at] = p->next[right];
+    if (p->next[right] < p->n)
+        p->before[p->next[right]] = best->at;
+    push(p, p->before[best->at]);
+    push(p, best->at);
+}
+
+/* -1: no memory. Every merge adds two pairs and takes a part: there are never more than 3 n. */
+static int merge_long(const fbi_bpe *bpe, int *part, int n)
+{
+    parts p = {.bpe = bpe, .part = part, .n = n};
+    p.next = malloc((size_t)n * (2 * sizeof *p.next + 3 * sizeof *p.heap));
+    if (!p.next)
+        return -1;
+    p.before = p.next + n;
+    p.heap = (pair *)(p.before + n);
+    for (int i = 0; i < n; i++) {
+        p.next[i] = i + 1;
+        p.before[i] = i - 1;
+    }
+    for (int i = 0; i < n; i++)
+        push(&p, i);
+    while (p.waiting) {
+        pair best = pop(&p);
+        merge_pair(&p, &best);
+    }
+    int kept = 0;
+    for (int i = 0; i < n; i = p.next[i])
+        part[kept++] = part[i];
+    free(p.next);
+    return kept;
+}
+
 static bool encode_word(fbi_bpe *bpe, const unsigned char *s, size_t n, fbi_tokens *tokens)
 {
     if (n > (size_t)bpe->parts_room) {
@@ -235,7 +330,10 @@ static bool encode_word(fbi_bpe *bpe, const unsigned char *s, size_t n, fbi_toke
     }
     for (size_t i = 0; i < n; i++)
         bpe->parts[i] = bpe->of_byte[s[i]];
-    int made = merge_parts(bpe, bpe->parts, (int)n);
+    int made =
+        n > SHORT_WORD ? merge_long(bpe, bpe->parts, (int)n) : merge_short(bpe, bpe->parts, (int)n);
+    if (made < 0)
+        return false;
     for (int i = 0; i < made; i++)
         if (!fbi_tokens_add(tokens, bpe->parts[i]))
             return false;

@@ -81,7 +81,7 @@ static const char *end_of(const char *at, const char *end, const char *kind, con
     return stop ? stop : end;
 }
 
-/* Calls `each` for every document of a file; NULL: counts them. */
+/* Adds every document of a file, or only counts them. */
 static bool each_document(text_job *t, const char *path, bool count)
 {
     const char *kind = t->job->documents ? t->job->documents : "file";

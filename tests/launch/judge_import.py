@@ -86,7 +86,8 @@ def texts(folder, tiktoken, files):
     random.seed(5)
     alphabet = list("abcXYZ019 .,;'\n\t \u00a0\u2003") + list("äßéπЖ漢字かな한글عربी१२３Ⅷ½🙂👩‍🚀\u200b\u0301")
     made = ["".join(random.choice(alphabet) for _ in range(random.randint(1, 400))) for _ in range(400)]
-    made += ["I'll we've they're DON'T it's 'tis  two  spaces \n\n\n three\t\ttabs   ", " " * 50, "a" * 1000, "\n" * 33 + "x"]
+    made += ["I'll we've they're DON'T it's 'tis  two  spaces \n\n\n three\t\ttabs   ", " " * 50, "a" * 1000, "a" * 100003,
+             "".join(random.choice("ACGT") for _ in range(20000)), "".join(random.choice("etaoinshr") for _ in range(3000)), "\n" * 33 + "x"]
     for path in glob.glob(os.path.join(SOURCE, "**", "*.md"), recursive=True)[:40]:
         made.append(open(path, encoding="utf-8").read())
     extra = os.environ.get("FLAMBEAU_TEXT")
