@@ -1,5 +1,4 @@
 /* flambeau data import: the formats, their options, and what they share. */
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@ const char fbi_import_usage[] =
     "that\n"
     "is there already is replaced when the new one is complete. Under mpirun every rank converts\n"
     "its part. Fields are called \"input\" and \"target\" unless something else is said.\n"
+    "  --append            to the dataset that is there, which has the same fields\n"
     "  --shard-samples N   samples of a shard\n"
     "  --shard-mib N       size of a shard (512), where the number of samples is not given\n"
     "idx --images FILE --labels FILE: the format of MNIST, may be compressed with gzip; images\n"
@@ -53,7 +53,8 @@ const char fbi_import_usage[] =
     "  --scale X --shift Y of the input\n";
 
 enum {
-    INPUT = 256,
+    APPEND = 255,
+    INPUT,
     TARGET,
     SCALE,
     SHIFT,
@@ -75,10 +76,11 @@ enum {
     FIELD
 };
 
-#define SHARDS                                          \
-    {"shard-samples", required_argument, NULL, SHARD},  \
-    {                                                   \
-        "shard-mib", required_argument, NULL, SHARD_MIB \
+/* What every format has. */
+#define COMMON                                                                                \
+    {"append", no_argument, NULL, APPEND}, {"shard-samples", required_argument, NULL, SHARD}, \
+    {                                                                                         \
+        "shard-mib", required_argument, NULL, SHARD_MIB                                       \
     }
 #define SCALES                                  \
     {"scale", required_argument, NULL, SCALE},  \
@@ -89,7 +91,7 @@ enum {
 static const struct option idx_options[] = {{"images", required_argument, NULL, INPUT},
                                             {"labels", required_argument, NULL, TARGET},
                                             SCALES,
-                                            SHARDS,
+                                            COMMON,
                                             {0}};
 static const struct option csv_options[] = {{"target", required_argument, NULL, TARGET},
                                             {"labels-are", required_argument, NULL, KIND},
@@ -97,33 +99,33 @@ static const struct option csv_options[] = {{"target", required_argument, NULL, 
                                             {"ignore", required_argument, NULL, IGNORE},
                                             {"missing", required_argument, NULL, MISSING},
                                             {"separator", required_argument, NULL, SEPARATOR},
-                                            SHARDS,
+                                            COMMON,
                                             {0}};
 static const struct option npy_options[] = {{"input", required_argument, NULL, INPUT},
                                             {"target", required_argument, NULL, TARGET},
-                                            SHARDS,
+                                            COMMON,
                                             {0}};
 static const struct option image_options[] = {{"size", required_argument, NULL, SIZE},
                                               {"fit", required_argument, NULL, FIT},
                                               {"channels", required_argument, NULL, CHANNELS},
                                               SCALES,
-                                              SHARDS,
+                                              COMMON,
                                               {0}};
 static const struct option sound_options[] = {{"seconds", required_argument, NULL, SECONDS},
                                               {"channels", required_argument, NULL, CHANNELS},
-                                              SHARDS,
+                                              COMMON,
                                               {0}};
 static const struct option text_options[] = {{"vocab", required_argument, NULL, VOCAB},
                                              {"merges", required_argument, NULL, MERGES},
                                              {"documents", required_argument, NULL, DOCUMENTS},
                                              {"length", required_argument, NULL, LENGTH},
-                                             SHARDS,
+                                             COMMON,
                                              {0}};
 static const struct option hdf5_options[] = {{"input", required_argument, NULL, INPUT},
                                              {"target", required_argument, NULL, TARGET},
                                              {"field", required_argument, NULL, FIELD},
                                              SCALES,
-                                             SHARDS,
+                                             COMMON,
                                              {0}};
 
 /* What a command line must have beside OUT.h5. */
@@ -151,53 +153,6 @@ static const struct format {
      "--input /PATH or --field NAME=/PATH, FILE and OUT.h5", 0},
 };
 enum { N_FORMATS = sizeof formats / sizeof formats[0] };
-
-/* --- what formats share --- */
-
-void fbi_import_range(const fbi_import *job, int64_t n, int64_t *begin, int64_t *end)
-{
-    *begin = (int64_t)((__int128)n * job->rank / job->ranks);
-    *end = (int64_t)((__int128)n * (job->rank + 1) / job->ranks);
-}
-
-fb_dataset *fbi_import_create(const fbi_import *job, fb_context *ctx,
-                              const fb_dataset_field *fields, int n_fields)
-{
-    return fb_dataset_create(ctx, job->out, fields, n_fields,
-                             FB_OPTS(fb_dataset_options, .shard_samples = job->shard_samples,
-                                     .shard_bytes = job->shard_bytes, .group = job->group));
-}
-
-int fbi_import_finish(fb_dataset *ds)
-{
-    return ds && !fb_dataset_finish(ds) ? 0 : 1;
-}
-
-char *fbi_read_file(fb_context *ctx, const char *path, size_t *bytes)
-{
-    size_t room = 1 << 16;
-    FILE *file = fopen(path, "rb");
-    char *data = file ? malloc(room) : NULL;
-    *bytes = 0;
-    while (data && !feof(file) && !ferror(file)) {
-        *bytes += fread(data + *bytes, 1, room - *bytes - 1, file);
-        char *larger = room - *bytes > 1 ? data : realloc(data, room *= 2);
-        if (!larger)
-            free(data);
-        data = larger;
-    }
-    bool good = data && !ferror(file);
-    if (!good)
-        fb_fail(ctx, file ? FB_E_IO : FB_E_NOT_FOUND, "import %s: cannot read it: %s", path,
-                strerror(errno));
-    if (file)
-        fclose(file);
-    if (good)
-        data[*bytes] = '\0';
-    else
-        free(data);
-    return good ? data : NULL;
-}
 
 /* --- the command line --- */
 
@@ -245,6 +200,9 @@ static bool take_option(int option, const char *text, fbi_import *job)
     static const char command[] = "data import";
     int64_t mib = 0;
     switch (option) {
+    case APPEND:
+        job->append = true;
+        return true;
     case INPUT:
         job->input = text;
         return true;

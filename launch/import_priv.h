@@ -35,6 +35,7 @@ typedef struct fbi_import {
     int64_t length;             /* text: tokens of a sample */
     fbi_names fields;           /* hdf5, npz: NAME=PATH */
     int64_t shard_samples, shard_bytes;
+    bool append; /* to the dataset that is there */
 
     fb_group *group; /* NULL: one process */
     int rank, ranks;

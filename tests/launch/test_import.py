@@ -3,6 +3,7 @@ three; and what is damaged is named."""
 import base64
 import json
 import os
+import random
 import re
 import struct
 import subprocess
@@ -228,6 +229,8 @@ TEXTS = ["the thing and  the\n\nother 1212 things'll  \t be täglich there's", "
 def text():
     vocab, merges = make_encoding()
     made = TEXTS
+    long = "".join(random.Random(5).choice(["the", "th", "an", "and", "in", "l", "ll", "er", "x"]) for _ in range(300))
+    made = [*made, long, long + " " * 90 + "12" * 80]
     paths = []
     for i, words_of in enumerate(made):
         paths.append(f"text{i}.txt")
@@ -334,6 +337,26 @@ def csv():
         says="is missing, and is the target: use --missing skip")
 
 
+def append():
+    put("one.csv", "a,b,y\n1,2,0\n3,4,1\n")
+    put("two.csv", "a,b,y\n5,6,1\n7,8,0\n9,1,1\n")
+    for ranks in (1, 3):
+        run("import", "csv", "--target", "y", "one.csv", "both.h5")
+        run("import", "csv", "--append", "--target", "y", "two.csv", "both.h5", ranks=ranks, says="5 samples")
+        with h5py.File("both.h5") as file:
+            assert np.array_equal(file["input"][:], [[1, 2], [3, 4], [5, 6], [7, 8], [9, 1]])
+            assert list(file["target"][:]) == [0, 1, 1, 0, 1]
+        run("import", "csv", "--append", "--target", "y", "--ignore", "a", "two.csv", "both.h5", ranks=ranks, code=1,
+            says="field input is F32 [2], x * 0 + 0; F32 [1], x * 0 + 0 would be appended")
+    put("words.csv", "a,b,y\n5,6,no\n")
+    run("import", "csv", "--append", "--target", "y", "words.csv", "both.h5", code=1, says="has other labels")
+    put("more.csv", "a,b,c,y\n5,6,x,1\n")
+    run("import", "csv", "--append", "--target", "y", "more.csv", "both.h5", code=1,
+        says='its field 0 is "input" of 2, "input" of 3 would be appended')
+    run("import", "csv", "--append", "--target", "y", "one.csv", "nowhere.h5", code=1, says="nowhere.h5: No such file")
+    run("check", "both.h5", says="every shard is as it was written")
+
+
 def look():
     """show, stats and split."""
     put("six.csv", "x,y\n" + "".join(f"{i},{'odd' if i % 2 else 'even'}\n" for i in range(20)))
@@ -362,7 +385,7 @@ def main():
         without = lacks()
         if "Unicode" in without:
             TEXTS.pop()
-        checks = [csv, hdf5, text, look]
+        checks = [csv, hdf5, text, append, look]
         for what, check in (("PNG", images), ("JPEG", jpeg), ("sound", sound)):
             checks += [check] if what not in without else []
         for check in checks:
