@@ -4,6 +4,7 @@ bin=${FLAMBEAU_BUILD:?}/bin
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 run=$folder/run
+more=() # options of every run
 
 fail() {
     echo "$*" >&2
@@ -31,7 +32,7 @@ fashion() {
     shift
     [ "$ranks" = 1 ] || start=("$bin/flambeau" run -n "$ranks")
     "${start[@]}" "$bin/fashion" --data "$folder" --limit 64 --batch 16 --shards 4 --threads 1 --steps 6 \
-        --save-every 2 --print-bits --checkpoint "$run" "$@"
+        --save-every 2 --print-bits --checkpoint "$run" "${more[@]}" "$@"
 }
 
 # The same with the shim. Arguments: ranks, then settings of the shim (SHIM_AT=...).

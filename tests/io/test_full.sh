@@ -36,6 +36,18 @@ at() { awk -v what="$1" '$2 == what {print $1; exit}' "$folder/second"; }
 fails "SHIM_AT=$(at write) SHIM_ERRNO=$enospc" 2 "No space left on device"
 fails "SHIM_AT=$(at fsync) SHIM_ERRNO=$eio" 2 "Input/output error"
 
+# A thread that saves: told at the next save.
+more=(--set trainer.save_async=true)
+before=$digest
+measure
+[ "$digest" = "$before" ] || fail "a thread that saves changes the bits"
+grep step-000000004 "$folder/events" > "$folder/second"
+for kind in write fsync rename; do
+    event=$(awk -v what=$kind '$2 == what {print NR; exit}' "$folder/second")
+    fails "SHIM_ONLY=step-000000004 SHIM_AT=$event SHIM_ERRNO=$enospc" 6 "No space left on device"
+done
+more=()
+
 # A disk that is really full, where one may mount.
 small=$folder/small
 mkdir "$small"
