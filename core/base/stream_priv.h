@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Whether an output of so many bytes goes past the caches: who reads it finds little of it in the
  * last one, about 32 MiB, and a plain store would read each line before it writes it. Only where
@@ -17,5 +18,15 @@ void fbi_stream_lines(void *to, const void *from, size_t n);
 void fbi_stream(void *to, const void *from, size_t n);
 /* What was streamed is seen by others before anything that this thread writes from now on. */
 void fbi_stream_end(void);
+
+/* Before n bytes at `to` are streamed: pages that come soon are looked up, for which such stores
+ * would wait. Beyond an array this does nothing. */
+static inline void fbi_stream_ahead(const void *to, size_t n)
+{
+    enum { PAGE = 4096 };
+    const char *first = (const char *)to + (-(uintptr_t)to & (PAGE - 1));
+    for (const char *page = first; page < (const char *)to + n; page += PAGE)
+        __builtin_prefetch(page + 2 * PAGE);
+}
 
 #endif

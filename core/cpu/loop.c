@@ -116,6 +116,7 @@ static void fbi_run_past(const fbi_plan *p, char *const *at, int64_t n, fbi_inne
         for (int a = 1; a < p->n_args; a++)
             for (int64_t k = 0; in[a - 1] && k < FBI_LOOP_PAST * p->bytes[a]; k += 64)
                 __builtin_prefetch((const char *)in[a - 1] + FBI_LOOP_AHEAD + k);
+        fbi_stream_ahead(at[0] + i * bytes, (size_t)(FBI_LOOP_PAST * bytes));
         fn(buf, in, FBI_LOOP_PAST, attrs);
         fbi_stream_lines(at[0] + i * bytes, buf, (size_t)(FBI_LOOP_PAST * bytes));
     }
