@@ -3,30 +3,107 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/cpu/kernels_isa.h"
+#if defined __AVX__
+#include <immintrin.h>
+#endif
+
+#include "core/base/stream_priv.h"
 #include "core/cpu/columns_priv.h"
+#include "core/cpu/lanes_priv.h"
 #include "core/cpu/nhwc_priv.h"
 
-/* Most rows whose sums are made side by side, so that none waits for its own, and their elements,
- * which stay in the first cache. */
-enum { LANES = 16, GROUP = 8, NEAR = 4096 };
+/* Lanes of a sum; rows of a group, of whose sums none waits for its own, and the most elements of
+ * one; rows whose gradients are made side by side; elements that backward sums in T; bytes that are
+ * asked for ahead; of a line; elements of a batch norm that are made before they are streamed. */
+enum {
+    LANES = 16,
+    GROUP = 4,
+    NEAR = 4096,
+    PAIR = 2,
+    RUN = 64,
+    AHEAD = 8 << 10,
+    LINE = 64,
+    PIECE = 256
+};
+enum { STEP = FBI_VECTOR_BYTES / sizeof(double), VECTORS = LANES / STEP };
 
-/* Backward of a layer norm over dense rows [rows, cols]; w and more may be NULL. */
+/* A layer norm over dense rows of `cols`; r, with `sum` for x + r, w and b may be NULL. */
+typedef struct layer_args {
+    const void *x, *r, *w, *b;
+    void *sum, *y, *mean, *rstd;
+    int64_t cols;
+    double eps;
+    bool past; /* y goes past the caches */
+} layer_args;
+
+/* Its backward; w and more may be NULL. */
 typedef struct layer_grads {
     const void *g, *x, *w, *mean, *rstd, *more;
     void *dx;
     int64_t cols;
+    bool past;
 } layer_grads;
 
+/* Whether results go past the caches, which needs vectors and rows of whole lines. */
+static bool goes_past(const void *to, int64_t rows, int64_t cols, size_t size)
+{
+    size_t row = (size_t)cols * size;
+    return sizeof(fbi_v_f32) == LINE && row % LINE == 0 && (uintptr_t)to % LINE == 0 &&
+           fbi_streams((size_t)rows * row);
+}
+
+/* A vector, past the caches or not. */
+static inline void put_vector(void *to, const void *from, bool past)
+{
+#if defined __AVX512F__
+    if (past) {
+        _mm512_stream_si512(to, _mm512_loadu_si512(from));
+        return;
+    }
+#endif
+    (void)past;
+    memcpy(to, from, FBI_VECTOR_BYTES);
+}
+
+/* As many elements as a vector has doubles; GCC 12 makes halves of __builtin_convertvector. */
+static inline fbi_v_f64 wide_f32(const float *p)
+{
+#if defined __AVX512F__
+    return (fbi_v_f64)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif defined __AVX__
+    return (fbi_v_f64)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+    return (fbi_v_f64){(double)p[0], (double)p[1]};
+#endif
+}
+
+static inline fbi_v_f64 wide_f64(const double *p)
+{
+    fbi_v_f64 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* One value of the data, so that the sum of the squares of the distances from it is not much larger
+ * than that from the mean. */
+static double first_value(double v)
+{
+    return isfinite(v) ? v : 0;
+}
+
 #define T     float
+#define V     fbi_v_f32
 #define FN(x) x##_f32
 #include "core/cpu/norm_t.h"
 #undef T
+#undef V
 #undef FN
 #define T     double
+#define V     fbi_v_f64
 #define FN(x) x##_f64
 #include "core/cpu/norm_t.h"
 #undef T
+#undef V
 #undef FN
 
 /* [N, C] or [N, C, H, W] as dense rows of channels. */
@@ -65,14 +142,6 @@ static int threads_for(const fbi_call *c, const fb_tensor *x)
     return x->numel > FBI_PAR_MIN ? c->threads : 1;
 }
 
-/* Of column j: one value of the data, so that the sum of the squares of the distances from it is
- * not much larger than that from the mean. */
-static double first_value(int dtype, const void *data, int64_t j)
-{
-    double v = dtype == FB_F32 ? (double)((const float *)data)[j] : ((const double *)data)[j];
-    return isfinite(v) ? v : 0;
-}
-
 fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
 {
     const fbi_attrs_batch_norm *a = c->attrs;
@@ -87,7 +156,8 @@ fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
     }
     double *squares = mean + n, *scale = mean + 2 * n, *shift = mean + 3 * n;
     for (int64_t j = 0; j < n; j++)
-        shift[j] = first_value(x->dtype, data, j);
+        shift[j] = first_value(x->dtype == FB_F32 ? (double)((const float *)data)[j]
+                                                  : ((const double *)data)[j]);
     fbi_columns p = {
         .dtype = (fb_dtype)x->dtype, .rows = rows, .cols = n, .a = data, .shift = shift};
     st = fbi_cpu_columns(c, FBI_COL_MOMENTS, &p, mean, squares);
@@ -161,18 +231,28 @@ static fb_status layer(const fbi_call *c, const fb_tensor *r, fb_tensor *sum, do
 {
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
     const fb_tensor *const from[4] = {x, w, b, r};
-    void *copy[4] = {NULL}, *p[4] = {NULL}, *to = sum ? fbi_ptr(sum) : NULL;
+    void *copy[4] = {NULL}, *p[4] = {NULL};
     fb_status st = FB_OK;
     int64_t rows = y[1]->numel, cols = rows ? x->numel / rows : 0;
     for (int i = 0; i < 4 && !st; i++)
         if (from[i] && !(p[i] = row_major(c, from[i], &copy[i])))
             st = c->ctx->status;
+    const layer_args a = {
+        .x = p[0],
+        .r = p[3],
+        .w = p[1],
+        .b = p[2],
+        .sum = sum ? fbi_ptr(sum) : NULL,
+        .y = fbi_ptr(y[0]),
+        .mean = fbi_ptr(y[1]),
+        .rstd = fbi_ptr(y[2]),
+        .cols = cols,
+        .eps = eps,
+        .past = goes_past(fbi_ptr(y[0]), rows, cols, fb_dtype_size((fb_dtype)x->dtype))};
     if (!st && x->dtype == FB_F32)
-        layer_f32(p[0], p[3], to, rows, cols, p[1], p[2], eps, fbi_ptr(y[0]), fbi_ptr(y[1]),
-                  fbi_ptr(y[2]), threads_for(c, x));
+        layer_f32(&a, rows, threads_for(c, x));
     else if (!st)
-        layer_f64(p[0], p[3], to, rows, cols, p[1], p[2], eps, fbi_ptr(y[0]), fbi_ptr(y[1]),
-                  fbi_ptr(y[2]), threads_for(c, x));
+        layer_f64(&a, rows, threads_for(c, x));
     for (int i = 0; i < 4; i++)
         free(copy[i]);
     return st;
@@ -202,14 +282,17 @@ static fb_status layer_backward(const fbi_call *c, fb_tensor *const in[6])
     int64_t rows = in[3]->numel, cols = rows ? in[1]->numel / rows : c->out[1]->numel;
     double *sums = st ? NULL : fbi_cpu_scratch(c, (size_t)cols * 2 * sizeof(double));
     if (sums) {
+        void *dx = fbi_ptr(c->out[0]);
+        size_t size = fb_dtype_size((fb_dtype)in[1]->dtype);
         const layer_grads l = {.g = p[0],
                                .x = p[1],
                                .w = p[2],
                                .mean = p[3],
                                .rstd = p[4],
                                .more = p[5],
-                               .dx = fbi_ptr(c->out[0]),
-                               .cols = cols};
+                               .dx = dx,
+                               .cols = cols,
+                               .past = dx != p[0] && goes_past(dx, rows, cols, size)};
         st = fbi_cpu_row_blocks(c, rows, cols,
                                 in[1]->dtype == FB_F32 ? layer_back_f32 : layer_back_f64, &l, sums,
                                 sums + cols);

@@ -6,8 +6,10 @@
 enum {
     ROWS = 1030,
     COLS = 8201,
-    PART = 103
-}; /* 34 MB of F32, and lines that begin within others */
+    LINED = 8192,
+    PART = 103,
+    CHANNELS = 1024
+}; /* 34 MB of F32, and lines that begin within others; rows of whole lines */
 
 typedef fb_tensor *(*row_fn)(fb_tensor *x, fb_tensor *y, fb_tensor *w);
 
@@ -36,7 +38,45 @@ static fb_tensor *in_place_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
     return fb_add_(t, y) == FB_OK ? t : NULL;
 }
 
-static const row_fn functions[] = {sum_of, gelu_of, normal_of, in_place_of};
+/* Rows of whole lines. */
+static fb_tensor *lined(fb_tensor *t)
+{
+    return fb_contiguous(fb_narrow(t, -1, 0, LINED));
+}
+
+static fb_tensor *lined_normal_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    (void)y;
+    return fb_layer_norm(lined(x), FB_SHAPE(LINED), lined(w), lined(w), 1e-5);
+}
+
+static fb_tensor *lined_normal_of_sum(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    fb_tensor *sum = NULL;
+    return fb_add_layer_norm(lined(x), lined(y), FB_SHAPE(LINED), lined(w), NULL, 1e-5, &sum);
+}
+
+/* The gradient of x, where that of the result is g. */
+static fb_tensor *slope(fb_tensor *result, fb_tensor *x, fb_tensor *g)
+{
+    fb_tensor *dx = NULL;
+    fb_gradient_options o = {.seeds = FB_TENSORS(g)};
+    return fb_gradients(FB_TENSORS(result), FB_TENSORS(x), &o, &dx) == FB_OK ? dx : NULL;
+}
+
+static fb_tensor *lined_normal_slope_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    fb_tensor *in = fb_requires_grad(lined(x), true);
+    return slope(fb_layer_norm(in, FB_SHAPE(LINED), lined(w), NULL, 1e-5), in, lined(y));
+}
+
+static const row_fn functions[] = {sum_of,
+                                   gelu_of,
+                                   normal_of,
+                                   in_place_of,
+                                   lined_normal_of,
+                                   lined_normal_of_sum,
+                                   lined_normal_slope_of};
 
 /* On so many threads, of x and y as they lie in memory. */
 static void compare_parts(fb_context *c, fb_tensor *x, fb_tensor *y)
@@ -57,6 +97,38 @@ static void compare_parts(fb_context *c, fb_tensor *x, fb_tensor *y)
     }
 }
 
+static fb_tensor *channels_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    (void)y;
+    return fb_batch_norm(x, w, w, 1e-5, NULL, NULL);
+}
+
+static fb_tensor *channels_slope_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    fb_tensor *in = fb_requires_grad(fb_clone(x), true);
+    return slope(fb_batch_norm(in, w, w, 1e-5, NULL, NULL), in, y);
+}
+
+/* The same, where channels and not rows are on their own. */
+static void compare_channels(fb_context *c, fb_tensor *x, fb_tensor *y)
+{
+    static const row_fn each[] = {channels_of, channels_slope_of};
+    for (size_t k = 0; k < sizeof each / sizeof *each; k++) {
+        FB_SCOPE(c);
+        fb_tensor *w = fb_contiguous(fb_select(x, 0, 0)), *whole = each[k](x, y, w);
+        for (int64_t j = 0; j < LINED; j += CHANNELS) {
+            FB_SCOPE(c);
+            fb_tensor *part =
+                each[k](fb_contiguous(fb_narrow(x, 1, j, CHANNELS)),
+                        fb_contiguous(fb_narrow(y, 1, j, CHANNELS)), fb_narrow(w, 0, j, CHANNELS));
+            fb_tensor *same = fb_contiguous(fb_narrow(whole, 1, j, CHANNELS));
+            assert_non_null(part);
+            assert_memory_equal(fb_data(part), fb_data(same),
+                                (size_t)fb_numel(part) * fb_dtype_size(fb_dtype_of(part)));
+        }
+    }
+}
+
 static void a_large_output_is_that_of_its_parts(void **state)
 {
     (void)state;
@@ -65,7 +137,6 @@ static void a_large_output_is_that_of_its_parts(void **state)
             fb_context_open(FB_OPTS(fb_context_options, .device = "cpu", .threads = threads));
         {
             FB_SCOPE(c);
-            fb_no_grad(c);
             fb_tensor *x = fb_randn(c, FB_F32, FB_SHAPE(ROWS, COLS));
             fb_tensor *y = fb_randn(c, FB_F32, FB_SHAPE(ROWS, COLS));
             compare_parts(c, x, y);
@@ -73,6 +144,7 @@ static void a_large_output_is_that_of_its_parts(void **state)
             compare_parts(c, fb_to(x, FB_BF16), fb_to(y, FB_BF16));
             fb_tensor *turned = fb_t(fb_contiguous(fb_t(y)));
             compare_parts(c, x, turned);
+            compare_channels(c, lined(x), lined(y));
         }
         assert_int_equal(fb_context_close(c), FB_OK);
     }

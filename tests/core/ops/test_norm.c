@@ -219,6 +219,37 @@ static void statistics_of_a_batch_keep_their_digits(void **state)
     test_free(x);
 }
 
+/* Rows far from zero, with a first value far from the others, infinite, and all equal. */
+static void a_row_keeps_its_digits(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    enum { R = 4, D = 75 };
+    float x[R * D], y[R * D];
+    fill(x, R * D, -1, 1);
+    for (int j = 0; j < D; j++) {
+        x[j] += 1e4f;
+        x[3 * D + j] = 7.25f;
+    }
+    x[D] = 1e6f;
+    x[2 * D + 20] = -INFINITY;
+    fb_tensor *ty =
+        fb_layer_norm(fb_from(ctx, FB_F32, FB_SHAPE(R, D), x), FB_SHAPE(D), NULL, NULL, 1e-5);
+    assert_int_equal(fb_read(ty, y, sizeof y), FB_OK);
+    for (int i = 0; i < R; i++) {
+        double xd[D], ones[D], zeros[D] = {0}, want[D], dx[D], dw[D] = {0}, db[D] = {0};
+        for (int j = 0; j < D; j++) {
+            xd[j] = (double)x[i * D + j];
+            ones[j] = 1;
+        }
+        plain_norm(xd, ones, zeros, zeros, D, want, dx, dw, db);
+        for (int j = 0; j < D; j++) {
+            double v = (double)y[i * D + j];
+            assert_true(i == 2 ? isnan(v) : fabs(v - want[j]) <= 1e-6 * (1 + fabs(want[j])));
+        }
+    }
+}
+
 static void dropout_scales_what_it_keeps_and_masks_the_gradient_alike(void **state)
 {
     fb_context *ctx = *state;
@@ -284,6 +315,7 @@ int main(void)
         cmocka_unit_test(add_layer_norm_promotes_as_a_sum_does),
         cmocka_unit_test(batch_norm_and_its_gradients_match_plain_loops),
         cmocka_unit_test(statistics_of_a_batch_keep_their_digits),
+        cmocka_unit_test(a_row_keeps_its_digits),
         cmocka_unit_test(dropout_scales_what_it_keeps_and_masks_the_gradient_alike),
         cmocka_unit_test(attention_matches_plain_loops),
     };
