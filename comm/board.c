@@ -203,7 +203,8 @@ static bool judge_processes(const fbi_board *board, fbi_finding *v)
     return false;
 }
 
-static void say_circle(const fbi_board *board, int first, fbi_finding *v)
+/* next: whom the first waits for on this way, which may be one of several. */
+static void say_circle(const fbi_board *board, int first, int next, fbi_finding *v)
 {
     const fbi_suspect s = suspect(&board->rank[first]);
     char text[700];
@@ -212,11 +213,11 @@ static void say_circle(const fbi_board *board, int first, fbi_finding *v)
         const fbi_ledger *l = &board->rank[r].ledger;
         char call[160];
         at += (size_t)snprintf(text + at, sizeof text - at, "%srank %d waits for rank %d in %s",
-                               n ? ", " : "", r, l->waits_for,
-                               fbi_call_text(&l->sig, call, sizeof call));
-        r = l->waits_for;
-        if (r == first)
+                               n ? ", " : "", r, next, fbi_call_text(&l->sig, call, sizeof call));
+        if (next == first)
             break;
+        r = next;
+        next = board->rank[r].ledger.waits_for;
     }
     fbi_verdict_say(v, FBI_VERDICT_STUCK, &s,
                     "ranks wait for each other: %s: do all ranks make the same calls in the same "
@@ -227,6 +228,7 @@ static void say_circle(const fbi_board *board, int first, fbi_finding *v)
 /* Follow the waits of a rank, first for `next`, to a circle or to a rank that waits for nobody. */
 static bool judge_chain(const fbi_board *board, int first, int next, fbi_finding *v)
 {
+    const int second = next;
     double still = board->rank[first].still_s;
     bool apart = false;
     for (int r = first, steps = 0; steps < board->size; steps++) {
@@ -249,7 +251,7 @@ static bool judge_chain(const fbi_board *board, int first, int next, fbi_finding
         apart |= !fbi_same_exchange(&b->ledger.sig, &n->ledger.sig);
         if (next == first) {
             if (apart && still > board->patience.stuck)
-                say_circle(board, first, v);
+                say_circle(board, first, second, v);
             return apart && still > board->patience.stuck;
         }
         r = next;

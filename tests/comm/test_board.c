@@ -288,6 +288,24 @@ static void a_circle_is_one_and_a_long_transfer_none(void **state)
     end(j);
 }
 
+/* The first of several is in the same call: it is the second that closes the circle. */
+static void a_circle_is_told_along_its_own_way(void **state)
+{
+    (void)state;
+    job *j = begin();
+    fbi_finding v;
+    waits(j, 0, 1, 7);
+    j->does[0].also[0] = 2;
+    waits(j, 1, 0, 7);
+    waits(j, 2, 0, 9);
+    double after = pass(j, 20, &v);
+    assert_true(after >= 0 && after <= 6);
+    assert_int_equal(v.kind, FBI_VERDICT_STUCK);
+    assert_non_null(strstr(v.text, "rank 0 waits for rank 2 in all_reduce #7 at a.c:1, rank 2 "
+                                   "waits for rank 0 in all_reduce #9"));
+    end(j);
+}
+
 static void waits_that_change_are_no_circle(void **state)
 {
     (void)state;
@@ -332,6 +350,7 @@ int main(void)
         cmocka_unit_test(one_of_several_that_are_missing_is_stuck),
         cmocka_unit_test(a_group_may_have_no_limit),
         cmocka_unit_test(a_circle_is_one_and_a_long_transfer_none),
+        cmocka_unit_test(a_circle_is_told_along_its_own_way),
         cmocka_unit_test(waits_that_change_are_no_circle),
         cmocka_unit_test(waiting_for_nobody_is_nothing),
     };
