@@ -18,62 +18,79 @@ static inline void FN(ask)(const T *p)
 }
 
 /* y = x * scale[j] + shift[j] */
-static void FN(affine_row)(const T *x, int64_t cols, const double *scale, const double *shift, T *y)
+static inline void FN(affine_row)(const T *x, int64_t cols, const double *scale,
+                                  const double *shift, T *y)
 {
+#pragma GCC ivdep
     for (int64_t j = 0; j < cols; j++)
         y[j] = (T)((double)x[j] * scale[j] + shift[j]);
+}
+
+/* The same past the caches, in pieces. */
+static void FN(affine_past)(const T *x, int64_t cols, const double *scale, const double *shift,
+                            T *y)
+{
+    T piece[PIECE];
+    fbi_stream_ahead(y, (size_t)cols * sizeof(T));
+    for (int64_t j = 0; j < cols; j += PIECE) {
+        int64_t n = cols - j < PIECE ? cols - j : PIECE;
+        FN(affine_row)(x + j, n, scale + j, shift + j, piece);
+        fbi_stream_lines(y + j, piece, (size_t)n * sizeof(T));
+    }
 }
 
 static void FN(affine)(const T *x, int64_t rows, int64_t cols, const double *scale,
                        const double *shift, T *y, int threads)
 {
     bool past = goes_past(y, rows, cols, sizeof(T));
-    int64_t step = past && cols > PIECE ? PIECE : cols;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        T piece[PIECE];
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < cols; j += step) {
-                int64_t n = cols - j < step ? cols - j : step, at = i * cols + j;
-                if (past)
-                    fbi_stream_ahead(y + at, (size_t)n * sizeof(T));
-                FN(affine_row)(x + at, n, scale + j, shift + j, past ? piece : y + at);
-                if (past)
-                    fbi_stream_lines(y + at, piece, (size_t)n * sizeof(T));
-            }
+            if (past)
+                FN(affine_past)(x + i * cols, cols, scale, shift, y + i * cols);
+            else
+                FN(affine_row)(x + i * cols, cols, scale, shift, y + i * cols);
         if (past)
             fbi_stream_end();
     }
 }
 
 /* dx = g * a[j] + (x - mean[j]) * b[j] + d[j] */
-static void FN(batch_dx_row)(const T *g, const T *x, int64_t cols, const double *mean,
-                             const double *a, const double *b, const double *d, T *dx)
+static inline void FN(batch_dx_row)(const T *g, const T *x, int64_t cols, const double *mean,
+                                    const double *a, const double *b, const double *d, T *dx)
 {
+#pragma GCC ivdep
     for (int64_t j = 0; j < cols; j++)
         dx[j] = (T)((double)g[j] * a[j] + ((double)x[j] - mean[j]) * b[j] + d[j]);
+}
+
+static void FN(batch_dx_past)(const T *g, const T *x, int64_t cols, const double *mean,
+                              const double *a, const double *b, const double *d, T *dx)
+{
+    T piece[PIECE];
+    fbi_stream_ahead(dx, (size_t)cols * sizeof(T));
+    for (int64_t j = 0; j < cols; j += PIECE) {
+        int64_t n = cols - j < PIECE ? cols - j : PIECE;
+        FN(batch_dx_row)(g + j, x + j, n, mean + j, a + j, b + j, d + j, piece);
+        fbi_stream_lines(dx + j, piece, (size_t)n * sizeof(T));
+    }
 }
 
 static void FN(batch_dx)(const T *g, const T *x, int64_t rows, int64_t cols, const double *mean,
                          const double *a, const double *b, const double *d, T *dx, int threads)
 {
     bool past = dx != g && goes_past(dx, rows, cols, sizeof(T));
-    int64_t step = past && cols > PIECE ? PIECE : cols;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        T piece[PIECE];
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < cols; j += step) {
-                int64_t n = cols - j < step ? cols - j : step, at = i * cols + j;
-                if (past)
-                    fbi_stream_ahead(dx + at, (size_t)n * sizeof(T));
-                FN(batch_dx_row)
-                (g + at, x + at, n, mean + j, a + j, b + j, d + j, past ? piece : dx + at);
-                if (past)
-                    fbi_stream_lines(dx + at, piece, (size_t)n * sizeof(T));
-            }
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t at = i * cols;
+            if (past)
+                FN(batch_dx_past)(g + at, x + at, cols, mean, a, b, d, dx + at);
+            else
+                FN(batch_dx_row)(g + at, x + at, cols, mean, a, b, d, dx + at);
+        }
         if (past)
             fbi_stream_end();
     }
