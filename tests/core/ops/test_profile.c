@@ -132,16 +132,19 @@ static void what_ran_within_is_in_total_and_not_in_self(void **state)
     assert_int_equal(fb_profile_stop(p), FB_OK);
     const fb_profile_row *rows;
     int64_t n = fb_profile_rows(p, &rows);
-    double self = 0, within = 0;
+    double self = 0, within = 0, waits = 0;
     for (int64_t i = 0; i < n; i++) {
         assert_true(rows[i].self_s >= 0 && rows[i].self_s <= rows[i].total_s + 1e-12);
         assert_true(i == 0 || rows[i - 1].self_s >= rows[i].self_s);
         self += rows[i].self_s;
         if (rows[i].kind == FB_PROFILE_BACKWARD && strcmp(rows[i].name, "backward") != 0)
             within += rows[i].self_s;
+        waits += rows[i].kind == FB_PROFILE_WAIT ? rows[i].self_s : 0;
     }
     const fb_profile_row *backward = row_of(p, FB_PROFILE_BACKWARD, "backward");
-    assert_float_equal(backward->total_s, backward->self_s + within, 1e-8);
+    double parts = backward->self_s + within;
+    /* Waits for a card are in it, too, and in other spans. */
+    assert_true(backward->total_s >= parts - 1e-8 && backward->total_s <= parts + waits + 1e-8);
     fb_profile_totals t;
     assert_int_equal(fb_profile_totals_of(p, &t), FB_OK);
     assert_true(t.outside_s >= 0);
@@ -505,8 +508,8 @@ static void spans_that_there_was_no_memory_for_are_told(void **state)
 {
     fb_context *ctx = *state;
     const char *sanitized = getenv("FLAMBEAU_SANITIZE");
-    if (sanitized && *sanitized)
-        skip(); /* a sanitizer's own memory ends first */
+    if ((sanitized && *sanitized) || getenv("FLAMBEAU_DEVICE"))
+        skip(); /* the memory of a sanitizer or of a simulated card ends first */
     fb_tensor *x = fb_randn(ctx, FB_F32, FB_SHAPE(3));
     fb_profile *p = profile_of(ctx);
     struct rlimit old, tight;
