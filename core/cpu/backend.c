@@ -4,6 +4,7 @@
 
 #include "core/base/log_priv.h"
 #include "core/base/threads_priv.h"
+#include "core/cpu/dnn_priv.h"
 #include "core/cpu/state_priv.h"
 #include "core/ops/op_priv.h"
 
@@ -13,11 +14,12 @@ typedef struct fbi_level {
     const fbi_kernel *kernels;
     void (*update)(const fbi_update *u);
     void (*average)(const fbi_average *a);
+    bool bf16;
 } fbi_level;
-#define LEVEL(isa)                                                                      \
+#define LEVEL(text, isa, units)                                                         \
     {                                                                                   \
-        .name = #isa, .kernels = fbi_cpu_kernels_##isa, .update = fbi_cpu_update_##isa, \
-        .average = fbi_cpu_average_##isa,                                               \
+        .name = text, .kernels = fbi_cpu_kernels_##isa, .update = fbi_cpu_update_##isa, \
+        .average = fbi_cpu_average_##isa, .bf16 = units                                 \
     }
 #define DECLARE(isa)                                 \
     extern const fbi_kernel fbi_cpu_kernels_##isa[]; \
@@ -28,7 +30,8 @@ typedef struct fbi_level {
 DECLARE(v2)
 DECLARE(v3)
 DECLARE(v4)
-static const fbi_level levels[] = {LEVEL(v2), LEVEL(v3), LEVEL(v4)};
+static const fbi_level levels[] = {LEVEL("v2", v2, false), LEVEL("v3", v3, false),
+                                   LEVEL("v4", v4, false), LEVEL("v4_bf16", v4, true)};
 
 static int fbi_isa_of_machine(void)
 {
@@ -36,7 +39,7 @@ static int fbi_isa_of_machine(void)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
-        return 2;
+        return fbi_dnn_has_bf16() ? 3 : 2;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                    __builtin_cpu_supports("bmi2")
                ? 1
@@ -44,7 +47,7 @@ static int fbi_isa_of_machine(void)
 }
 #else
 DECLARE(v0)
-static const fbi_level levels[] = {LEVEL(v0)};
+static const fbi_level levels[] = {LEVEL("v0", v0, false)};
 
 static int fbi_isa_of_machine(void)
 {
@@ -63,7 +66,8 @@ const char *fbi_cpu_isa(void)
 static const fbi_level *level_of(const fb_context *ctx)
 {
     for (int i = 0; i < LEVELS; i++)
-        if (ctx->kernels == levels[i].kernels)
+        if (ctx->kernels == levels[i].kernels &&
+            levels[i].bf16 == fbi_cpu_state_of((fb_context *)(uintptr_t)ctx)->bf16)
             return &levels[i];
     return NULL;
 }
@@ -85,8 +89,8 @@ static fb_status cpu_average(fb_context *ctx, const fbi_average *a)
     return FB_OK;
 }
 
-/* FB_ISA may ask for less than the machine has, never for more. */
-static fb_status fbi_choose_kernels(fb_context *ctx)
+/* FB_ISA may ask for less than the machine has, never for more. NULL: error is set. */
+static const fbi_level *choose_level(fb_context *ctx)
 {
     int best = fbi_isa_of_machine(), use = best;
     const char *want = getenv("FB_ISA");
@@ -94,14 +98,17 @@ static fb_status fbi_choose_kernels(fb_context *ctx)
         use = 0;
         while (use < LEVELS && strcmp(want, levels[use].name) != 0)
             use++;
-        if (use == LEVELS)
-            return fbi_fail(ctx, FB_E_ARG, "FB_ISA=%s: known are v2, v3 and v4", want);
-        if (use > best)
-            return fbi_fail(ctx, FB_E_UNSUPPORTED, "FB_ISA=%s: this processor has %s", want,
-                            levels[best].name);
+        if (use == LEVELS) {
+            fbi_fail(ctx, FB_E_ARG, "FB_ISA=%s: known are v2, v3, v4 and v4_bf16", want);
+            return NULL;
+        }
+        if (use > best) {
+            fbi_fail(ctx, FB_E_UNSUPPORTED, "FB_ISA=%s: this machine has %s", want,
+                     levels[best].name);
+            return NULL;
+        }
     }
-    ctx->kernels = levels[use].kernels;
-    return FB_OK;
+    return &levels[use];
 }
 
 /* Room in the table for `threads` threads. */
@@ -147,11 +154,16 @@ static fb_status cpu_open(fb_context *ctx, int index, const fb_context_options *
     ctx->threads = fbi_granted_threads(wanted);
     if (threads && ctx->threads < wanted)
         fbi_logline("context: OpenMP grants %d of %d threads", ctx->threads, wanted);
-    fb_status st = fbi_choose_kernels(ctx);
-    if (st)
-        return st;
-    ctx->device = calloc(1, sizeof(fbi_cpu_state));
-    return ctx->device ? FB_OK : fbi_fail(ctx, FB_E_NOMEM, "context: no memory");
+    const fbi_level *level = choose_level(ctx);
+    if (!level)
+        return ctx->status;
+    fbi_cpu_state *s = calloc(1, sizeof *s);
+    if (!s)
+        return fbi_fail(ctx, FB_E_NOMEM, "context: no memory");
+    s->bf16 = level->bf16;
+    ctx->kernels = level->kernels;
+    ctx->device = s;
+    return FB_OK;
 }
 
 static void cpu_close(fb_context *ctx)

@@ -17,6 +17,19 @@ fb_status fbi_dnn_conv(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p,
     return FB_E_UNSUPPORTED;
 }
 
+bool fbi_dnn_has_bf16(void)
+{
+    return false;
+}
+
+fb_status fbi_dnn_matmul(const fbi_call *c, const fbi_mm *g, int64_t panel)
+{
+    (void)c;
+    (void)g;
+    (void)panel;
+    return FB_E_UNSUPPORTED;
+}
+
 fbi_dnn *fbi_dnn_of(fb_context *ctx)
 {
     (void)ctx;

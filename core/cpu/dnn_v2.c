@@ -3,10 +3,10 @@
 
 #include <stdlib.h>
 
-fbi_md fbi_md_strided(int n, const int64_t *dims, const int64_t *strides)
+fbi_md fbi_md_of(dnnl_data_type_t type, int n, const int64_t *dims, const int64_t *strides)
 {
     fbi_md m = malloc(sizeof *m);
-    if (m && dnnl_memory_desc_init_by_strides(m, n, dims, dnnl_f32, strides)) {
+    if (m && dnnl_memory_desc_init_by_strides(m, n, dims, type, strides)) {
         free(m);
         m = NULL;
     }
@@ -56,4 +56,12 @@ dnnl_status_t fbi_pd_conv(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_conv_k
         break;
     }
     return st ? st : dnnl_primitive_desc_create(pd, &d, p->attr, e, p->hint);
+}
+
+dnnl_status_t fbi_pd_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_cmd src, fbi_cmd weight,
+                            fbi_cmd bias, fbi_cmd dst, const_dnnl_primitive_attr_t attr)
+{
+    dnnl_matmul_desc_t d;
+    dnnl_status_t st = dnnl_matmul_desc_init(&d, src, weight, bias, dst);
+    return st ? st : dnnl_primitive_desc_create(pd, &d, attr, e, NULL);
 }

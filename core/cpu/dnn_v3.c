@@ -1,10 +1,10 @@
 /* oneDNN 3.x: primitive descriptors in one call, opaque memory descriptors. */
 #include "core/cpu/dnn_api_priv.h"
 
-fbi_md fbi_md_strided(int n, const int64_t *dims, const int64_t *strides)
+fbi_md fbi_md_of(dnnl_data_type_t type, int n, const int64_t *dims, const int64_t *strides)
 {
     fbi_md m = NULL;
-    return dnnl_memory_desc_create_with_strides(&m, n, dims, dnnl_f32, strides) ? NULL : m;
+    return dnnl_memory_desc_create_with_strides(&m, n, dims, type, strides) ? NULL : m;
 }
 
 fbi_md fbi_md_any(int n, const int64_t *dims)
@@ -43,4 +43,10 @@ dnnl_status_t fbi_pd_conv(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_conv_k
             p->padding, p->hint, p->attr);
     }
     return dnnl_invalid_arguments;
+}
+
+dnnl_status_t fbi_pd_matmul(dnnl_primitive_desc_t *pd, dnnl_engine_t e, fbi_cmd src, fbi_cmd weight,
+                            fbi_cmd bias, fbi_cmd dst, const_dnnl_primitive_attr_t attr)
+{
+    return dnnl_matmul_primitive_desc_create(pd, e, src, weight, bias, dst, attr);
 }

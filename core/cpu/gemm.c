@@ -1,6 +1,7 @@
 /* Matrix products: how threads share one. Each packs what it needs for itself: nothing is shared,
  * and there is one region and no barrier. */
 #include "core/cpu/dense_priv.h"
+#include "core/cpu/dnn_priv.h"
 #include "core/cpu/gemm_priv.h"
 #include "core/cpu/lanes_priv.h"
 #include "core/cpu/state_priv.h"
@@ -156,5 +157,7 @@ fb_status fbi_cpu_gemm(const fbi_call *c, const fbi_mm *g)
 {
     if (g->batch * g->m * g->n == 0)
         return FB_OK;
+    if (g->bf16)
+        return fbi_dnn_matmul(c, g, fbi_mm_panel(g->m));
     return has_pieces(g) ? by_pieces(c, g) : share(c, g);
 }

@@ -18,6 +18,7 @@ typedef void (*fbi_mm_finish)(const fbi_mm *g, int64_t m0, int64_t m1, int64_t n
 /* c[i, m, n] = beta * c + sum over k of a[i, m, k] * b[i, k, n] + bias[n]; strides in elements. */
 struct fbi_mm {
     fb_dtype dtype; /* F32 F64 I64 */
+    bool bf16;      /* a and b are BF16, dtype is F32; FB_E_UNSUPPORTED: not for these sizes */
     int64_t batch, m, n, k;
     int64_t a_b, a_m, a_k; /* batch stride 0: the same matrix for the whole batch */
     int64_t b_b, b_k, b_n;

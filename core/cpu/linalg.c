@@ -6,6 +6,7 @@
 #include "core/cpu/columns_priv.h"
 #include "core/cpu/linear_priv.h"
 #include "core/cpu/dense_priv.h"
+#include "core/cpu/widen_priv.h"
 
 /* Batch dimensions that lie one after the other in all three tensors become one; what is left over
  * is walked here. */
@@ -13,7 +14,8 @@ fb_status FBI_KERNEL(matmul)(const fbi_call *c)
 {
     const fb_tensor *a = c->in[0], *b = c->in[1], *y = c->out[0];
     int n = a->ndim, d = n - 2; /* dims [d, n - 2) are the batch given to the product */
-    fbi_mm g = {.dtype = (fb_dtype)a->dtype,
+    fbi_mm g = {.dtype = (fb_dtype)y->dtype,
+                .bf16 = a->dtype == FB_BF16,
                 .batch = 1,
                 .m = a->size[n - 2],
                 .n = b->size[n - 1],
@@ -38,7 +40,8 @@ fb_status FBI_KERNEL(matmul)(const fbi_call *c)
         g.batch *= size;
         d--;
     }
-    int64_t outer = 1, bytes = (int64_t)fb_dtype_size(g.dtype);
+    int64_t outer = 1, bytes = (int64_t)fb_dtype_size((fb_dtype)a->dtype);
+    int64_t y_bytes = (int64_t)fb_dtype_size(g.dtype);
     for (int i = 0; i < d; i++)
         outer *= a->size[i];
     for (int64_t o = 0; o < outer; o++) {
@@ -52,7 +55,7 @@ fb_status FBI_KERNEL(matmul)(const fbi_call *c)
         }
         g.a = (const char *)fbi_ptr(a) + at * bytes;
         g.b = (const char *)fbi_ptr(b) + bt * bytes;
-        g.c = (char *)fbi_ptr(y) + ct * bytes;
+        g.c = (char *)fbi_ptr(y) + ct * y_bytes;
         fb_status st = fbi_cpu_gemm(c, &g);
         if (st)
             return st;
@@ -107,7 +110,8 @@ fb_status fbi_linear_then(const fbi_call *c, fbi_mm_finish finish, void *with)
         if (!bias)
             st = c->ctx->status;
     }
-    fbi_mm g = {.dtype = (fb_dtype)w->dtype,
+    fbi_mm g = {.dtype = (fb_dtype)c->out[0]->dtype,
+                .bf16 = w->dtype == FB_BF16,
                 .batch = 1,
                 .m = x.rows,
                 .n = w->size[0],
@@ -143,7 +147,8 @@ fb_status fbi_linear_dx_then(const fbi_call *c, fbi_mm_finish finish, void *with
     fb_status st = rows_of(c, c->in[0], &g);
     if (st)
         return st;
-    fbi_mm p = {.dtype = (fb_dtype)w->dtype,
+    fbi_mm p = {.dtype = (fb_dtype)c->out[0]->dtype,
+                .bf16 = w->dtype == FB_BF16,
                 .batch = 1,
                 .m = g.rows,
                 .n = w->size[1],
@@ -181,7 +186,8 @@ fb_status FBI_KERNEL(linear_dw)(const fbi_call *c)
         free(g.copy);
         return st;
     }
-    fbi_mm p = {.dtype = (fb_dtype)c->in[0]->dtype,
+    fbi_mm p = {.dtype = (fb_dtype)c->out[0]->dtype,
+                .bf16 = c->in[0]->dtype == FB_BF16,
                 .batch = 1,
                 .m = g.cols,
                 .n = x.cols,
@@ -208,7 +214,10 @@ fb_status FBI_KERNEL(linear_dwb)(const fbi_call *c)
     dw.n_out = db.n_out = 1;
     db.out = c->out + 1;
     fb_status st = FBI_KERNEL(linear_dw)(&dw);
-    return st ? st : FBI_KERNEL(linear_db)(&db);
+    if (st)
+        return st;
+    return fbi_wants_wide(&db) ? fbi_cpu_widened(&db, FBI_KERNEL(linear_db))
+                               : FBI_KERNEL(linear_db)(&db);
 }
 
 fb_status FBI_KERNEL(linear_db)(const fbi_call *c)

@@ -15,6 +15,7 @@ typedef struct fbi_cpu_state {
     fbi_dnn *dnn;       /* NULL: not used yet */
     fbi_cpu_work *work; /* [works]: scratch memory that only one thread writes */
     int works;
+    bool bf16; /* products of BF16 are the processor's */
 } fbi_cpu_state;
 
 static inline fbi_cpu_state *fbi_cpu_state_of(fb_context *ctx)

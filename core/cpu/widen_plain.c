@@ -2,6 +2,7 @@
 #include "core/cpu/widen_priv.h"
 
 #include "core/cpu/loop.h"
+#include "core/cpu/state_priv.h"
 
 enum { FBI_WIDE_MAX = 8 };
 
@@ -42,17 +43,16 @@ static void fbi_drop_wide(fb_tensor *const *wide, fb_tensor *const *own, int n)
             fb_drop(wide[i]);
 }
 
-fb_status fbi_cpu_widened(const fbi_call *c, fbi_kernel kernel)
+/* With the first `kept` inputs as they are. */
+static fb_status fbi_widened(const fbi_call *c, fbi_kernel kernel, int kept)
 {
     fb_tensor *in[FBI_WIDE_MAX], *out[FBI_WIDE_MAX];
-    if (c->n_in > FBI_WIDE_MAX || c->n_out > FBI_WIDE_MAX)
-        return fbi_op_fail(c, FB_E_UNSUPPORTED, "%d inputs of narrow dtypes", (int)c->n_in);
     for (int i = 0; i < c->n_in; i++)
         in[i] = c->in[i];
     for (int i = 0; i < c->n_out; i++)
         out[i] = c->out[i];
     int results = c->op->flags & FBI_INTS ? 1 : c->n_out; /* a second output of theirs is indices */
-    fb_status st = fbi_widen_all(c, in, c->n_in, true);
+    fb_status st = fbi_widen_all(c, in + kept, c->n_in - kept, true);
     if (!st)
         st = fbi_widen_all(c, out, results, c->beta != 0);
     if (!st) {
@@ -67,4 +67,29 @@ fb_status fbi_cpu_widened(const fbi_call *c, fbi_kernel kernel)
     fbi_drop_wide(in, c->in, c->n_in);
     fbi_drop_wide(out, c->out, c->n_out);
     return st;
+}
+
+/* A product that may read BF16: of its first two inputs. */
+static bool fbi_reads_bf16(const fbi_call *c)
+{
+    static const fbi_op products[] = {FBI_OP_matmul,      FBI_OP_linear,    FBI_OP_linear_act,
+                                      FBI_OP_linear_dact, FBI_OP_linear_dx, FBI_OP_linear_dw,
+                                      FBI_OP_linear_dwb};
+    bool product = false;
+    for (size_t i = 0; i < sizeof products / sizeof products[0]; i++)
+        product = product || c->op->op == products[i];
+    return product && fbi_cpu_state_of(c->ctx)->bf16 && c->n_in >= 2 &&
+           c->in[0]->dtype == FB_BF16 && c->in[1]->dtype == FB_BF16;
+}
+
+fb_status fbi_cpu_widened(const fbi_call *c, fbi_kernel kernel)
+{
+    if (c->n_in > FBI_WIDE_MAX || c->n_out > FBI_WIDE_MAX)
+        return fbi_op_fail(c, FB_E_UNSUPPORTED, "%d inputs of narrow dtypes", (int)c->n_in);
+    if (fbi_reads_bf16(c)) {
+        fb_status st = fbi_widened(c, kernel, 2);
+        if (st != FB_E_UNSUPPORTED || c->ctx->status)
+            return st;
+    }
+    return fbi_widened(c, kernel, 0);
 }
