@@ -163,6 +163,15 @@ static bool is_next(const fb_work *w)
     return true;
 }
 
+/* A stage begins with the outer work's task. Its data are on the host, also those of a card. */
+static fbi_task inner_task(const fb_work *w)
+{
+    fbi_task t = w->task;
+    t.like = NULL;
+    t.on_device = false;
+    return t;
+}
+
 /* What goes from the node to the column: F32 where 16 bits would be rounded on the way. */
 static fb_dtype between(const fbi_task *t)
 {
@@ -176,8 +185,7 @@ static fb_dtype between(const fbi_task *t)
 static fb_work *reduce_in_node(fb_work *w, char *sum)
 {
     const fbi_staging *s = w->group->staging;
-    fbi_task t = w->task;
-    t.like = NULL;
+    fbi_task t = inner_task(w);
     t.kind = FBI_KIND_REDUCE_SCATTER;
     t.layout = s->node_layout[layout_index(w)];
     t.out_dtype = between(&t);
@@ -189,8 +197,7 @@ static fb_work *reduce_in_node(fb_work *w, char *sum)
 static fb_work *reduce_over_nodes(fb_work *w, char *sum, int64_t count, void *dst)
 {
     const fbi_staging *s = w->group->staging;
-    fbi_task t = w->task;
-    t.like = NULL;
+    fbi_task t = inner_task(w);
     memset(t.src, 0, sizeof t.src);
     t.src[0] = w->inner_present ? sum : NULL;
     t.n_src = 1;
