@@ -136,8 +136,9 @@ with tempfile.TemporaryDirectory() as folder:
         start(check, "other_kind", (0, 1, 2), r"rank 1 \(.*\): barrier #0 at", r"ranks 0,2 are in all_reduce #0 at .* with F32 "
               r"\[1000\] SUM: do all ranks make the same calls in the same order\?",
               verdict={"verdict": "diverging", "rank": 1, "call": "barrier", "sequence": 0}, **way)
+        # What a dead rank sent last may not have arrived: then others still wait in the sum before.
         start(check, "killed", (0, 2), r"rank 1 \(.*, pid \d+\) is dead: killed, or it ended without fb_world_close",
-              r"it last called all_reduce #4", r"rank [02] waits for it in all_reduce #5 at",
+              r"it last called all_reduce #4", r"rank [02] waits for it in all_reduce #[45] at",
               verdict={"verdict": "dead", "rank": 1, "call": "all_reduce", "sequence": 4}, **way)
         start(check, "stopped", (0, 2), r"rank 1 \(.*\) has been stopped for 1 s \(SIGSTOP\)", r"in all_reduce #3",
               verdict={"verdict": "stopped", "rank": 1, "call": "all_reduce", "sequence": 2}, **way)
