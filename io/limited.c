@@ -11,6 +11,7 @@
 #include "io/h5_priv.h"
 
 enum { SECONDS = 20, PATIENCE = 3 };
+enum { YES = 40, NO = 41 }; /* exit codes of a child that comes to an answer, and nobody else's */
 static const int64_t memory = (int64_t)4 << 30;
 
 /* --- the child --- */
@@ -65,8 +66,9 @@ static void become_limited(fbi_limits limits)
 
 static bool ended(int status, fbi_limits limits, bool *result, char *text, size_t size)
 {
-    if (WIFEXITED(status) && WEXITSTATUS(status) <= 1) {
-        *result = WEXITSTATUS(status) == 0;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (code == YES || code == NO) {
+        *result = code == YES;
         return true;
     }
     int by = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
@@ -75,7 +77,7 @@ static bool ended(int status, fbi_limits limits, bool *result, char *text, size_
     else if (by)
         snprintf(text, size, "crashes (%s)", strsignal(by));
     else
-        snprintf(text, size, "ends with exit code %d", WEXITSTATUS(status));
+        snprintf(text, size, "ends with exit code %d", code);
     return false;
 }
 
@@ -86,7 +88,7 @@ bool fbi_limited(bool (*work)(void *arg), void *arg, fbi_limits limits, bool *re
     pid_t child = fork();
     if (child == 0) {
         become_limited(limits);
-        _exit(work(arg) ? 0 : 1);
+        _exit(work(arg) ? YES : NO);
     }
     if (child < 0) {
         snprintf(text, size, "cannot be tried in a process of its own: %s", strerror(errno));

@@ -26,9 +26,15 @@ static bool crashes(void *arg)
     return true;
 }
 
+static bool ends(void *arg)
+{
+    _exit(*(int *)arg);
+    return true;
+}
+
 static bool spins(void *arg)
 {
-    for (volatile int *n = arg;;)
+    for (volatile unsigned *n = arg;;)
         ++*n;
     return true;
 }
@@ -77,11 +83,21 @@ static void a_child_that_crashes_is_a_message(void **state)
     }
 }
 
+static void a_child_that_ends_itself_gives_no_answer(void **state)
+{
+    (void)state;
+    char text[128] = "";
+    bool result;
+    for (int code = 0; code < 2; code++)
+        assert_false(fbi_limited(ends, &code, small, &result, text, sizeof text));
+    assert_string_equal(text, "ends with exit code 1");
+}
+
 static void a_child_that_does_not_end_is_ended(void **state)
 {
     (void)state;
     char text[128] = "";
-    int n = 0;
+    unsigned n = 0;
     bool result;
     assert_false(fbi_limited(spins, &n, small, &result, text, sizeof text));
     assert_string_equal(text, "does not return within 1 seconds");
@@ -165,6 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_child_that_returns_gives_its_answer),
         cmocka_unit_test(a_child_that_crashes_is_a_message),
+        cmocka_unit_test(a_child_that_ends_itself_gives_no_answer),
         cmocka_unit_test(a_child_that_does_not_end_is_ended),
         cmocka_unit_test(a_child_has_little_memory_and_writes_nothing),
         cmocka_unit_test(files_that_are_whole_or_none_of_hdf5_pass),
