@@ -10,15 +10,8 @@
 #include <flambeau/io/checkpoint.h>
 
 #include "io/dataset_priv.h"
+#include "tests/io/forgets_priv.h"
 #include "tests/io/io_test_priv.h"
-
-/* Read by the address sanitizer. HDF5 1.10 forgets what it had read of an object that turns out to
- * be damaged; what our own code forgets is still found, here too. */
-const char *__lsan_default_suppressions(void);
-__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void)
-{
-    return "leak:libhdf5";
-}
 
 static fb_world *world;
 static fb_context *ctx;

@@ -11,6 +11,7 @@
 #include "io/dataset_priv.h"
 #include "io/file_priv.h"
 #include "io/limited_priv.h"
+#include "tests/io/forgets_priv.h"
 #include "tests/io/io_test_priv.h"
 
 static const fbi_limits small = {1, 64 << 20};
