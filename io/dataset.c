@@ -135,6 +135,8 @@ void fbi_dataset_free(void *object)
     }
     for (int f = 0; f < ds->n_fields; f++)
         free(ds->labels[f]);
+    if (ds->view)
+        ds->view->free(ds->parts);
     free(ds->shards);
     free(ds);
 }
@@ -172,6 +174,7 @@ fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size, const fb_dataset_fi
             return NULL;
         }
     ds->size = ds->total = size;
+    ds->whole = true;
     ds->read = read;
     ds->user = user;
     return ds;

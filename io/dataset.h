@@ -95,6 +95,29 @@ FB_API FB_USE_RESULT fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size
                                                    const fb_dataset_field *fields, int n_fields,
                                                    fb_dataset_read read, void *user);
 
+typedef struct fb_mix_options {
+    int64_t block; /**< draws in which the proportions are exact; 0: 1000 */
+} fb_mix_options;
+
+/**
+ * Several datasets with the same fields as one, of all their samples, source after source. The
+ * sources must live longer, and their splits are selected before. With weights, each source has a
+ * part of a loader's draws that is in proportion to its weight: a multiple of 1 / block, exact in
+ * each block of draws, in an order of its own; it begins again when it is exhausted, while others
+ * go on. Draws go on over the epochs, which have as many as all sources together have samples
+ * (fb_loader_options.epoch_samples).
+ *
+ * @param weights of n sources; NULL: the samples of all sources are one set, each as likely
+ * @return        FB_E_ARG, FB_E_STATE: a source is being written; FB_E_SHAPE: other fields than the
+ *                first one's (names, dtypes, shapes, scales, labels); FB_E_NOMEM
+ */
+FB_API FB_USE_RESULT fb_dataset *fb_dataset_mix(fb_context *ctx, fb_dataset *const *sources,
+                                                const double *weights, int n,
+                                                const fb_mix_options *opts);
+/** Which source of a mixture sample `index` is of, and which sample of that (NULL: not wanted).
+ * -1: no mixture, or no such sample. */
+FB_API int fb_dataset_source(const fb_dataset *ds, int64_t index, int64_t *sample);
+
 /** Samples; 0 for NULL. */
 FB_API int64_t fb_dataset_size(const fb_dataset *ds);
 /** Number of fields; 0 for NULL. */

@@ -141,6 +141,16 @@ static bool find_rows(reader *r, int f, int64_t row, int64_t span[2])
     return false;
 }
 
+/* Rows (of a fixed field: samples) of a shard. */
+static bool copy_rows(reader *r, int f, int64_t first, int64_t n, void *out)
+{
+    size_t bytes = (size_t)n * r->ds->bytes[f];
+    int64_t begin = first * (int64_t)r->ds->bytes[f];
+    if (r->shard->held[f])
+        memcpy(out, r->shard->held[f] + begin, bytes);
+    return r->shard->held[f] || !bytes || read_file(r, out, bytes, r->shard->place[f].at + begin);
+}
+
 /* One field of a sample; `rows` as in fbi_dataset_fetch. */
 static bool fetch_field(reader *r, int f, int64_t row, void *out, int64_t *rows)
 {
@@ -152,11 +162,17 @@ static bool fetch_field(reader *r, int f, int64_t row, void *out, int64_t *rows)
         span[1] = span[0] + (has < *rows ? has : *rows);
         *rows = has;
     }
-    size_t bytes = (size_t)(span[1] - span[0]) * r->ds->bytes[f];
-    int64_t begin = span[0] * (int64_t)r->ds->bytes[f];
-    if (r->shard->held[f])
-        memcpy(out, r->shard->held[f] + begin, bytes);
-    return r->shard->held[f] || !bytes || read_file(r, out, bytes, r->shard->place[f].at + begin);
+    return copy_rows(r, f, span[0], span[1] - span[0], out);
+}
+
+static fb_status fetched(const reader *r, bool good, int64_t index, char *text, size_t size)
+{
+    if (good)
+        return FB_OK;
+    snprintf(text, size,
+             "dataset %s: shard %s: %s (sample %lld); was the dataset changed during the run?",
+             r->ds->path, r->shard->name, r->what, (long long)index);
+    return FB_E_IO;
 }
 
 fb_status fbi_dataset_fetch(fb_dataset *ds, int64_t index, void *const *out, int64_t *rows,
@@ -164,6 +180,8 @@ fb_status fbi_dataset_fetch(fb_dataset *ds, int64_t index, void *const *out, int
 {
     if (ds->read)
         return call_back(ds, index, out, text, size);
+    if (ds->view)
+        return ds->view->fetch(ds, index, out, rows, text, size);
     index = fbi_dataset_place(ds, index);
     reader r = {.ds = ds, .shard = shard_of(ds, index), .fd = -1};
     bool good = true;
@@ -171,12 +189,26 @@ fb_status fbi_dataset_fetch(fb_dataset *ds, int64_t index, void *const *out, int
         if (out[f] && (rows || !ds->fields[f].varies))
             good = fetch_field(&r, f, index - r.shard->begin, out[f], rows ? &rows[f] : NULL);
     release(r.shard, r.fd);
-    if (good)
-        return FB_OK;
-    snprintf(text, size,
-             "dataset %s: shard %s: %s (sample %lld); was the dataset changed during the run?",
-             ds->path, r.shard->name, r.what, (long long)index);
-    return FB_E_IO;
+    return fetched(&r, good, index, text, size);
+}
+
+fb_status fbi_dataset_fetch_rows(fb_dataset *ds, int f, int64_t index, int64_t first, int64_t n,
+                                 void *out, char *text, size_t size)
+{
+    if (ds->view)
+        return ds->view->fetch_rows(ds, f, index, first, n, out, text, size);
+    index = fbi_dataset_place(ds, index);
+    reader r = {.ds = ds, .shard = shard_of(ds, index), .fd = -1};
+    int64_t span[2];
+    bool good = find_rows(&r, f, index - r.shard->begin, span);
+    if (good && (first < 0 || n < 0 || n > span[1] - span[0] - first)) {
+        snprintf(r.what, sizeof r.what, "has %lld rows of field %s, not %lld",
+                 (long long)(span[1] - span[0]), ds->names[f], (long long)(first + n));
+        good = false;
+    }
+    good = good && copy_rows(&r, f, span[0] + first, n, out);
+    release(r.shard, r.fd);
+    return fetched(&r, good, index, text, size);
 }
 
 /* --- one sample as a tensor --- */
@@ -195,15 +227,15 @@ static fb_status check_sample(fb_dataset *ds, const char *field, int64_t index)
     return FB_OK;
 }
 
-/* Room for one sample of every field: custom datasets give all of them. */
+/* Room for one sample of a field, and of the others if the dataset gives all of them. */
 static bool make_room(const fb_dataset *ds, int f, char *out[FB_MAX_FIELDS],
                       int64_t rows[FB_MAX_FIELDS])
 {
     bool good = true;
     for (int i = 0; i < ds->n_fields; i++) {
         rows[i] = ds->fields[i].varies ? ds->fields[i].longest : 1;
-        out[i] = ds->read || i == f ? malloc((size_t)rows[i] * ds->bytes[i] + 1) : NULL;
-        good = good && (out[i] || !(ds->read || i == f));
+        out[i] = ds->whole || i == f ? malloc((size_t)rows[i] * ds->bytes[i] + 1) : NULL;
+        good = good && (out[i] || !(ds->whole || i == f));
     }
     return good;
 }

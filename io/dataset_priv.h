@@ -55,6 +55,17 @@ typedef struct fbi_dataset_writer {
     int next, step; /* number of the next shard; other ranks have those between */
 } fbi_dataset_writer;
 
+/* A dataset made of others: what is different. Like fbi_dataset_fetch, thread-safe. */
+typedef struct fbi_dataset_view {
+    fb_status (*fetch)(fb_dataset *ds, int64_t index, void *const *out, int64_t *rows, char *text,
+                       size_t size);
+    /* See fbi_dataset_fetch_rows and fbi_dataset_lengths_here; NULL if no field varies. */
+    fb_status (*fetch_rows)(fb_dataset *ds, int f, int64_t index, int64_t first, int64_t n,
+                            void *out, char *text, size_t size);
+    fb_status (*lengths)(fb_dataset *ds, int f, int32_t *out, char *text, size_t size);
+    void (*free)(void *parts);
+} fbi_dataset_view;
+
 struct fb_dataset {
     fb_context *ctx;
     char path[FBI_PATH_BYTES];
@@ -74,8 +85,11 @@ struct fb_dataset {
     atomic_int n_open;    /* shards kept open, at most max_open */
     fb_dataset_read read; /* custom */
     void *user;
-    fbi_dataset_writer *writer; /* until it is finished */
-    bool written;               /* or being written: not for reading */
+    bool whole; /* a fetch fills every field of fixed shape: none may be left out */
+    const fbi_dataset_view *view; /* made of others, */
+    void *parts;                  /* of these */
+    fbi_dataset_writer *writer;   /* until it is finished */
+    bool written;                 /* or being written: not for reading */
 };
 
 /* A dataset with these fields, checked and copied, adopted by the context. NULL: error is set. */
@@ -129,6 +143,18 @@ void fbi_dataset_convert(const fb_dataset_field *field, const void *stored, int6
  * text. */
 fb_status fbi_dataset_fetch(fb_dataset *ds, int64_t index, void *const *out, int64_t *rows,
                             char *text, size_t size);
+/* Rows first .. first + n of a field that varies, as stored. Else like fbi_dataset_fetch. */
+fb_status fbi_dataset_fetch_rows(fb_dataset *ds, int f, int64_t index, int64_t first, int64_t n,
+                                 void *out, char *text, size_t size);
+/* Stored integers as I64. */
+void fbi_dataset_integers(fb_dtype dtype, const void *stored, int64_t n, int64_t *out);
+/* Rows of each sample of a field that varies (io/dataset_lengths.c), read by rank 0 of a group and
+ * told to the others; NULL: this process alone. malloc'ed; NULL: error is set. Collective. */
+int32_t *fbi_dataset_lengths(fb_dataset *ds, fb_group *group, int f);
+/* The same of the selected split into memory; on failure a status and a message in text. */
+fb_status fbi_dataset_lengths_here(fb_dataset *ds, int f, int32_t *out, char *text, size_t size);
+/* Stored bytes of a sample, of the mean one if fields vary. */
+double fbi_dataset_sample_bytes(const fb_dataset *ds);
 /* Bytes of a shard's file from `at`; false: `text` says why not. Thread-safe. */
 bool fbi_dataset_read_at(fb_dataset *ds, fbi_shard *shard, void *out, size_t bytes, int64_t at,
                          char *text, size_t size);

@@ -25,6 +25,7 @@ static void loader_free(void *object)
         if (l->lengths[f])
             fb_set(&l->lengths[f], NULL);
     }
+    fbi_sampler_close(&l->sampler);
     free(l->indices);
     free(l);
 }
@@ -57,27 +58,29 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
                         (long long)o->longest, o->prefetch);
     o->limit = o->limit && o->limit < ds->size ? o->limit : ds->size;
     o->seed = o->seed ? o->seed : ctx->seed;
-    if (o->global_batch > o->limit)
+    int64_t most = o->epoch_samples > 0 ? o->epoch_samples : o->limit;
+    if (o->global_batch > most)
         return fbi_fail(ctx, FB_E_ARG,
-                        "loader: a batch of %lld is larger than dataset %s with its %lld samples: "
-                        "ask for a smaller batch",
-                        (long long)o->global_batch, ds->path, (long long)o->limit);
-    return FB_OK;
+                        "loader: a batch of %lld is larger than %s %s with its %lld samples: ask "
+                        "for a smaller batch",
+                        (long long)o->global_batch, o->epoch_samples ? "an epoch of" : "dataset",
+                        ds->path, (long long)most);
+    return fbi_sampler_check(ds, o);
 }
 
 /* What every rank must give alike, or some samples are seen twice and others never. */
-enum { AGREED = 11 };
-static const char *const agreed_names[AGREED] = {"dataset (number of samples)",
-                                                 "dataset (id)",
-                                                 "dataset (fields)",
-                                                 "global_batch",
-                                                 "micro_batch",
-                                                 "shuffle",
-                                                 "drop_last",
-                                                 "limit",
-                                                 "seed",
-                                                 "longest",
-                                                 "split"};
+enum { FACTS = 11, AGREED = FACTS + FBI_SAMPLER_FACTS };
+static const char *const agreed_names[FACTS] = {"dataset (number of samples)",
+                                                "dataset (id)",
+                                                "dataset (fields)",
+                                                "global_batch",
+                                                "micro_batch",
+                                                "shuffle",
+                                                "drop_last",
+                                                "limit",
+                                                "seed",
+                                                "longest",
+                                                "split"};
 
 static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, int64_t v[AGREED])
 {
@@ -88,18 +91,25 @@ static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, int6
         fields = XXH3_64bits_withSeed(what, sizeof what, fields);
     }
     const char *split = ds->selected < 0 ? "" : ds->split_names[ds->selected];
-    const int64_t values[AGREED] = {ds->size,
-                                    (int64_t)XXH3_64bits(ds->id, sizeof ds->id),
-                                    (int64_t)fields,
-                                    o->global_batch,
-                                    o->micro_batch,
-                                    o->shuffle,
-                                    o->drop_last,
-                                    o->limit,
-                                    (int64_t)o->seed,
-                                    o->longest,
-                                    (int64_t)XXH3_64bits(split, strlen(split))};
+    const int64_t values[FACTS] = {ds->size,
+                                   (int64_t)XXH3_64bits(ds->id, sizeof ds->id),
+                                   (int64_t)fields,
+                                   o->global_batch,
+                                   o->micro_batch,
+                                   o->shuffle,
+                                   o->drop_last,
+                                   o->limit,
+                                   (int64_t)o->seed,
+                                   o->longest,
+                                   (int64_t)XXH3_64bits(split, strlen(split))};
     memcpy(v, values, sizeof values);
+    fbi_sampler_facts(ds, o, v + FACTS);
+}
+
+/* Hashes tell nobody anything. */
+static bool hashed(int i)
+{
+    return i < FACTS ? i == 1 || i == 2 || i == FACTS - 1 : fbi_sampler_fact_hashed[i - FACTS];
 }
 
 static fb_status compare(fb_group *group, const int64_t (*all)[AGREED])
@@ -109,13 +119,14 @@ static fb_status compare(fb_group *group, const int64_t (*all)[AGREED])
             char who[96], values[64] = "";
             if (all[r][i] == all[0][i])
                 continue;
-            if (i != 1 && i != 2 && i != AGREED - 1) /* hashes tell nobody anything */
+            if (!hashed(i))
                 snprintf(values, sizeof values, ": %lld and %lld", (long long)all[r][i],
                          (long long)all[0][i]);
-            return fbi_fail(fbi_group_context(group), FB_E_ARG,
-                            "loader: %s and rank %d do not have the same %s%s",
-                            fbi_rank_text(group->world, group->ranks[r], who, sizeof who),
-                            group->ranks[0], agreed_names[i], values);
+            return fbi_fail(
+                fbi_group_context(group), FB_E_ARG,
+                "loader: %s and rank %d do not have the same %s%s",
+                fbi_rank_text(group->world, group->ranks[r], who, sizeof who), group->ranks[0],
+                i < FACTS ? agreed_names[i] : fbi_sampler_fact_names[i - FACTS], values);
         }
     return FB_OK;
 }
@@ -168,7 +179,9 @@ static bool sizes_fit(const fb_loader *l)
     return true;
 }
 
-static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const fb_group *group)
+/* NULL: no memory. Else the sampler is the loader's. */
+static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const fb_group *group,
+                             const fbi_sampler *sampler)
 {
     fb_context *ctx = ds->ctx;
     fb_loader *l = calloc(1, sizeof *l);
@@ -176,13 +189,14 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
         return NULL;
     l->ctx = ctx;
     l->ds = ds;
-    l->shuffle = o->shuffle;
-    l->seed = o->seed;
+    l->sampler = *sampler;
+    fbi_sampler_facts(ds, o, l->facts);
+    memcpy(l->kept, l->facts, sizeof l->kept);
     set_rows(l, o->longest);
     l->n_slots = o->prefetch ? o->prefetch : DEFAULT_PREFETCH;
     if (on_device(l))
         l->n_slots++; /* one that the device reads */
-    l->plan = (fbi_plan){.size = o->limit,
+    l->plan = (fbi_plan){.size = o->epoch_samples,
                          .batch = o->global_batch,
                          .micro = o->micro_batch,
                          .leaves = group ? group->shards : 1,
@@ -194,6 +208,27 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
         !fbi_context_adopt(ctx, l, loader_free))
         return l;
     loader_free(l);
+    return NULL;
+}
+
+/* With options that all ranks have alike. */
+static fb_loader *open_agreed(fb_group *group, fb_dataset *ds, const fb_loader_options *o)
+{
+    fbi_sampler sampler = {0};
+    fb_status st = fbi_sampler_open(&sampler, group, ds, o);
+    fb_loader *l = st ? NULL : loader_new(ds, o, group, &sampler);
+    if (!l)
+        fbi_sampler_close(&sampler);
+    if (!l && !st)
+        st = fbi_fail(ds->ctx, FB_E_NOMEM, "loader: no memory for batches of %lld samples of %s",
+                      (long long)o->global_batch, ds->path);
+    if (group)
+        st = fbi_group_agree(group, "loader", st);
+    if (!st) {
+        l->group = group;
+        return l;
+    }
+    fb_loader_close(l);
     return NULL;
 }
 
@@ -209,15 +244,29 @@ fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_optio
     bool leads = group && !st;
     if (group)
         st = agree(group, ds, &o, st);
-    fb_loader *l = st ? NULL : loader_new(ds, &o, group);
-    if (!l && !st)
-        fbi_fail(ctx, FB_E_NOMEM, "loader: no memory for batches of %lld samples of %s",
-                 (long long)o.global_batch, ds->path);
-    if (l)
-        l->group = group;
-    else if (leads)
+    fb_loader *l = st ? NULL : open_agreed(group, ds, &o);
+    if (!l && leads)
         fbi_group_unlead(group);
     return l;
+}
+
+/* A position means the same samples as in the run that made the checkpoint. */
+static bool same_order(fb_loader *l)
+{
+    for (int i = 0; i < FBI_SAMPLER_FACTS; i++) {
+        char values[96] = "is another one";
+        if (l->kept[i] == l->facts[i])
+            continue;
+        if (!fbi_sampler_fact_hashed[i])
+            snprintf(values, sizeof values, "is %lld, and was %lld", (long long)l->facts[i],
+                     (long long)l->kept[i]);
+        fbi_fail(l->ctx, FB_E_STATE,
+                 "loader: %s %s when the checkpoint was made: its position means other samples; "
+                 "open the loader with the options of that run",
+                 fbi_sampler_fact_names[i], values);
+        return false;
+    }
+    return true;
 }
 
 bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
@@ -227,6 +276,13 @@ bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
     FBI_ENTRY(l->ctx);
     if (l->ctx->hooks.poll && l->ctx->hooks.poll(l->ctx->hooks.self))
         return false;
+    if (!same_order(l))
+        return false;
+    if (l->epoch < 0 || l->epoch > INT64_MAX / l->plan.size - 1) {
+        fbi_fail(l->ctx, FB_E_STATE, "loader: there is no epoch %lld: is the checkpoint damaged?",
+                 (long long)l->epoch);
+        return false;
+    }
     if (l->position < 0 || l->position > l->plan.size) {
         fbi_fail(l->ctx, FB_E_STATE,
                  "loader: position %lld lies outside of the %lld samples of dataset %s: was the "

@@ -24,9 +24,30 @@ typedef struct fb_loader_options {
     bool drop_last;       /**< leave out the uneven rest of an epoch */
     int64_t limit;        /**< use the first so many samples only; 0: all */
     uint64_t seed;        /**< 0: the context's seed */
-    int prefetch;         /**< micro-batches read ahead; 0: 3 */
-    int64_t longest;      /**< rows of a sample of a field that varies, in batches: what is longer
-                             is cut, what is shorter gets zeros; 0: as the dataset's longest */
+
+    /* Which samples, in which order. What decides it is the same on every rank, and in a loader
+     * that goes on from a checkpoint. */
+    int64_t shuffle_block;  /**< with shuffle, for long reads: so many neighbours are a block;
+                               blocks are permuted, and the samples of a window of blocks; 0: any
+                               sample may be next */
+    int64_t shuffle_bytes;  /**< the same as bytes of a block, in place of shuffle_block */
+    int64_t shuffle_window; /**< blocks of a window; 0: 16 */
+    const double *weights;  /**< draw with replacement, sample i as often as weights[i] says: one
+                               for each sample, or with weigh_by for each class; read while the
+                               loader opens. 8 bytes a sample are held. NULL: no draws */
+    int64_t n_weights;
+    const char *weigh_by;  /**< draw by classes: the field that has a sample's class, an integer;
+                              without weights every class that has samples is as likely */
+    int64_t epoch_samples; /**< of an epoch; the next goes on where it ends. 0: as many as the
+                              dataset has */
+    int64_t bucket_window; /**< samples of so many batches are sorted by length and dealt out as
+                              batches of like length, in any order; 0: as they come. 4 bytes a
+                              sample are held */
+    const char *bucket_by; /**< by rows of this field; NULL: of the first one that varies */
+
+    int prefetch;    /**< micro-batches read ahead; 0: 3 */
+    int64_t longest; /**< rows of a sample of a field that varies, in batches: what is longer
+                        is cut, what is shorter gets zeros; 0: as the dataset's longest */
 } fb_loader_options;
 
 /**
@@ -37,9 +58,14 @@ typedef struct fb_loader_options {
  * Meters and attached models count by the leaves of that group, too; loaders that are open at a
  * time have the same group (FB_E_STATE).
  *
- * FB_E_ARG if the batch is larger than the dataset, or if the ranks do not give the same dataset
- * and options; FB_E_STATE, FB_E_NOMEM. Collective over the group: an error of one rank is told to
- * all.
+ * With options that say which samples (from shuffle_block on), the order is still O(1) at any place
+ * of any epoch and the same for any number of ranks; a checkpoint goes on in the middle of an epoch
+ * with another number. One made with others of these options is refused: by its entries, or by
+ * fb_loader_epoch (FB_E_STATE).
+ *
+ * FB_E_ARG if the batch is larger than the epoch, if options do not fit, or if the ranks do not
+ * give the same dataset and options; FB_E_STATE, FB_E_NOMEM. Collective over the group: an error of
+ * one rank is told to all.
  */
 FB_API FB_USE_RESULT fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds,
                                                const fb_loader_options *opts);

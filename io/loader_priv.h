@@ -9,7 +9,7 @@
 
 #include "core/tensor/tensor_priv.h"
 #include "io/dataset_priv.h"
-#include "io/order_priv.h"
+#include "io/sampler_priv.h"
 
 /* Which samples a micro-batch holds: positions begin .. begin + n of the epoch's order. */
 typedef struct fbi_unit {
@@ -52,13 +52,14 @@ struct fb_loader {
     fb_context *ctx;
     fb_group *group; /* or NULL */
     fb_dataset *ds;
-    fbi_plan plan; /* of the thread */
-    fbi_order order;
-    bool shuffle, driving, inside; /* inside: within an epoch that fb_loader_epoch began */
-    uint64_t seed;
+    fbi_plan plan;               /* of the thread */
+    fbi_sampler sampler;         /* of the thread */
+    bool driving, inside;        /* inside: within an epoch that fb_loader_epoch began */
     int64_t rows[FB_MAX_FIELDS]; /* of each sample in a batch: 1, or as many as it may vary to */
 
-    int64_t epoch, position, step; /* state: position of the next step, steps done in all */
+    int64_t facts[FBI_SAMPLER_FACTS]; /* what decides the order, */
+    int64_t kept[FBI_SAMPLER_FACTS];  /* and what a checkpoint says about it; else the same */
+    int64_t epoch, position, step;    /* state: position of the next step, steps done in all */
     fb_tensor *tensors[FB_MAX_FIELDS], *lengths[FB_MAX_FIELDS]; /* of the current batch */
     int64_t *indices;
     int64_t n_indices;
@@ -76,6 +77,9 @@ struct fb_loader {
     fb_status status;
     char text[256];
 };
+
+/* Which samples the unit of a slot holds, one even if it is empty. */
+void fbi_loader_choose(fb_loader *l, fbi_slot *slot);
 
 /* Bytes of a sample of field f in a slot. */
 size_t fbi_loader_sample_bytes(const fb_loader *l, int f);

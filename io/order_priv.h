@@ -15,7 +15,11 @@ typedef struct fbi_order {
 } fbi_order;
 
 fbi_order fbi_order_make(int64_t n, uint64_t seed, int64_t epoch);
+/* An order of n values of its own for each number `part`, from the keys of another: no Philox. */
+fbi_order fbi_order_part(const fbi_order *order, int64_t n, int64_t part);
 /* Where position i (0 .. n-1) leads. */
 int64_t fbi_order_at(const fbi_order *order, int64_t i);
+/* The position that leads to `value`. */
+int64_t fbi_order_find(const fbi_order *order, int64_t value);
 
 #endif

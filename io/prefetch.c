@@ -18,22 +18,28 @@ static void pad(const fb_loader *l, fbi_slot *slot, int64_t i, void *const *out,
     }
 }
 
-static fb_status fill(fb_loader *l, fbi_slot *slot, const fbi_order *order, char *text, size_t size)
+void fbi_loader_choose(fb_loader *l, fbi_slot *slot)
 {
     int64_t n = slot->unit.n ? slot->unit.n : 1;
     for (int64_t i = 0; i < n; i++) {
         int64_t at = slot->unit.begin + i;
-        if (at >= order->n)
-            at = order->n - 1; /* an empty leaf at the very end */
-        int64_t index = l->shuffle ? fbi_order_at(order, at) : at;
-        slot->indices[i] = index;
+        if (at >= l->sampler.n)
+            at = l->sampler.n - 1; /* an empty leaf at the very end */
+        slot->indices[i] = fbi_sampler_at(&l->sampler, at);
+    }
+}
+
+static fb_status fill(fb_loader *l, fbi_slot *slot, char *text, size_t size)
+{
+    int64_t n = slot->unit.n ? slot->unit.n : 1;
+    for (int64_t i = 0; i < n; i++) {
         void *out[FB_MAX_FIELDS];
         int64_t rows[FB_MAX_FIELDS];
         for (int f = 0; f < l->ds->n_fields; f++) {
             out[f] = (char *)slot->fields[f] + (size_t)i * fbi_loader_sample_bytes(l, f);
             rows[f] = l->rows[f];
         }
-        fb_status st = fbi_dataset_fetch(l->ds, index, out, rows, text, size);
+        fb_status st = fbi_dataset_fetch(l->ds, slot->indices[i], out, rows, text, size);
         if (st)
             return st;
         pad(l, slot, i, out, rows);
@@ -60,9 +66,9 @@ static void *work(void *arg)
             pthread_cond_broadcast(&l->changed);
             continue;
         }
-        fbi_order order = l->order;
+        fbi_loader_choose(l, slot);
         pthread_mutex_unlock(&l->lock);
-        fb_status st = fill(l, slot, &order, text, sizeof text);
+        fb_status st = fill(l, slot, text, sizeof text);
         pthread_mutex_lock(&l->lock);
         if (generation != l->generation)
             continue; /* rewound meanwhile */
@@ -146,7 +152,7 @@ void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
     l->generation++;
     l->plan.position = position;
     l->plan.leaf = l->plan.done = 0;
-    l->order = fbi_order_make(l->plan.size, l->seed, epoch);
+    fbi_sampler_begin(&l->sampler, epoch);
     l->full = 0;
     l->ended = false;
     l->running = l->status == FB_OK;

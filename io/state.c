@@ -228,6 +228,17 @@ static fb_status visit_many(walk *w)
     return st;
 }
 
+static fb_status visit_loader(walk *w, fb_loader *l)
+{
+    fb_status st = visit(w, "epoch", NULL, &l->epoch, NULL);
+    st = st ? st : visit(w, "position", NULL, &l->position, NULL);
+    st = st ? st : visit(w, "step", NULL, &l->step, NULL);
+    for (int i = 0; i < FBI_SAMPLER_FACTS && !st; i++)
+        if (l->facts[i]) /* of a plain loader none: names are part of digests */
+            st = visit(w, fbi_sampler_fact_names[i], NULL, &l->kept[i], NULL);
+    return st;
+}
+
 static fb_status visit_item(walk *w)
 {
     enum { MAX_SCALARS = 16 };
@@ -240,12 +251,8 @@ static fb_status visit_item(walk *w)
     case ITEM_OPTIMIZER:
         st = fbi_optim_each_state(object, visit_steady, w);
         return st ? st : visit_scalars(w, scalars, fbi_optim_scalars(object, scalars, MAX_SCALARS));
-    case ITEM_LOADER: {
-        fb_loader *l = object;
-        st = visit(w, "epoch", NULL, &l->epoch, NULL);
-        st = st ? st : visit(w, "position", NULL, &l->position, NULL);
-        return st ? st : visit(w, "step", NULL, &l->step, NULL);
-    }
+    case ITEM_LOADER:
+        return visit_loader(w, object);
     case ITEM_EMA:
         st = fbi_ema_each_state(object, visit_steady, w);
         return st ? st : visit_scalars(w, scalars, fbi_ema_scalars(object, scalars, MAX_SCALARS));

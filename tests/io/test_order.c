@@ -14,6 +14,7 @@ static void an_order_is_a_permutation_for_any_size(void **state)
             int64_t at = fbi_order_at(&order, i);
             assert_true(at >= 0 && at < n);
             assert_int_equal(seen[at], 0);
+            assert_int_equal(fbi_order_find(&order, at), i);
             seen[at] = 1;
         }
         free(seen);
