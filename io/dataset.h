@@ -118,6 +118,38 @@ FB_API FB_USE_RESULT fb_dataset *fb_dataset_mix(fb_context *ctx, fb_dataset *con
  * -1: no mixture, or no such sample. */
 FB_API int fb_dataset_source(const fb_dataset *ds, int64_t index, int64_t *sample);
 
+typedef struct fb_pack_options {
+    const char *field; /**< of the tokens, integers of one row each, that varies; NULL: "input" */
+    bool shuffle;      /**< documents in a seeded order; else as they are */
+    uint64_t seed;     /**< 0: the context's seed */
+    int64_t end_token; /**< put behind each document; 0: nothing; token 0: FB_ZERO_INT */
+    bool separate;     /**< nothing is learnt across the borders of documents, see below */
+    bool whole;        /**< and a document is cut only if it is longer than a window */
+    fb_group *group;   /**< rank 0 reads the lengths and tells the others; NULL: this process */
+} fb_pack_options;
+
+/**
+ * Windows of `length` tokens over the documents of a dataset, one behind the other, as samples:
+ * "input" and "target" (the token that follows), I32 [length]. No padding; the stream's rest that
+ * makes no window is left out. The dataset must live longer. Any window is found in
+ * O(log documents); 8 bytes a document are held. A loader with `shuffle` permutes the windows.
+ *
+ * `separate`: also "segment" and "position", I32 [length]: which of the pieces of documents in the
+ * window a token is of (from 0; -1: padding) and its place in that. Attention should stay within a
+ * segment.
+ * Where no token follows in the document, target is -100, which losses ignore; the last window is
+ * padded with token 0. `whole`: a document that does not fit into what is left of a window begins
+ * the next one, and the rest is padding (next-fit).
+ *
+ * FB_E_ARG, FB_E_NOT_FOUND without such a field, FB_E_DTYPE if it has no integers, FB_E_NOMEM,
+ * FB_E_IO. Collective if opts->group is set. A token that is not in 0 .. 2^31 - 1 fails when it is
+ * read.
+ */
+FB_API FB_USE_RESULT fb_dataset *fb_dataset_pack(fb_dataset *ds, int64_t length,
+                                                 const fb_pack_options *opts);
+/** Part of the windows' tokens that is padding; 0 for other datasets. */
+FB_API double fb_dataset_padding(const fb_dataset *ds);
+
 /** Samples; 0 for NULL. */
 FB_API int64_t fb_dataset_size(const fb_dataset *ds);
 /** Number of fields; 0 for NULL. */
