@@ -87,7 +87,8 @@ FB_API FB_USE_RESULT fb_dataset *fb_dataset_open(fb_context *ctx, const char *pa
  */
 FB_API FB_USE_RESULT fb_dataset *fb_dataset_open_shared(fb_group *group, const char *path);
 
-/** Fills one sample: out[f] is where field f goes. Called from the loader's thread. 0: good. */
+/** Fills one sample: out[f] is where field f goes. Called by the loader's threads, several at a
+ * time. 0: good. */
 typedef int (*fb_dataset_read)(void *user, int64_t index, void *const *out);
 /** A dataset of `size` samples made by a callback, which must be thread-safe and touch no context.
  * Its fields cannot vary: FB_E_UNSUPPORTED. */

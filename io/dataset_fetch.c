@@ -211,6 +211,14 @@ fb_status fbi_dataset_fetch_rows(fb_dataset *ds, int f, int64_t index, int64_t f
     return fetched(&r, good, index, text, size);
 }
 
+bool fbi_dataset_waits(const fb_dataset *ds)
+{
+    bool held = !ds->read && !ds->view;
+    for (int f = 0; held && f < ds->n_fields; f++)
+        held = ds->shards[0].held[f] != NULL;
+    return !held;
+}
+
 /* --- one sample as a tensor --- */
 
 static fb_status check_sample(fb_dataset *ds, const char *field, int64_t index)

@@ -155,6 +155,8 @@ int32_t *fbi_dataset_lengths(fb_dataset *ds, fb_group *group, int f);
 fb_status fbi_dataset_lengths_here(fb_dataset *ds, int f, int32_t *out, char *text, size_t size);
 /* Stored bytes of a sample, of the mean one if fields vary. */
 double fbi_dataset_sample_bytes(const fb_dataset *ds);
+/* Whether samples come from where a thread may have to wait: files, or the program. */
+bool fbi_dataset_waits(const fb_dataset *ds);
 /* Bytes of a shard's file from `at`; false: `text` says why not. Thread-safe. */
 bool fbi_dataset_read_at(fb_dataset *ds, fbi_shard *shard, void *out, size_t bytes, int64_t at,
                          char *text, size_t size);

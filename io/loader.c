@@ -7,10 +7,11 @@
 #include <flambeau/core/ops/create.h>
 
 #include "comm/group_priv.h"
+#include "core/base/threads_priv.h"
 #include "core/tensor/device_priv.h"
 #include "io/loader_priv.h"
 
-enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3 };
+enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3, MOST_THREADS = 1024 };
 
 static void loader_free(void *object)
 {
@@ -26,6 +27,8 @@ static void loader_free(void *object)
             fb_set(&l->lengths[f], NULL);
     }
     fbi_sampler_close(&l->sampler);
+    if (l->stage)
+        l->stage->free(l->stage);
     free(l->indices);
     free(l);
 }
@@ -56,6 +59,10 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
                         "prefetch %d must not be negative",
                         (long long)o->global_batch, (long long)o->micro_batch, (long long)o->limit,
                         (long long)o->longest, o->prefetch);
+    if (o->threads < 0 || o->threads > MOST_THREADS)
+        return fbi_fail(ctx, FB_E_ARG,
+                        "loader: %d threads: give 1 to %d, or 0 for what the training leaves",
+                        o->threads, MOST_THREADS);
     o->limit = o->limit && o->limit < ds->size ? o->limit : ds->size;
     o->seed = o->seed ? o->seed : ctx->seed;
     int64_t most = o->epoch_samples > 0 ? o->epoch_samples : o->limit;
@@ -69,7 +76,7 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
 }
 
 /* What every rank must give alike, or some samples are seen twice and others never. */
-enum { FACTS = 11, AGREED = FACTS + FBI_SAMPLER_FACTS };
+enum { FACTS = 12, AGREED = FACTS + FBI_SAMPLER_FACTS };
 static const char *const agreed_names[FACTS] = {"dataset (number of samples)",
                                                 "dataset (id)",
                                                 "dataset (fields)",
@@ -80,9 +87,11 @@ static const char *const agreed_names[FACTS] = {"dataset (number of samples)",
                                                 "limit",
                                                 "seed",
                                                 "longest",
-                                                "split"};
+                                                "split",
+                                                "transforms"};
 
-static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, int64_t v[AGREED])
+static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, const fbi_stage *stage,
+                          int64_t v[AGREED])
 {
     uint64_t fields = 0;
     for (int f = 0; f < ds->n_fields; f++) {
@@ -101,7 +110,8 @@ static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, int6
                                    o->limit,
                                    (int64_t)o->seed,
                                    o->longest,
-                                   (int64_t)XXH3_64bits(split, strlen(split))};
+                                   (int64_t)XXH3_64bits(split, strlen(split)),
+                                   stage ? (int64_t)stage->hash : 0};
     memcpy(v, values, sizeof values);
     fbi_sampler_facts(ds, o, v + FACTS);
 }
@@ -109,7 +119,7 @@ static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, int6
 /* Hashes tell nobody anything. */
 static bool hashed(int i)
 {
-    return i < FACTS ? i == 1 || i == 2 || i == FACTS - 1 : fbi_sampler_fact_hashed[i - FACTS];
+    return i < FACTS ? i == 1 || i == 2 || i >= FACTS - 2 : fbi_sampler_fact_hashed[i - FACTS];
 }
 
 static fb_status compare(fb_group *group, const int64_t (*all)[AGREED])
@@ -133,7 +143,7 @@ static fb_status compare(fb_group *group, const int64_t (*all)[AGREED])
 
 /* All ranks say what they have; a failure of one is told to all. */
 static fb_status agree(fb_group *group, const fb_dataset *ds, const fb_loader_options *o,
-                       fb_status mine)
+                       const fbi_stage *stage, fb_status mine)
 {
     fb_status st = fbi_group_agree(group, "loader", mine);
     if (st || group->size == 1)
@@ -141,7 +151,7 @@ static fb_status agree(fb_group *group, const fb_dataset *ds, const fb_loader_op
     int64_t values[AGREED], (*all)[AGREED] = malloc((size_t)group->size * sizeof *all);
     if (!all)
         return fbi_fail(ds->ctx, FB_E_NOMEM, "loader: no memory");
-    agreed_values(ds, o, values);
+    agreed_values(ds, o, stage, values);
     st = fbi_group_gather(group, "loader", values, sizeof values, all);
     st = st ? st : compare(group, all);
     free(all);
@@ -155,33 +165,60 @@ static bool on_device(const fb_loader *l)
 
 size_t fbi_loader_sample_bytes(const fb_loader *l, int f)
 {
-    return (size_t)l->rows[f] * l->ds->bytes[f];
+    return (size_t)l->fields[f].rows * l->fields[f].bytes;
 }
 
-static void set_rows(fb_loader *l, int64_t longest)
+/* The fields of micro-batches: the dataset's, or what the stage makes of them. */
+static void set_fields(fb_loader *l, int64_t longest)
 {
-    for (int f = 0; f < l->ds->n_fields; f++) {
-        const fb_dataset_field *field = &l->ds->fields[f];
-        l->rows[f] = field->varies ? longest ? longest : field->longest : 1;
-        if (field->varies && !l->rows[f])
-            l->rows[f] = 1; /* every sample is empty */
+    l->n_fields = l->stage ? l->stage->n_fields : l->ds->n_fields;
+    for (int f = 0; f < l->n_fields; f++) {
+        fbi_batch_field *field = &l->fields[f];
+        field->form = l->stage ? l->stage->fields[f] : l->ds->fields[f];
+        snprintf(field->name, sizeof field->name, "%s", field->form.name);
+        field->form.name = field->name;
+        field->bytes = (size_t)fb_shape_numel(field->form.shape) * fb_dtype_size(field->form.dtype);
+        field->rows = field->form.varies ? longest ? longest : field->form.longest : 1;
+        if (field->form.varies && !field->rows)
+            field->rows = 1; /* every sample is empty */
     }
+}
+
+static int field_of(const fb_loader *l, const char *name)
+{
+    for (int f = 0; l && name && f < l->n_fields; f++)
+        if (!strcmp(l->fields[f].name, name))
+            return f;
+    return -1;
 }
 
 /* Whether a micro-batch of every field has a size. */
 static bool sizes_fit(const fb_loader *l)
 {
     size_t sample, all;
-    for (int f = 0; f < l->ds->n_fields; f++)
-        if (__builtin_mul_overflow((size_t)l->rows[f], l->ds->bytes[f], &sample) ||
+    for (int f = 0; f < l->n_fields; f++)
+        if (__builtin_mul_overflow((size_t)l->fields[f].rows, l->fields[f].bytes, &sample) ||
             __builtin_mul_overflow(sample, (size_t)fbi_plan_largest(&l->plan), &all))
             return false;
     return true;
 }
 
-/* NULL: no memory. Else the sampler is the loader's. */
+/* As many threads as can be of use, of the cores that the training leaves to this rank. */
+static int default_threads(const fb_loader *l, const fb_group *group)
+{
+    enum { COPIES = 1, READS = 4, WORK = 16 };
+    int cores = fbi_allowed_cores(), most = l->stage                   ? WORK
+                                            : fbi_dataset_waits(l->ds) ? READS
+                                                                       : COPIES;
+    if (group && group->world->spin_s == 0)
+        cores /= group->world->local_size; /* they are not this rank's own */
+    int spare = cores - (on_device(l) ? 1 : l->ctx->threads);
+    return spare < 1 ? 1 : spare < most ? spare : most;
+}
+
+/* NULL: no memory. Else sampler and stage are the loader's. */
 static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const fb_group *group,
-                             const fbi_sampler *sampler)
+                             const fbi_sampler *sampler, fbi_stage *stage)
 {
     fb_context *ctx = ds->ctx;
     fb_loader *l = calloc(1, sizeof *l);
@@ -190,12 +227,14 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
     l->ctx = ctx;
     l->ds = ds;
     l->sampler = *sampler;
+    l->stage = stage;
     fbi_sampler_facts(ds, o, l->facts);
     memcpy(l->kept, l->facts, sizeof l->kept);
-    set_rows(l, o->longest);
+    set_fields(l, o->longest);
     l->n_slots = o->prefetch ? o->prefetch : DEFAULT_PREFETCH;
     if (on_device(l))
         l->n_slots++; /* one that the device reads */
+    l->n_workers = o->threads ? o->threads : default_threads(l, group);
     l->plan = (fbi_plan){.size = o->epoch_samples,
                          .batch = o->global_batch,
                          .micro = o->micro_batch,
@@ -207,18 +246,24 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
     if (l->indices && sizes_fit(l) && !fbi_prefetch_open(l) &&
         !fbi_context_adopt(ctx, l, loader_free))
         return l;
+    l->sampler = (fbi_sampler){0};
+    l->stage = NULL;
     loader_free(l);
     return NULL;
 }
 
 /* With options that all ranks have alike. */
-static fb_loader *open_agreed(fb_group *group, fb_dataset *ds, const fb_loader_options *o)
+static fb_loader *open_agreed(fb_group *group, fb_dataset *ds, const fb_loader_options *o,
+                              fbi_stage *stage)
 {
     fbi_sampler sampler = {0};
     fb_status st = fbi_sampler_open(&sampler, group, ds, o);
-    fb_loader *l = st ? NULL : loader_new(ds, o, group, &sampler);
-    if (!l)
+    fb_loader *l = st ? NULL : loader_new(ds, o, group, &sampler, stage);
+    if (!l) {
         fbi_sampler_close(&sampler);
+        if (stage)
+            stage->free(stage);
+    }
     if (!l && !st)
         st = fbi_fail(ds->ctx, FB_E_NOMEM, "loader: no memory for batches of %lld samples of %s",
                       (long long)o->global_batch, ds->path);
@@ -232,22 +277,31 @@ static fb_loader *open_agreed(fb_group *group, fb_dataset *ds, const fb_loader_o
     return NULL;
 }
 
+fb_loader *fbi_loader_open_staged(fb_group *group, fb_dataset *ds, const fb_loader_options *opts,
+                                  fbi_stage *stage)
+{
+    fb_context *ctx = group ? fbi_group_context(group) : ds->ctx;
+    fb_loader_options o = opts ? *opts : (fb_loader_options){0};
+    fb_status st = fbi_enter(ctx) ? check_options(ctx, ds, &o) : fb_status_of(ctx);
+    st = st || !group ? st : fbi_group_lead(group);
+    bool leads = group && !st;
+    if (group)
+        st = agree(group, ds, &o, stage, st);
+    if (st && stage)
+        stage->free(stage);
+    fb_loader *l = st ? NULL : open_agreed(group, ds, &o, stage);
+    if (!l && leads)
+        fbi_group_unlead(group);
+    return l;
+}
+
 fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_options *opts)
 {
     fb_context *ctx = group ? fbi_group_context(group) : ds ? ds->ctx : NULL;
     if (!ctx)
         return NULL;
     FBI_ENTRY(ctx);
-    fb_loader_options o = opts ? *opts : (fb_loader_options){0};
-    fb_status st = fbi_enter(ctx) ? check_options(ctx, ds, &o) : fb_status_of(ctx);
-    st = st || !group ? st : fbi_group_lead(group);
-    bool leads = group && !st;
-    if (group)
-        st = agree(group, ds, &o, st);
-    fb_loader *l = st ? NULL : open_agreed(group, ds, &o);
-    if (!l && leads)
-        fbi_group_unlead(group);
-    return l;
+    return fbi_loader_open_staged(group, ds, opts, NULL);
 }
 
 /* A position means the same samples as in the run that made the checkpoint. */
@@ -319,7 +373,7 @@ static void end_of_epoch(fb_loader *l)
     fb_context_batch(l->ctx, NULL);
 }
 
-/* F32 from what is stored. Done here and not by the thread: these are the bytes that the model
+/* F32 from what is stored. Done here and not by a thread: these are the bytes that the model
  * touches next, and the thread's core would have to hand over four times as many. */
 static fb_tensor *converted(fb_loader *l, const fb_dataset_field *field, fb_shape shape,
                             const void *stored)
@@ -334,10 +388,10 @@ static fb_tensor *converted(fb_loader *l, const fb_dataset_field *field, fb_shap
 /* Shape of field f in a batch of n samples. */
 static fb_shape batch_shape(const fb_loader *l, int f, int64_t n)
 {
-    const fb_dataset_field *field = &l->ds->fields[f];
+    const fb_dataset_field *field = &l->fields[f].form;
     fb_shape sample = fbi_dataset_deliver_shape(field), shape = {.n = 1, .d = {n}};
     if (field->varies)
-        shape.d[shape.n++] = l->rows[f];
+        shape.d[shape.n++] = l->fields[f].rows;
     memcpy(shape.d + shape.n, sample.d, (size_t)sample.n * sizeof sample.d[0]);
     shape.n += sample.n;
     return shape;
@@ -346,7 +400,7 @@ static fb_shape batch_shape(const fb_loader *l, int f, int64_t n)
 /* A slot's field as a tensor of its own: the user may hold it beyond the next batch. */
 static fb_tensor *tensor_of(fb_loader *l, const fbi_slot *slot, int f)
 {
-    const fb_dataset_field *field = &l->ds->fields[f];
+    const fb_dataset_field *field = &l->fields[f].form;
     fb_shape shape = batch_shape(l, f, slot->unit.n ? slot->unit.n : 1);
     if (on_device(l))
         return fbi_upload_tensor(l, f, shape);
@@ -360,7 +414,7 @@ static const fbi_slot *next_slot(fb_loader *l)
 {
     const char *before = fbi_doing_begin(l->ctx, FBI_SPAN_LOADER, "loader");
     const fbi_slot *slot = on_device(l) ? fbi_upload_take(l) : fbi_prefetch_take(l, 0, true);
-    for (int f = 0; slot && f < l->ds->n_fields; f++) {
+    for (int f = 0; slot && f < l->n_fields; f++) {
         FB_SCOPE(l->ctx);
         fb_set(&l->tensors[f], tensor_of(l, slot, f));
         if (slot->lengths[f])
@@ -421,13 +475,13 @@ bool fb_loader_next(fb_loader *l, fb_batch *batch)
 
 fb_tensor *fb_loader_field(fb_loader *l, const char *name)
 {
-    int f = l ? fbi_dataset_field(l->ds, name) : -1;
+    int f = field_of(l, name);
     return f < 0 ? NULL : l->tensors[f];
 }
 
 fb_tensor *fb_loader_lengths(fb_loader *l, const char *name)
 {
-    int f = l ? fbi_dataset_field(l->ds, name) : -1;
+    int f = field_of(l, name);
     return f < 0 ? NULL : l->lengths[f];
 }
 

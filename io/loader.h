@@ -46,6 +46,9 @@ typedef struct fb_loader_options {
     const char *bucket_by; /**< by rows of this field; NULL: of the first one that varies */
 
     int prefetch;    /**< micro-batches read ahead; 0: 3 */
+    int threads;     /**< that make samples, which are the same for any number; 0: of the cores that
+                        the training leaves to this rank, as many as may be of use: 1 for data in
+                        memory, up to 4 for files and callbacks, at least 1 */
     int64_t longest; /**< rows of a sample of a field that varies, in batches: what is longer
                         is cut, what is shorter gets zeros; 0: as the dataset's longest */
 } fb_loader_options;
@@ -73,7 +76,8 @@ FB_API FB_USE_RESULT fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds,
  * checkpoint has set a position outside of the dataset). Moves nothing. */
 FB_API bool fb_loader_epoch(fb_loader *loader, int64_t n_epochs);
 /** The next micro-batch; false at the end of the epoch and on error: FB_E_STATE outside of an
- * epoch, FB_E_IO or FB_E_USER with the sample that could not be read. */
+ * epoch; FB_E_IO or FB_E_USER with the file and the sample that could not be read, when its
+ * micro-batch would have been next. */
 FB_API bool fb_loader_next(fb_loader *loader, fb_batch *batch);
 /** Any field of the current micro-batch by name: [n, sample shape]; [n, rows, shape] if it varies.
  */

@@ -1,9 +1,10 @@
-/* A loader: the plan of an epoch, the thread that reads ahead, and the state that checkpoints keep.
+/* A loader: the plan of an epoch, the threads that read ahead, and the state that checkpoints keep.
  */
 #ifndef FLAMBEAU_IO_LOADER_PRIV_H
 #define FLAMBEAU_IO_LOADER_PRIV_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include <flambeau/io/loader.h>
 
@@ -20,13 +21,75 @@ typedef struct fbi_unit {
     bool first, last; /* of this rank in the step */
 } fbi_unit;
 
-/* A micro-batch in host memory, pinned if there is a device, made by the thread. */
+/* A field as micro-batches have it: the dataset's, or what a stage makes. */
+typedef struct fbi_batch_field {
+    fb_dataset_field form;
+    char name[FBI_NAME_BYTES];
+    size_t bytes; /* of a sample, or of a row if it varies */
+    int64_t rows; /* of each sample: 1, or as many as it may vary to */
+} fbi_batch_field;
+
+/* A sample on its way from the dataset into a micro-batch. Its random numbers are a function of
+ * seed, epoch and index, whatever rank, thread and micro-batch it is in. */
+typedef struct fbi_sample {
+    uint64_t seed;
+    int64_t epoch, index;   /* index: in the dataset */
+    const void *const *in;  /* by field of the dataset, as stored */
+    const int64_t *in_rows; /* rows that `in` has, of fields that vary: all that are stored */
+    void *const *out;       /* by field of the stage: room in the micro-batch */
+    int64_t *rows;          /* of fields of the stage that vary: rows there is room for; set it to
+                               those written. The rest is filled with zeros */
+    void *scratch;          /* the thread's own, stage->scratch_bytes, aligned like malloc's */
+} fbi_sample;
+
+/* All samples of a micro-batch, once they are there. */
+typedef struct fbi_made {
+    uint64_t seed;
+    int64_t epoch, n;
+    const int64_t *indices;
+    void *const *fields; /* by field of the stage: [n] samples, one behind the other */
+    void *scratch;
+} fbi_made;
+
+/* What makes a micro-batch's samples of the dataset's, on the loader's threads: no context. NULL in
+ * the loader: samples go into the micro-batch as they are stored. */
+typedef struct fbi_stage fbi_stage;
+struct fbi_stage {
+    int n_fields;
+    fb_dataset_field fields[FB_MAX_FIELDS]; /* names are the stage's own; `longest` of those that
+                                               vary is how long they may become */
+    size_t scratch_bytes;
+    uint64_t hash; /* of all that decides what it makes: the same on every rank */
+    /* 0, or a status with a message in `text`, which names the sample. */
+    fb_status (*sample)(const fbi_stage *stage, const fbi_sample *s, char *text, size_t size);
+    /* NULL: nothing is done with whole micro-batches. */
+    fb_status (*batch)(const fbi_stage *stage, const fbi_made *b, char *text, size_t size);
+    void (*free)(fbi_stage *stage);
+};
+
+enum { FBI_LOADER_TEXT = 512 };
+
+/* A micro-batch in host memory, pinned if there is a device, made by the threads. */
 typedef struct fbi_slot {
     fbi_unit unit;
     int64_t *indices;
-    void *fields[FB_MAX_FIELDS];     /* as stored */
+    void *fields[FB_MAX_FIELDS];     /* by field of the loader */
     int64_t *lengths[FB_MAX_FIELDS]; /* rows of each sample, of fields that vary */
+    /* the lock guards what follows */
+    int64_t n, next, left;      /* samples; the first that no thread has; those not there yet */
+    bool done;                  /* complete, or failed */
+    fb_status status;           /* of its first sample that failed, */
+    int64_t failed;             /* which is this one, */
+    char text[FBI_LOADER_TEXT]; /* and why */
 } fbi_slot;
+
+/* A thread that makes samples. */
+typedef struct fbi_worker {
+    struct fb_loader *loader;
+    pthread_t thread;
+    void *raw[FB_MAX_FIELDS]; /* with a stage: a sample as it is stored */
+    void *scratch;
+} fbi_worker;
 
 /* A micro-batch that a device's copy queue reads from its slot. */
 typedef struct fbi_upload {
@@ -52,10 +115,12 @@ struct fb_loader {
     fb_context *ctx;
     fb_group *group; /* or NULL */
     fb_dataset *ds;
-    fbi_plan plan;               /* of the thread */
-    fbi_sampler sampler;         /* of the thread */
-    bool driving, inside;        /* inside: within an epoch that fb_loader_epoch began */
-    int64_t rows[FB_MAX_FIELDS]; /* of each sample in a batch: 1, or as many as it may vary to */
+    fbi_stage *stage; /* or NULL; the loader's own */
+    fbi_batch_field fields[FB_MAX_FIELDS];
+    int n_fields;
+    fbi_plan plan;        /* of the threads */
+    fbi_sampler sampler;  /* of the threads, one at a time */
+    bool driving, inside; /* inside: within an epoch that fb_loader_epoch began */
 
     int64_t facts[FBI_SAMPLER_FACTS]; /* what decides the order, */
     int64_t kept[FBI_SAMPLER_FACTS];  /* and what a checkpoint says about it; else the same */
@@ -66,31 +131,38 @@ struct fb_loader {
     fbi_upload shown, ahead; /* on a device: the current batch, and the next on its way */
 
     /* between the threads; the lock guards what follows */
-    pthread_t thread;
-    bool started, quit, running,
-        ended; /* running: the thread fills slots; ended: the plan is through */
+    fbi_worker *workers;
+    int n_workers, started;
+    int64_t chunk;      /* samples that a thread takes at once */
+    bool locks;         /* there are a lock and conditions */
+    bool quit, running; /* running: the plan goes on */
+    bool choosing;      /* a thread asks for the next unit and its samples */
+    atomic_bool drop;   /* what is being made is not wanted any more */
+    int busy;           /* threads that make samples */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
-    uint64_t generation; /* a rewind makes what the thread holds worthless */
+    pthread_cond_t work, ready; /* for the threads; for the context's */
     fbi_slot *slots;
-    int n_slots, head, full;
+    int n_slots, head, planned; /* slots that have a unit, from `head` on */
     fb_status status;
-    char text[256];
+    char text[FBI_LOADER_TEXT];
 };
 
 /* Which samples the unit of a slot holds, one even if it is empty. */
 void fbi_loader_choose(fb_loader *l, fbi_slot *slot);
 
+/* fb_loader_open with a stage, which is the loader's from now on, or freed if it fails. */
+fb_loader *fbi_loader_open_staged(fb_group *group, fb_dataset *ds, const fb_loader_options *opts,
+                                  fbi_stage *stage);
 /* Bytes of a sample of field f in a slot. */
 size_t fbi_loader_sample_bytes(const fb_loader *l, int f);
 
-/* The thread (io/prefetch.c). */
+/* The threads (io/prefetch.c): any number of them give the same micro-batches in the same order. */
 fb_status fbi_prefetch_open(fb_loader *l);
 void fbi_prefetch_close(fb_loader *l);
 /* Begin at a position of an epoch; what was read ahead is dropped. */
 void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position);
-/* The oldest full slot, or the one so many behind it. `wait`: until the thread has filled it; NULL:
- * the epoch is through, or l->status is set. */
+/* The oldest slot, or the one so many behind it. `wait`: until it is complete; NULL: it is not, or
+ * the epoch is through, or it failed (then the oldest one sets l->status). */
 fbi_slot *fbi_prefetch_take(fb_loader *l, int behind, bool wait);
 /* The oldest one may be filled again. */
 void fbi_prefetch_give_back(fb_loader *l);

@@ -1,3 +1,6 @@
+/* Threads that make micro-batches ahead of their reader. They take samples in the order of the
+ * plan, some at once, from the newest slot that still has any; a slot is given away when all before
+ * it were, so that the order is the plan's. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,14 +11,35 @@
 static void pad(const fb_loader *l, fbi_slot *slot, int64_t i, void *const *out,
                 const int64_t *rows)
 {
-    for (int f = 0; f < l->ds->n_fields; f++) {
+    for (int f = 0; f < l->n_fields; f++) {
+        const fbi_batch_field *field = &l->fields[f];
         if (!slot->lengths[f])
             continue;
-        int64_t has = rows[f] < l->rows[f] ? rows[f] : l->rows[f];
-        size_t bytes = (size_t)has * l->ds->bytes[f];
+        int64_t has = rows[f] < field->rows ? rows[f] : field->rows;
+        size_t bytes = (size_t)has * field->bytes;
         memset((char *)out[f] + bytes, 0, fbi_loader_sample_bytes(l, f) - bytes);
         slot->lengths[f][i] = has;
     }
+}
+
+/* A sample as it is stored becomes one of the micro-batch. */
+static fb_status run_stage(const fbi_worker *w, int64_t index, void *const *out, int64_t *rows,
+                           char *text, size_t size)
+{
+    const fb_loader *l = w->loader;
+    int64_t raw_rows[FB_MAX_FIELDS];
+    for (int f = 0; f < l->ds->n_fields; f++)
+        raw_rows[f] = l->ds->fields[f].varies ? l->ds->fields[f].longest : 1;
+    fb_status st = fbi_dataset_fetch(l->ds, index, w->raw, raw_rows, text, size);
+    const fbi_sample sample = {.seed = l->sampler.seed,
+                               .epoch = l->sampler.epoch,
+                               .index = index,
+                               .in = (const void *const *)w->raw,
+                               .in_rows = raw_rows,
+                               .out = out,
+                               .rows = rows,
+                               .scratch = w->scratch};
+    return st ? st : l->stage->sample(l->stage, &sample, text, size);
 }
 
 void fbi_loader_choose(fb_loader *l, fbi_slot *slot)
@@ -29,61 +53,146 @@ void fbi_loader_choose(fb_loader *l, fbi_slot *slot)
     }
 }
 
-static fb_status fill(fb_loader *l, fbi_slot *slot, char *text, size_t size)
+static fb_status make_sample(const fbi_worker *w, fbi_slot *slot, int64_t i, char *text,
+                             size_t size)
 {
-    int64_t n = slot->unit.n ? slot->unit.n : 1;
-    for (int64_t i = 0; i < n; i++) {
-        void *out[FB_MAX_FIELDS];
-        int64_t rows[FB_MAX_FIELDS];
-        for (int f = 0; f < l->ds->n_fields; f++) {
-            out[f] = (char *)slot->fields[f] + (size_t)i * fbi_loader_sample_bytes(l, f);
-            rows[f] = l->rows[f];
-        }
-        fb_status st = fbi_dataset_fetch(l->ds, slot->indices[i], out, rows, text, size);
-        if (st)
-            return st;
-        pad(l, slot, i, out, rows);
+    const fb_loader *l = w->loader;
+    int64_t index = slot->indices[i];
+    void *out[FB_MAX_FIELDS];
+    int64_t rows[FB_MAX_FIELDS];
+    for (int f = 0; f < l->n_fields; f++) {
+        out[f] = (char *)slot->fields[f] + (size_t)i * fbi_loader_sample_bytes(l, f);
+        rows[f] = l->fields[f].rows;
     }
-    return FB_OK;
+    fb_status st = l->stage ? run_stage(w, index, out, rows, text, size)
+                            : fbi_dataset_fetch(l->ds, index, out, rows, text, size);
+    if (!st)
+        pad(l, slot, i, out, rows);
+    return st;
 }
 
-/* Reads ahead until the plan is through, then sleeps until a new one begins. */
+static fb_status make_batch(const fbi_worker *w, fbi_slot *slot, char *text, size_t size)
+{
+    const fb_loader *l = w->loader;
+    const fbi_made made = {.seed = l->sampler.seed,
+                           .epoch = l->sampler.epoch,
+                           .n = slot->n,
+                           .indices = slot->indices,
+                           .fields = slot->fields,
+                           .scratch = w->scratch};
+    return l->stage->batch(l->stage, &made, text, size);
+}
+
+/* --- what is to be done; all under the lock --- */
+
+static fbi_slot *slot_at(const fb_loader *l, int behind)
+{
+    return &l->slots[(l->head + behind) % l->n_slots];
+}
+
+/* The next unit of the plan and its samples; lets go of the lock meanwhile. NULL: there is none. */
+static fbi_slot *plan_slot(fb_loader *l)
+{
+    fbi_slot *slot = slot_at(l, l->planned);
+    l->choosing = true;
+    l->busy++;
+    pthread_mutex_unlock(&l->lock);
+    bool more = fbi_plan_next(&l->plan, &slot->unit);
+    if (more)
+        fbi_loader_choose(l, slot);
+    pthread_mutex_lock(&l->lock);
+    l->choosing = false;
+    l->busy--;
+    if (!more || !l->running) {
+        l->running = false;
+        pthread_cond_signal(&l->ready);
+        return NULL;
+    }
+    slot->n = slot->left = slot->unit.n ? slot->unit.n : 1;
+    slot->next = 0;
+    slot->done = false;
+    slot->status = FB_OK;
+    l->planned++;
+    return slot;
+}
+
+/* The slot that has samples for a thread; NULL: there is nothing to do. */
+static fbi_slot *find_work(fb_loader *l)
+{
+    fbi_slot *newest = l->planned ? slot_at(l, l->planned - 1) : NULL;
+    if (newest && newest->next < newest->n)
+        return newest;
+    return l->running && !l->choosing && l->planned < l->n_slots ? plan_slot(l) : NULL;
+}
+
+/* Of samples that fail the first one counts: those before it were taken before it, and are made. */
+static void note_failure(fb_loader *l, fbi_slot *slot, int64_t i, fb_status st, const char *text)
+{
+    l->running = false;
+    slot->left -= slot->n - slot->next; /* nobody needs the rest */
+    slot->next = slot->n;
+    if (slot->status && slot->failed < i)
+        return;
+    slot->status = st;
+    slot->failed = i;
+    memcpy(slot->text, text, sizeof slot->text);
+}
+
+/* Make the samples from `i` to `end`, and what comes after the last of all. Lets go of the lock
+ * meanwhile. */
+static void make_some(fbi_worker *w, fbi_slot *slot, int64_t i, int64_t end)
+{
+    fb_loader *l = w->loader;
+    char text[FBI_LOADER_TEXT] = "";
+    fb_status st = FB_OK;
+    int64_t n = end - i;
+    pthread_mutex_unlock(&l->lock);
+    for (; i < end && !st && !atomic_load_explicit(&l->drop, memory_order_relaxed); i++)
+        st = make_sample(w, slot, i, text, sizeof text);
+    pthread_mutex_lock(&l->lock);
+    slot->left -= n;
+    if (st)
+        note_failure(l, slot, i - 1, st, text);
+    if (slot->left)
+        return;
+    if (!slot->status && l->stage && l->stage->batch && !atomic_load(&l->drop)) {
+        pthread_mutex_unlock(&l->lock);
+        st = make_batch(w, slot, text, sizeof text);
+        pthread_mutex_lock(&l->lock);
+        if (st)
+            note_failure(l, slot, 0, st, text);
+    }
+    slot->done = true;
+    pthread_cond_signal(&l->ready);
+}
+
+/* Makes samples ahead until the plan is through, then sleeps until a new one begins. */
 static void *work(void *arg)
 {
-    fb_loader *l = arg;
-    char text[sizeof l->text];
+    fbi_worker *w = arg;
+    fb_loader *l = w->loader;
     pthread_mutex_lock(&l->lock);
-    for (;;) {
-        while (!l->quit && (!l->running || l->full == l->n_slots))
-            pthread_cond_wait(&l->changed, &l->lock);
-        if (l->quit)
-            break;
-        fbi_slot *slot = &l->slots[(l->head + l->full) % l->n_slots];
-        uint64_t generation = l->generation;
-        if (!fbi_plan_next(&l->plan, &slot->unit)) {
-            l->running = false;
-            l->ended = true;
-            pthread_cond_broadcast(&l->changed);
+    while (!l->quit) {
+        fbi_slot *slot = find_work(l);
+        if (!slot) {
+            if (!l->quit) /* it may have come while find_work had let go of the lock */
+                pthread_cond_wait(&l->work, &l->lock);
             continue;
         }
-        fbi_loader_choose(l, slot);
-        pthread_mutex_unlock(&l->lock);
-        fb_status st = fill(l, slot, text, sizeof text);
-        pthread_mutex_lock(&l->lock);
-        if (generation != l->generation)
-            continue; /* rewound meanwhile */
-        if (st) {
-            l->status = st;
-            memcpy(l->text, text, sizeof text);
-            l->running = false;
-        } else {
-            l->full++;
-        }
-        pthread_cond_broadcast(&l->changed);
+        int64_t begin = slot->next, left = slot->n - begin;
+        slot->next += left < l->chunk ? left : l->chunk;
+        if (l->n_workers > 1)
+            pthread_cond_signal(&l->work); /* each wakes one more, while there is work */
+        l->busy++;
+        make_some(w, slot, begin, slot->next);
+        if (--l->busy == 0 && atomic_load(&l->drop))
+            pthread_cond_signal(&l->ready);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;
 }
+
+/* --- opening and closing --- */
 
 /* Memory of a slot: where a device can read it, if there is one. */
 static void *slot_memory(fb_context *ctx, size_t bytes)
@@ -99,43 +208,75 @@ static void free_slot_memory(fb_context *ctx, void *data)
         free(data);
 }
 
-fb_status fbi_prefetch_open(fb_loader *l)
+static bool open_slots(fb_loader *l)
 {
     size_t largest = (size_t)fbi_plan_largest(&l->plan);
     l->slots = calloc((size_t)l->n_slots, sizeof *l->slots);
-    if (!l->slots)
-        return FB_E_NOMEM;
-    for (int s = 0; s < l->n_slots; s++) {
+    for (int s = 0; l->slots && s < l->n_slots; s++) {
         l->slots[s].indices = malloc(largest * sizeof(int64_t));
         if (!l->slots[s].indices)
-            return FB_E_NOMEM;
-        for (int f = 0; f < l->ds->n_fields; f++) {
-            bool varies = l->ds->fields[f].varies;
+            return false;
+        for (int f = 0; f < l->n_fields; f++) {
+            bool varies = l->fields[f].form.varies;
             l->slots[s].fields[f] = slot_memory(l->ctx, largest * fbi_loader_sample_bytes(l, f));
             l->slots[s].lengths[f] = varies ? malloc(largest * sizeof(int64_t)) : NULL;
             if (!l->slots[s].fields[f] || (varies && !l->slots[s].lengths[f]))
-                return FB_E_NOMEM;
+                return false;
         }
     }
-    pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->changed, NULL);
-    if (pthread_create(&l->thread, NULL, work, l))
+    return l->slots != NULL;
+}
+
+/* With a stage: room for a sample as it is stored, and for what the stage does with it. */
+static bool open_worker(fb_loader *l, fbi_worker *w)
+{
+    w->loader = l;
+    if (!l->stage)
+        return true;
+    w->scratch = malloc(l->stage->scratch_bytes + 1);
+    bool good = w->scratch != NULL;
+    for (int f = 0; f < l->ds->n_fields && good; f++) {
+        const fb_dataset_field *field = &l->ds->fields[f];
+        size_t rows = field->varies ? (size_t)field->longest : 1;
+        w->raw[f] = malloc(rows * l->ds->bytes[f] + 1);
+        good = w->raw[f] != NULL;
+    }
+    return good;
+}
+
+/* Small shares are even, but each costs a turn of the lock: at least 32 KiB of plain copies. */
+static int64_t chunk_of(const fb_loader *l)
+{
+    enum { SHARES = 4, LEAST_BYTES = 32 << 10 };
+    int64_t largest = fbi_plan_largest(&l->plan), shares = (int64_t)SHARES * l->n_workers;
+    if (l->n_workers == 1)
+        return largest;
+    size_t bytes = 1;
+    for (int f = 0; f < l->n_fields; f++)
+        bytes += fbi_loader_sample_bytes(l, f);
+    int64_t chunk = (largest + shares - 1) / shares, least = (int64_t)(LEAST_BYTES / bytes);
+    return !l->stage && !fbi_dataset_waits(l->ds) && chunk < least ? least : chunk;
+}
+
+fb_status fbi_prefetch_open(fb_loader *l)
+{
+    l->chunk = chunk_of(l);
+    l->workers = calloc((size_t)l->n_workers, sizeof *l->workers);
+    if (!l->workers || !open_slots(l))
         return FB_E_NOMEM;
-    l->started = true;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->work, NULL);
+    pthread_cond_init(&l->ready, NULL);
+    l->locks = true;
+    for (int i = 0; i < l->n_workers; i++, l->started++)
+        if (!open_worker(l, &l->workers[i]) ||
+            pthread_create(&l->workers[i].thread, NULL, work, &l->workers[i]))
+            return FB_E_NOMEM;
     return FB_OK;
 }
 
-void fbi_prefetch_close(fb_loader *l)
+static void free_slots(fb_loader *l)
 {
-    if (l->started) {
-        pthread_mutex_lock(&l->lock);
-        l->quit = true;
-        pthread_cond_broadcast(&l->changed);
-        pthread_mutex_unlock(&l->lock);
-        pthread_join(l->thread, NULL);
-        pthread_mutex_destroy(&l->lock);
-        pthread_cond_destroy(&l->changed);
-    }
     for (int s = 0; l->slots && s < l->n_slots; s++) {
         free(l->slots[s].indices);
         for (int f = 0; f < FB_MAX_FIELDS; f++) {
@@ -146,35 +287,69 @@ void fbi_prefetch_close(fb_loader *l)
     free(l->slots);
 }
 
+void fbi_prefetch_close(fb_loader *l)
+{
+    if (l->locks) {
+        pthread_mutex_lock(&l->lock);
+        l->quit = true;
+        atomic_store(&l->drop, true);
+        pthread_cond_broadcast(&l->work);
+        pthread_mutex_unlock(&l->lock);
+    }
+    for (int i = 0; i < l->started; i++)
+        pthread_join(l->workers[i].thread, NULL);
+    for (int i = 0; l->workers && i < l->n_workers; i++) {
+        free(l->workers[i].scratch);
+        for (int f = 0; f < FB_MAX_FIELDS; f++)
+            free(l->workers[i].raw[f]);
+    }
+    if (l->locks) {
+        pthread_mutex_destroy(&l->lock);
+        pthread_cond_destroy(&l->work);
+        pthread_cond_destroy(&l->ready);
+    }
+    free(l->workers);
+    free_slots(l);
+}
+
+/* --- for the context's thread --- */
+
 void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
 {
     pthread_mutex_lock(&l->lock);
-    l->generation++;
+    l->running = false;
+    l->planned = 0;
+    atomic_store(&l->drop, true);
+    while (l->busy)
+        pthread_cond_wait(&l->ready, &l->lock);
+    atomic_store(&l->drop, false);
     l->plan.position = position;
     l->plan.leaf = l->plan.done = 0;
     fbi_sampler_begin(&l->sampler, epoch);
-    l->full = 0;
-    l->ended = false;
     l->running = l->status == FB_OK;
-    pthread_cond_broadcast(&l->changed);
+    pthread_cond_signal(&l->work);
     pthread_mutex_unlock(&l->lock);
 }
 
 fbi_slot *fbi_prefetch_take(fb_loader *l, int behind, bool wait)
 {
     pthread_mutex_lock(&l->lock);
-    while (wait && l->full <= behind && l->running)
-        pthread_cond_wait(&l->changed, &l->lock);
-    fbi_slot *slot = l->full > behind ? &l->slots[(l->head + behind) % l->n_slots] : NULL;
+    while (wait && (behind < l->planned ? !slot_at(l, behind)->done : l->running))
+        pthread_cond_wait(&l->ready, &l->lock);
+    fbi_slot *slot = behind < l->planned && slot_at(l, behind)->done ? slot_at(l, behind) : NULL;
+    if (slot && slot->status && behind == 0) {
+        l->status = slot->status;
+        memcpy(l->text, slot->text, sizeof l->text);
+    }
     pthread_mutex_unlock(&l->lock);
-    return slot;
+    return slot && !slot->status ? slot : NULL;
 }
 
 void fbi_prefetch_give_back(fb_loader *l)
 {
     pthread_mutex_lock(&l->lock);
     l->head = (l->head + 1) % l->n_slots;
-    l->full--;
-    pthread_cond_broadcast(&l->changed);
+    l->planned--;
+    pthread_cond_signal(&l->work);
     pthread_mutex_unlock(&l->lock);
 }

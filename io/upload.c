@@ -39,7 +39,7 @@ static bool start(fb_loader *l, fbi_upload *u, fbi_slot *slot)
     const fbi_backend *b = l->ctx->backend;
     fb_status st = FB_OK;
     u->slot = slot;
-    for (int f = 0; f < l->ds->n_fields && !st; f++)
+    for (int f = 0; f < l->n_fields && !st; f++)
         st = copy_field(l, u, f, slot->unit.n ? slot->unit.n : 1);
     if (!st) {
         u->arrived = b->event_record_on(l->ctx, FBI_QUEUE_COPY);
@@ -47,7 +47,7 @@ static bool start(fb_loader *l, fbi_upload *u, fbi_slot *slot)
         if (u->arrived && u->copied)
             return true;
     }
-    b->sync(l->ctx); /* the slot stays the thread's */
+    b->sync(l->ctx); /* the slot stays the threads' */
     b->event_drop(l->ctx, u->copied);
     forget(l->ctx, u);
     return false;
@@ -100,7 +100,7 @@ static fb_tensor *converted(fb_tensor *stored, const fb_dataset_field *field)
 
 fb_tensor *fbi_upload_tensor(fb_loader *l, int f, fb_shape shape)
 {
-    const fb_dataset_field *field = &l->ds->fields[f];
+    const fb_dataset_field *field = &l->fields[f].form;
     fb_tensor *t = fbi_tensor_new(l->ctx);
     if (!t)
         return NULL;
