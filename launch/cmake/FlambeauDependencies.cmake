@@ -67,7 +67,8 @@ list(FILTER flambeau_hdf5_library INCLUDE REGEX "hdf5")
 set(flambeau_libraries ${MPI_C_LIBRARIES} ${flambeau_hdf5_library} ${FLAMBEAU_jansson_LIBRARY}
     ${FLAMBEAU_xxhash_LIBRARY} ${FLAMBEAU_z_LIBRARY} ${FLAMBEAU_yaml_LIBRARY})
 
-set(flambeau_openmp_flags -Wno-unknown-pragmas)
+# Without it nobody reads the counts of threads that pragmas have.
+set(flambeau_openmp_flags -Wno-unknown-pragmas -Wno-unused-parameter -Wno-unused-variable)
 set(flambeau_openmp_text OFF)
 if(FLAMBEAU_OPENMP)
   find_package(OpenMP QUIET COMPONENTS C)

@@ -93,7 +93,7 @@ static void sum_over_ranks(float leaf[][N], const bool *present, int shards, int
 static void check_shards(int shards, bool some_absent)
 {
     static float leaf[64][N];
-    bool present[64];
+    bool present[64] = {false};
     float want[N];
     int span = 1;
     while (span < shards)
