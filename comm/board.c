@@ -229,8 +229,9 @@ static void say_circle(const fbi_board *board, int first, int next, fbi_finding 
 static bool judge_chain(const fbi_board *board, int first, int next, fbi_finding *v)
 {
     const int second = next;
+    const double limit = 1e-3 * board->rank[first].ledger.limit_ms;
     double still = board->rank[first].still_s;
-    bool apart = false;
+    bool apart = false, passed = false;
     for (int r = first, steps = 0; steps < board->size; steps++) {
         const fbi_board_rank *b = &board->rank[r];
         if (next < 0 || next >= board->size || b->silent_s > fresh_s)
@@ -241,7 +242,6 @@ static bool judge_chain(const fbi_board *board, int first, int next, fbi_finding
             return false;
         still = n->still_s < still ? n->still_s : still;
         if (n->ledger.state == FBI_RANK_RUNNING) {
-            double limit = 1e-3 * board->rank[first].ledger.limit_ms;
             const fbi_suspect s = suspect(n);
             const fbi_waiter w = {first, &board->rank[first].ledger.sig};
             if (limit > 0 && still > limit)
@@ -249,10 +249,12 @@ static bool judge_chain(const fbi_board *board, int first, int next, fbi_finding
             return limit > 0 && still > limit;
         }
         apart |= !fbi_same_exchange(&b->ledger.sig, &n->ledger.sig);
+        passed |= fbi_has_passed(&n->ledger.sig, n->ledger.past, &b->ledger.sig);
         if (next == first) {
-            if (apart && still > board->patience.stuck)
+            double most = passed ? limit : board->patience.stuck;
+            if (apart && most > 0 && still > most)
                 say_circle(board, first, second, v);
-            return apart && still > board->patience.stuck;
+            return apart && most > 0 && still > most;
         }
         r = next;
         next = n->ledger.waits_for;

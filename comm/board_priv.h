@@ -10,6 +10,7 @@ typedef struct fbi_ledger {
     uint32_t state, calls;
     int32_t waits_for, also[FBI_ALSO], limit_ms;
     fbi_signature sig;
+    fbi_past past[FBI_PASTS];
 } fbi_ledger;
 
 /* Who a rank is. */

@@ -4,7 +4,7 @@
 #include "comm/world_priv.h"
 #include "core/base/crash_priv.h"
 
-static void put_call(const fbi_past *past)
+static void put_call(const fbi_past *past, const char *site)
 {
     fbi_crash_put(fbi_kind_name(past->kind));
     fbi_crash_put(" #");
@@ -13,9 +13,9 @@ static void put_call(const fbi_past *past)
         fbi_crash_put(" of group ");
         fbi_crash_number((uint64_t)past->group);
     }
-    if (past->site[0]) {
+    if (site[0]) {
         fbi_crash_put(" at ");
-        fbi_crash_put(past->site);
+        fbi_crash_put(site);
     }
 }
 
@@ -32,7 +32,7 @@ static void say_what_it_did(void *self)
     }
     for (unsigned i = 1; i <= n; i++) {
         fbi_crash_put(i == 1 ? "  last calls: " : ", before it ");
-        put_call(&own->past[(calls - i) % FBI_PASTS]);
+        put_call(&own->past[(calls - i) % FBI_PASTS], own->past_site[(calls - i) % FBI_PASTS]);
     }
     fbi_crash_put(n ? "\n" : "  it has called no collective\n");
 }

@@ -37,13 +37,34 @@ const char *fbi_kind_name(int kind)
     return kind > 0 && kind < FBI_KIND_COUNT ? kind_names[kind] : kind_names[FBI_KIND_NONE];
 }
 
+static bool is_pair(int kind)
+{
+    return kind == FBI_KIND_SEND || kind == FBI_KIND_RECV;
+}
+
+/* Two sides of one exchange, if they agree in group and number. */
+static bool kinds_match(int a, int b)
+{
+    return is_pair(a) == is_pair(b) && (a != b || !is_pair(a));
+}
+
 bool fbi_same_exchange(const fbi_signature *a, const fbi_signature *b)
 {
-    bool a_pair = a->kind == FBI_KIND_SEND || a->kind == FBI_KIND_RECV;
-    bool b_pair = b->kind == FBI_KIND_SEND || b->kind == FBI_KIND_RECV;
-    if (a->group != b->group || a->seq != b->seq || a_pair != b_pair)
+    return a->group == b->group && a->seq == b->seq && kinds_match(a->kind, b->kind);
+}
+
+bool fbi_has_passed(const fbi_signature *now, const fbi_past past[FBI_PASTS],
+                    const fbi_signature *sig)
+{
+    if (fbi_same_exchange(now, sig))
         return false;
-    return a->kind != b->kind || !a_pair;
+    if (now->group == sig->group && !is_pair(now->kind) && !is_pair(sig->kind))
+        return now->seq > sig->seq;
+    for (int i = 0; i < FBI_PASTS; i++)
+        if (past[i].kind != FBI_KIND_NONE && past[i].group == sig->group &&
+            past[i].seq == sig->seq && kinds_match(past[i].kind, sig->kind))
+            return true;
+    return false;
 }
 
 const char *fbi_call_text(const fbi_signature *sig, char *buf, size_t size)

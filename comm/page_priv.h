@@ -74,12 +74,11 @@ typedef struct fbi_finding {
     char text[1024];
 } fbi_finding;
 
-/* A call that has been made, for who asks after a crash. */
+/* A call that has been made. */
 enum { FBI_PASTS = 4, FBI_ALSO = 3 };
 typedef struct fbi_past {
     int32_t kind, group;
     uint64_t seq;
-    char site[FBI_SITE_BYTES];
 } fbi_past;
 
 typedef struct fbi_page_rank {
@@ -92,6 +91,7 @@ typedef struct fbi_page_rank {
     int32_t status;
     fbi_signature sig;
     fbi_past past[FBI_PASTS]; /* call i in [i % FBI_PASTS] */
+    char past_site[FBI_PASTS][FBI_SITE_BYTES];
     char text[1024];
 } fbi_page_rank;
 
@@ -106,12 +106,9 @@ typedef struct fbi_page {
 static inline void fbi_page_enter(fbi_page_rank *own, const fbi_signature *sig)
 {
     unsigned calls = atomic_load_explicit(&own->calls, memory_order_relaxed);
-    fbi_past *past = &own->past[calls % FBI_PASTS];
     own->sig = *sig;
-    past->kind = sig->kind;
-    past->group = sig->group;
-    past->seq = sig->seq;
-    memcpy(past->site, sig->site, sizeof past->site);
+    own->past[calls % FBI_PASTS] = (fbi_past){sig->kind, sig->group, sig->seq};
+    memcpy(own->past_site[calls % FBI_PASTS], sig->site, FBI_SITE_BYTES);
     atomic_store_explicit(&own->calls, calls + 1, memory_order_relaxed);
 }
 
@@ -122,6 +119,11 @@ bool fbi_page_judge(fbi_page *page, const fbi_finding *verdict);
 const char *fbi_kind_name(int kind);
 /* Both are in one exchange, as far as that is known: the same collective, or its two sides. */
 bool fbi_same_exchange(const fbi_signature *a, const fbi_signature *b);
+/* A rank that is in `now` now, with these calls before, has done its part of `sig`: who waits for
+ * it there waits for data that are on their way, or for its own sends to be reported. Of a send or
+ * receive the partner is not known: another one with its number counts, too. */
+bool fbi_has_passed(const fbi_signature *now, const fbi_past past[FBI_PASTS],
+                    const fbi_signature *sig);
 /* "all_reduce #17 at train.c:88". */
 const char *fbi_call_text(const fbi_signature *sig, char *buf, size_t size);
 /* "F32 [1000]", "64 bytes", or "" where there is nothing to say. */

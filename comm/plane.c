@@ -53,10 +53,19 @@ struct fbi_plane {
 
 /* --- the page --- */
 
+/* Whole words of what another thread or process writes. */
+__attribute__((no_sanitize("thread"))) static void read_words(const void *from, void *to,
+                                                              size_t bytes)
+{
+    const volatile uint64_t *source = from;
+    uint64_t *target = to;
+    for (size_t i = 0; i < bytes / sizeof *target; i++)
+        target[i] = source[i];
+}
+
 /* Its owner writes with plain stores, so that this can be read whatever becomes of it; `calls`
  * changes with every call, so two equal readings of it say that what lies in between is whole. */
-__attribute__((no_sanitize("thread"))) static void read_entry(const fbi_page_rank *e,
-                                                              fbi_ledger *out)
+static void read_entry(const fbi_page_rank *e, fbi_ledger *out)
 {
     for (int tries = 0; tries < 3; tries++) {
         out->calls = atomic_load(&e->calls);
@@ -65,10 +74,8 @@ __attribute__((no_sanitize("thread"))) static void read_entry(const fbi_page_ran
         out->limit_ms = atomic_load(&e->limit_ms);
         for (int i = 0; i < FBI_ALSO; i++)
             out->also[i] = atomic_load(&e->also[i]);
-        const volatile uint64_t *from = (const volatile uint64_t *)(const volatile void *)&e->sig;
-        uint64_t *to = (uint64_t *)(void *)&out->sig;
-        for (size_t i = 0; i < sizeof out->sig / sizeof *to; i++)
-            to[i] = from[i];
+        read_words(&e->sig, &out->sig, sizeof out->sig);
+        read_words(e->past, out->past, sizeof out->past);
         if (atomic_load(&e->calls) == out->calls)
             break;
     }

@@ -195,24 +195,29 @@ static fb_status look_at_notices(fb_world *world, fbi_watch *watch, const fbi_wa
 typedef struct chain {
     uint64_t key; /* of what the ranks on the way were doing; 0: it leads nowhere */
     int end;      /* a rank that waits for nobody; -1: back here */
+    bool passed;  /* a rank on the way has done its part of what it is waited for in */
 } chain;
 
 static chain follow(const fb_world *world, const fbi_signature *sig, int missing)
 {
-    const chain nowhere = {0, -1};
+    const chain nowhere = {0, -1, false};
+    const fbi_signature *own = sig;
     uint64_t key = atomic_load(&world->own->calls) * 31u + 1;
-    bool apart = false;
+    bool apart = false, passed = false;
     for (int r = missing, steps = 0; steps < world->local_size; steps++) {
-        if (r == world->rank) /* all in one call: data are on their way */
-            return apart ? (chain){key | 1, -1} : nowhere;
+        if (r == world->rank) { /* all in one call: data are on their way */
+            passed |= fbi_has_passed(own, world->own->past, sig);
+            return apart ? (chain){(key + 2u * passed) | 1, -1, passed} : nowhere;
+        }
         const fbi_page_rank *e = r < 0 ? NULL : entry_of(world, r);
         unsigned state = e ? atomic_load(&e->state) : FBI_RANK_CLOSING;
         if (state == FBI_RANK_CLOSING)
             return nowhere;
         key = key * 0x9E3779B97F4A7C15u + atomic_load(&e->calls) * 64u + (uint64_t)r;
         if (state == FBI_RANK_RUNNING)
-            return (chain){key | 1, r};
+            return (chain){key | 1, r, passed};
         apart |= !fbi_same_exchange(sig, &e->sig);
+        passed |= fbi_has_passed(&e->sig, e->past, sig);
         sig = &e->sig;
         r = atomic_load(&e->waits_for);
     }
@@ -269,7 +274,7 @@ static fb_status look_along_chain(fb_world *world, fbi_watch *watch, const fbi_w
                                   double passed)
 {
     int missing = what->missing(what->self, 0);
-    chain c = {0, -1};
+    chain c = {0, -1, false};
     bool follows = watch->stopped == 0 && !what->closing;
     if (follows)
         c = follow(world, what->sig, missing);
@@ -285,8 +290,8 @@ static fb_status look_along_chain(fb_world *world, fbi_watch *watch, const fbi_w
         watch->chain_s = 0;
     }
     watch->chain_s += passed < 0.2 ? passed : 0.2; /* as for stopped ones */
-    double limit = fbi_world_limit(world, what);
-    if (c.key && c.end < 0 && watch->chain_s > world->stuck_s)
+    double limit = fbi_world_limit(world, what), circle = c.passed ? limit : world->stuck_s;
+    if (c.key && c.end < 0 && circle > 0 && watch->chain_s > circle)
         return say_circle(world, missing);
     if (c.key && c.end >= 0 && limit > 0 && watch->chain_s > limit)
         return say_late(world, what, c.end, watch->chain_s, fbi_verdict_stuck);

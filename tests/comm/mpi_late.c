@@ -1,7 +1,7 @@
 /* ranks: 2 3 */
-/* Data that come in after their sender has said that it is closing. MPI keeps no order between
- * communicators or senders: here the last rank sees what others sent it 0.2 s late, notices at
- * once. */
+/* Data that come in after their sender has said that it is closing, or while it waits in the next
+ * call. MPI keeps no order between communicators or senders: here the last rank sees what others
+ * sent it late, notices at once. */
 #include "tests/check.h"
 
 #include <flambeau/comm/collective.h>
@@ -11,7 +11,7 @@
 #include "comm/world_priv.h"
 
 enum { DATA_TAGS = 16, MOST = 64 };
-static const double late_s = 0.2; /* a rank that waits looks around every 0.05 s */
+static double late_s = 0.2; /* a rank that waits looks around every 0.05 s */
 static struct late {
     MPI_Request request;
     double from;
@@ -78,6 +78,41 @@ static void a_rank_of_another_node_may_close_before_its_data_are_in(void **state
     sum_and_leave("", "1", 100001);
 }
 
+/* The last rank still waits for rank 0's data in the first sum, rank 0 waits for it in the second:
+ * no circle of waits, whatever the patience with those. The launcher or rank 0 hears of ranks of
+ * other nodes every 0.25 s. */
+static void sum_twice(const char *comm, const char *per_node)
+{
+    late_s = 1;
+    setenv("FLAMBEAU_STUCK_SECONDS", "0.1", 1);
+    setenv("FLAMBEAU_COMM", comm, 1);
+    setenv("FLAMBEAU_RANKS_PER_NODE", per_node, 1);
+    fb_world *world = fb_world_open_comm(MPI_COMM_WORLD, FB_OPTS(fb_world_options, .threads = 1));
+    assert_non_null(world);
+    fb_context *ctx = fb_world_context(world);
+    {
+        FB_SCOPE(ctx);
+        fb_tensor *t = fb_full(ctx, FB_F32, FB_SHAPE(8), 1);
+        for (int i = 0; i < 2; i++)
+            if (fb_all_reduce_(fb_world_group(world), t, FB_SUM))
+                fail_msg("rank %d: %s", rank, fb_error_message(ctx));
+        assert_true(*(const float *)fb_data(t) == (float)(size * size));
+    }
+    assert_int_equal(fb_world_close(world), FB_OK);
+}
+
+static void late_data_of_the_same_node_are_no_circle_of_waits(void **state)
+{
+    (void)state;
+    sum_twice("messages", "0");
+}
+
+static void late_data_of_another_node_are_no_circle_of_waits(void **state)
+{
+    (void)state;
+    sum_twice("", "1");
+}
+
 int main(int argc, char **argv)
 {
     MPI_Init(&argc, &argv);
@@ -86,6 +121,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rank_of_the_same_node_may_close_before_its_data_are_in),
         cmocka_unit_test(a_rank_of_another_node_may_close_before_its_data_are_in),
+        cmocka_unit_test(late_data_of_the_same_node_are_no_circle_of_waits),
+        cmocka_unit_test(late_data_of_another_node_are_no_circle_of_waits),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     MPI_Finalize();

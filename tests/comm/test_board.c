@@ -298,11 +298,54 @@ static void a_circle_is_told_along_its_own_way(void **state)
     j->does[0].also[0] = 2;
     waits(j, 1, 0, 7);
     waits(j, 2, 0, 9);
+    j->does[2].sig.group = 3;
     double after = pass(j, 20, &v);
     assert_true(after >= 0 && after <= 6);
     assert_int_equal(v.kind, FBI_VERDICT_STUCK);
     assert_non_null(strstr(v.text, "rank 0 waits for rank 2 in all_reduce #7 at a.c:1, rank 2 "
-                                   "waits for rank 0 in all_reduce #9"));
+                                   "waits for rank 0 in all_reduce #9 of group 3"));
+    end(j);
+}
+
+/* Rank 0 sends much to ranks 1 and 2. Rank 2 has it all and goes on; rank 0 will hear of that when
+ * rank 1 has it, too. */
+static void who_has_done_its_part_is_not_waited_for(void **state)
+{
+    (void)state;
+    job *j = begin();
+    fbi_finding v;
+    waits(j, 0, 1, 7);
+    j->does[0].also[0] = 2;
+    waits(j, 1, 0, 7);
+    waits(j, 2, 0, 8);
+    assert_true(pass(j, 50, &v) < 0);
+    j->does[2].sig.group = 3; /* the same, in another group */
+    j->does[2].sig.seq = 1;
+    j->does[2].calls++;
+    j->does[2].past[1] = (fbi_past){FBI_KIND_ALL_REDUCE, 0, 7};
+    assert_true(pass(j, 50, &v) < 0);
+    /* Who loses data for ever is as stuck as who loops. */
+    double after = pass(j, 20, &v);
+    assert_true(after > 5 && after < 15);
+    assert_int_equal(v.kind, FBI_VERDICT_STUCK);
+    assert_non_null(strstr(v.text, "rank 0 waits for rank 2 in all_reduce #7"));
+    end(j);
+}
+
+static void a_send_is_passed_by_who_has_received_only(void **state)
+{
+    (void)state;
+    job *j = begin();
+    fbi_finding v;
+    waits(j, 0, 2, 4);
+    j->does[0].sig.kind = FBI_KIND_SEND;
+    waits(j, 2, 0, 9);
+    j->does[2].past[3] = (fbi_past){FBI_KIND_RECV, 0, 4};
+    assert_true(pass(j, 50, &v) < 0);
+    j->does[2].past[3].kind = FBI_KIND_SEND;
+    double after = pass(j, 1, &v);
+    assert_true(after >= 0);
+    assert_int_equal(v.kind, FBI_VERDICT_STUCK);
     end(j);
 }
 
@@ -313,6 +356,7 @@ static void waits_that_change_are_no_circle(void **state)
     fbi_finding v;
     waits(j, 0, 2, 7);
     waits(j, 2, 0, 9);
+    j->does[2].sig.group = 3;
     for (int i = 0; i < 50; i++) {
         j->does[2].calls++;
         assert_true(pass(j, 3, &v) < 0);
@@ -351,6 +395,8 @@ int main(void)
         cmocka_unit_test(a_group_may_have_no_limit),
         cmocka_unit_test(a_circle_is_one_and_a_long_transfer_none),
         cmocka_unit_test(a_circle_is_told_along_its_own_way),
+        cmocka_unit_test(who_has_done_its_part_is_not_waited_for),
+        cmocka_unit_test(a_send_is_passed_by_who_has_received_only),
         cmocka_unit_test(waits_that_change_are_no_circle),
         cmocka_unit_test(waiting_for_nobody_is_nothing),
     };
