@@ -169,11 +169,18 @@ static fb_status say_ended(fb_world *world, const fbi_waitable *what, int rank)
 }
 
 /* mpirun ends a job with SIGTERM and, a second later, SIGKILL: there is no time to wait for others.
- * Slurm gives half a minute, in which they can save. */
+ * Slurm gives half a minute, PBS and LSF 10 s, in which they can save. */
 static double term_patience(void)
 {
-    const char *launcher = getenv("FLAMBEAU_LAUNCHER");
-    return launcher && !strcmp(launcher, "srun") ? 25 : 0.7;
+    static const struct {
+        const char *launcher;
+        double s;
+    } known[] = {{"srun", 25}, {"held", 8}};
+    const char *launcher = getenv(FBI_LAUNCHER);
+    for (size_t i = 0; launcher && i < sizeof known / sizeof *known; i++)
+        if (!strcmp(launcher, known[i].launcher))
+            return known[i].s;
+    return 0.7;
 }
 
 /* Ranks of other nodes: what their notices said; and mpirun ends a job without saying why. */

@@ -9,6 +9,9 @@
 #include "comm/verdict_priv.h"
 #include "core/tensor/context_priv.h"
 
+/* What started the ranks, if SIGTERM leaves time to save: "srun", or "held" (launch/run_priv.h). */
+#define FBI_LAUNCHER "FLAMBEAU_LAUNCHER"
+
 /* Every rank, as told once at the start. */
 typedef struct fbi_peer {
     int32_t pid, node, local; /* node: number of the group of ranks that share memory */

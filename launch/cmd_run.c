@@ -182,6 +182,8 @@ static bool choose_launcher(fbi_job *job)
         return refuse("--launcher srun: this is no Slurm job");
     job->srun = in_slurm && (!job->launcher || !strcmp(job->launcher, "srun")) &&
                 fbi_find_program("srun", path, sizeof path);
+    bool batch = job->where.place == FBI_PLACE_PBS || job->where.place == FBI_PLACE_LSF;
+    job->held = batch && !FBI_IS_HYDRA && !isatty(STDIN_FILENO);
     if (job->dry_run || job->srun || fbi_find_program(FBI_MPIRUN, path, sizeof path))
         return true;
     return refuse("no " FBI_MPIRUN " in PATH: install " FBI_MPI_PACKAGE);

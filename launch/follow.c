@@ -72,11 +72,16 @@ static bool has_ended(pid_t child, int *code)
     return true;
 }
 
-/* What the terminal sends goes to the child as well: twice would mean "at once". */
+/* What the terminal sends goes to the child as well: twice would mean "at once". Whose launcher of
+ * ranks is held is asked to stop as often as one likes: the batch system's SIGKILL is the end. */
 static void pass_on(fbi_follower *f, int number, const siginfo_t *info)
 {
     bool first = !f->told;
     f->told = number;
+    if (f->held && (number == SIGTERM || number == SIGINT)) {
+        kill(f->child, SIGUSR1);
+        return;
+    }
     if (info->si_code == SI_KERNEL)
         return;
     kill(f->child, number == SIGTERM && f->saves && first ? SIGUSR1 : number);

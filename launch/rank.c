@@ -1,6 +1,6 @@
 /* `flambeau rank PROGRAM ...`: what stands between mpirun or srun and a rank of a run directory,
  * and between Hydra and any rank. The rank dies with whoever has started it, and its output goes to
- * a file. */
+ * a file. `flambeau rank --hold PROGRAM ...`: before mpirun's daemons (fbi_hold_signals). */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,9 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/world_priv.h"
 #include "io/file_priv.h"
 #include "launch/commands_priv.h"
 #include "launch/logs_priv.h"
+#include "launch/run_priv.h"
 
 static int own_rank(void)
 {
@@ -116,6 +118,13 @@ int fbi_cmd_rank(int argc, char **argv)
         fprintf(stderr, "flambeau rank PROGRAM ...: started by `flambeau run --dir`\n");
         return FBI_EXIT_USAGE;
     }
+    if (argc > 2 && !strcmp(argv[1], "--hold")) {
+        fbi_hold_signals();
+        return become(argv + 2);
+    }
+    const char *launcher = getenv(FBI_LAUNCHER);
+    if (launcher && !strcmp(launcher, "held"))
+        signal(SIGINT, SIG_IGN); /* LSF sends it to all; the launcher passes the wish on */
     /* mpirun that is killed leaves its ranks alone; the kernel does not. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     int rank = own_rank();

@@ -61,6 +61,7 @@ typedef struct fbi_job {
     char run[4096]; /* `dir` as a full path; "" without one */
     fbi_lease lease;
     bool srun; /* else mpirun */
+    bool held; /* mpirun and its daemons do not hear SIGTERM and SIGINT: fbi_hold_signals */
 } fbi_job;
 
 /* --- how (start.c) --- */
@@ -81,7 +82,13 @@ bool fbi_start_line(const fbi_job *job, fbi_command_line *line);
 void fbi_start_free(fbi_command_line *line);
 /* Start a program that ends when we do; its output into `out` and `err` unless these are negative.
  * -1: a message was printed. */
-pid_t fbi_start(char **words, int out, int err, const sigset_t *signals);
+pid_t fbi_start(const fbi_job *job, char **words, int out, int err, const sigset_t *signals);
+/* PBS and LSF end a job with SIGTERM (LSF: SIGINT before) to all of its processes, 10 s before
+ * SIGKILL; mpirun and its daemons would kill the ranks after a second, in the middle of a save.
+ * What is blocked stays so across exec; mpirun unblocks all for its ranks. */
+void fbi_hold_signals(void);
+/* What ends mpirun or srun in good order. */
+int fbi_end_signal(const fbi_job *job);
 /* Whether a host answers, for each that is marked in `ask`; the others are left as they are, and
  * all of which it is not known yet when the launcher is told to stop. */
 void fbi_start_probe(const fbi_job *job, fbi_allocation *a, const bool *ask);
@@ -97,6 +104,7 @@ typedef struct fbi_follower {
     pid_t child;
     const sigset_t *signals; /* blocked; SIGCHLD is among them */
     bool saves;              /* SIGTERM asks the ranks to save (SIGUSR1): mpirun would kill them */
+    bool held;               /* so does SIGINT; and SIGHUP ends them */
     bool mpirun;             /* it has its ranks as children, and locks itself up at times */
     int told;                /* the signal that we have been told to stop with; 0: none */
     bool forced;             /* the child did not end by itself */

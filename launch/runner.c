@@ -14,6 +14,7 @@ static const double polite_s = 2; /* mpirun needs a second or two to end its ran
 typedef struct runner {
     char host[64];
     pid_t pid;
+    int end;        /* the signal that ends it in good order */
     uint64_t start; /* pids are used again */
 } runner;
 
@@ -29,8 +30,9 @@ void fbi_runner_note(const fbi_job *job, pid_t child)
         return;
     gethostname(host, sizeof host - 1);
     runner_path(job, path, sizeof path);
-    int n = snprintf(text, sizeof text, "{\"host\": \"%s\", \"pid\": %ld, \"start\": %llu}\n", host,
-                     (long)child, (unsigned long long)fbi_process_start(child, NULL));
+    int n = snprintf(
+        text, sizeof text, "{\"host\": \"%s\", \"pid\": %ld, \"start\": %llu, \"end\": %d}\n", host,
+        (long)child, (unsigned long long)fbi_process_start(child, NULL), fbi_end_signal(job));
     fbi_file_write(path, text, (size_t)n); /* without it the lease still keeps an old job apart */
 }
 
@@ -43,6 +45,8 @@ static bool read_runner(const fbi_job *job, runner *r)
     snprintf(r->host, sizeof r->host, "%s", host ? host : "");
     r->pid = (pid_t)json_integer_value(json_object_get(root, "pid"));
     r->start = (uint64_t)json_integer_value(json_object_get(root, "start"));
+    int end = (int)json_integer_value(json_object_get(root, "end"));
+    r->end = end > 0 ? end : SIGTERM;
     json_decref(root);
     return *r->host && r->pid > 1 && r->start;
 }
@@ -61,7 +65,7 @@ void fbi_runner_end_old(const fbi_job *job)
     if (!*job->run || !read_runner(job, &r) || strcmp(host, r.host) != 0 || !lives(&r))
         return;
     fbi_run_say(job, "an older job still runs here (pid %ld): it is ended", (long)r.pid);
-    kill(r.pid, SIGTERM);
+    kill(r.pid, r.end);
     for (double began = fbi_now(); lives(&r) && fbi_now() - began < polite_s;)
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     if (lives(&r))

@@ -84,6 +84,14 @@ static void set_mpirun(const fbi_job *job, bool crowded)
         set_default(job, "OMPI_MCA_plm_rsh_agent", "blaunch");
     if (job->where.place == FBI_PLACE_PBS && fbi_find_program("pbs_tmrsh", path, sizeof path))
         set_default(job, "OMPI_MCA_plm_rsh_agent", "pbs_tmrsh");
+    ssize_t n = job->held ? readlink("/proc/self/exe", path, sizeof path - 1) : 0;
+    if (n <= 0)
+        return;
+    path[n] = '\0';
+    char agent[PATH_MAX + 32];
+    snprintf(agent, sizeof agent, "%s rank --hold orted", path);
+    if (!strchr(path, ' ')) /* mpirun splits it there */
+        set_default(job, "OMPI_MCA_orte_launch_agent", agent);
 }
 
 /* Everything goes through the environment, so that programs started otherwise behave alike. */
@@ -123,10 +131,12 @@ void fbi_start_environment(const fbi_job *job)
     if (job->shards)
         set_number(job, "FLAMBEAU_SHARDS", job->shards);
     if (job->srun) {
-        set_text(job, "FLAMBEAU_LAUNCHER", "srun"); /* comm/watch.c: how SIGTERM is meant */
+        set_text(job, FBI_LAUNCHER, "srun");
         /* What is left of a step on a node that was lost keeps the others busy for minutes. */
         set_default(job, "SLURM_OVERLAP", "1");
     }
+    if (job->held)
+        set_text(job, FBI_LAUNCHER, "held");
     if (!*job->run)
         return;
     char lease[48];
@@ -302,7 +312,21 @@ void fbi_start_free(fbi_command_line *line)
 
 /* --- the process --- */
 
-pid_t fbi_start(char **words, int out, int err, const sigset_t *signals)
+void fbi_hold_signals(void)
+{
+    sigset_t held;
+    sigemptyset(&held);
+    sigaddset(&held, SIGTERM);
+    sigaddset(&held, SIGINT);
+    sigprocmask(SIG_BLOCK, &held, NULL);
+}
+
+int fbi_end_signal(const fbi_job *job)
+{
+    return job->held ? SIGHUP : SIGTERM;
+}
+
+pid_t fbi_start(const fbi_job *job, char **words, int out, int err, const sigset_t *signals)
 {
     pid_t parent = getpid(), child = fork();
     if (child < 0)
@@ -310,7 +334,7 @@ pid_t fbi_start(char **words, int out, int err, const sigset_t *signals)
     if (child)
         return child;
     /* If the launcher is killed, the job ends too: ranks by mpirun's or srun's hand. */
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    prctl(PR_SET_PDEATHSIG, fbi_end_signal(job));
     if (getppid() != parent)
         _exit(FBI_EXIT_FAILED);
     if (out >= 0)
@@ -318,6 +342,8 @@ pid_t fbi_start(char **words, int out, int err, const sigset_t *signals)
     if (err >= 0)
         dup2(err, STDERR_FILENO);
     sigprocmask(SIG_UNBLOCK, signals, NULL);
+    if (job->held)
+        fbi_hold_signals();
     execvp(words[0], words);
     fprintf(stderr, "run: cannot start %s: %s\n", words[0], strerror(errno));
     _exit(127);

@@ -99,15 +99,21 @@ static bool is_lost(attempts *a)
 static void give_up(const attempts *a, const fbi_follower *f, bool first)
 {
     if (first)
-        kill(f->child, SIGTERM);
+        kill(f->child, fbi_end_signal(a->job));
     else if (fbi_now() - a->ended > grace_s)
         kill(f->child, SIGKILL);
+}
+
+/* In the way after which the ranks save. */
+static bool told_to_stop(const fbi_follower *f)
+{
+    return f->told == SIGUSR1 || (f->saves && f->told == SIGTERM) || (f->held && f->told == SIGINT);
 }
 
 /* Who is only just starting does not hear what it is told: it is told again. */
 static void ask_again(attempts *a, fbi_follower *f, double now)
 {
-    bool asks = a->time_is_up || (f->saves && (f->told == SIGUSR1 || f->told == SIGTERM));
+    bool asks = a->time_is_up || (f->saves && told_to_stop(f));
     if (!asks || now - a->asked < ask_s)
         return;
     if (a->time_is_up || a->asked > 0) /* the first time it was passed on */
@@ -359,7 +365,7 @@ static int attempt(attempts *a, fbi_follower *f)
     }
     fflush(NULL);
     if (!*job->run || fbi_logs_open(job, &out, &err, &copier)) {
-        f->child = fbi_start(line.words, out, err, &a->signals);
+        f->child = fbi_start(job, line.words, out, err, &a->signals);
         if (f->child > 0) {
             fbi_runner_note(job, f->child);
             fbi_lookout_start(a->lookout);
@@ -380,7 +386,7 @@ static int finish(const attempts *a, const fbi_follower *f, int code)
     if (a->lost)
         return FB_E_STATE;
     /* Ranks that were only just starting know no signals yet. */
-    if ((f->told == SIGUSR1 || (f->told == SIGTERM && f->saves)) && code == 128 + SIGUSR1)
+    if (told_to_stop(f) && (code == 128 + SIGUSR1 || (f->held && code == 128 + SIGTERM)))
         code = FB_AGAIN;
     /* Who cancels a job does not want it again; Slurm itself requeues what it preempts. */
     if (code == FB_AGAIN && job->requeue && f->told != SIGTERM && f->told != SIGINT)
@@ -426,6 +432,7 @@ int fbi_supervise(fbi_job *job)
         fbi_follower f = {.signals = &a.signals,
                           .saves = *job->run || job->where.place > FBI_PLACE_HOSTFILE,
                           .mpirun = !job->srun,
+                          .held = job->held,
                           .tick = tick,
                           .user = &a};
         double began = fbi_now();

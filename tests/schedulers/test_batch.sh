@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# timeout: 300 slots: 1
+# timeout: 500 slots: 1
 # PBS and LSF from end to end, with a qsub and a bsub of our own that do what is written of theirs: environment, node
 # files, requeueing. A job that is told to stop goes back into the queue and on, to the digest of an undisturbed run.
 set -euo pipefail
 bin=${FLAMBEAU_BUILD:?}/bin
 work=$(mktemp -d)
+. "${FLAMBEAU_SOURCE:?}/tests/hosts.sh"
 finish() {
     local pid
+    hosts_finish
     for pid in $(cat "$work"/*.pid 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || :; done
     rm -rf "$work"
 }
@@ -33,7 +35,9 @@ for _ in $(seq $((lines))); do echo localhost; done >"$PBS_NODEFILE"
     cd /
     while [ -n "$after" ] && [ ! -e "$QUEUE/done.$after" ]; do sleep 0.1; done
     code=0
-    bash "$1" >>"$QUEUE/out.$PBS_JOBID" 2>&1 </dev/null || code=$?
+    setsid bash "$1" >>"$QUEUE/out.$PBS_JOBID" 2>&1 </dev/null &
+    echo $! >"$QUEUE/$PBS_JOBID.pid"
+    wait $! || code=$?
     echo $code >"$QUEUE/done.$PBS_JOBID"
 ) >/dev/null 2>&1 &
 echo "$PBS_JOBID"
@@ -51,7 +55,7 @@ for _ in $(seq "$(sed -nE 's/^#BSUB -n //p' "$QUEUE/lsf.sh")"); do echo localhos
 (
     code=$again
     for ((runs = 0; code == again; runs++)); do
-        bash "$QUEUE/lsf.sh" >>"$QUEUE/out.77" 2>&1 </dev/null &
+        setsid bash "$QUEUE/lsf.sh" >>"$QUEUE/out.77" 2>&1 </dev/null &
         echo $! >"$QUEUE/lsf.pid"
         code=0
         wait $! || code=$?
@@ -103,7 +107,7 @@ done
 [ "$(cat "$QUEUE/done.1.fake")" = 75 ] || fail "the first job ended with $(cat "$QUEUE/done.1.fake")"
 grep -q "7 s are over: the ranks are asked to save and to stop" "$QUEUE/out.1.fake" || fail "nobody was asked"
 grep -q "PBS job 1.fake goes back into the queue" "$QUEUE/out.1.fake" || fail "not requeued"
-[ "$(grep -h '^digest' "$QUEUE"/out.*.fake | tail -n 1)" = "$want" ] || fail "PBS: another digest than $want"
+[ "$(grep "^digest" "$QUEUE/out.$jobs.fake")" = "$want" ] || fail "PBS: another digest than $want"
 [ "$(cat "$QUEUE"/out.*.fake | grep -c '^step ')" = $steps ] || fail "a step was done twice, or not at all"
 [ -e run1/logs/attempt-00002/rank-00001.txt ] || fail "no file for rank 1"
 echo "PBS: $jobs jobs, same digest"
@@ -117,3 +121,51 @@ await "$QUEUE/done.77" 120
 [ "$(grep '^digest' "$QUEUE/out.77" | tail -n 1)" = "$want" ] || fail "LSF: another digest than $want"
 [ "$(grep -c '^step ' "$QUEUE/out.77")" = $steps ] || fail "a step was done twice, or not at all"
 echo "LSF: requeued, same digest"
+
+# Deleted: both send signals to all processes of a job, mpirun and ranks too, some seconds before SIGKILL. It saves, and does
+# not come back by itself; who submits it again goes on from there.
+await_step() { # output, number
+    for _ in $(seq 300); do
+        ! grep -q "^step $2 " "$1" 2>/dev/null || return 0
+        sleep 0.2
+    done
+    fail "$1: no step $2"
+}
+saved() { # run directory, exit code: of a job that was deleted
+    [ "$2" = 75 ] || fail "$1: deleted, exit code $2"
+    ls "$1"/checkpoints/step-*/manifest.json >/dev/null || fail "$1: nothing was saved"
+    [ ! -e "$1/verdict.json" ] || fail "$1: $(cat "$1/verdict.json")"
+}
+job=$("$bin/flambeau" submit pbs -n 2 --dir run3 "${fashion[@]}" $steps)
+await_step "$QUEUE/out.$job" 5
+pkill -TERM -s "$(cat "$QUEUE/$job.pid")"
+await "$QUEUE/done.$job" 60
+saved run3 "$(cat "$QUEUE/done.$job")"
+! grep -q "goes back into the queue" "$QUEUE/out.$job" || fail "a deleted job was requeued"
+next=$("$bin/flambeau" submit pbs -n 2 --dir run3 "${fashion[@]}" $steps)
+await "$QUEUE/done.$next" 120
+[ "$(grep '^digest' "$QUEUE/out.$next")" = "$want" ] || fail "PBS: deleted and submitted again: another digest than $want"
+[ "$(cat "$QUEUE/out.$job" "$QUEUE/out.$next" | grep -c '^step ')" = $steps ] || fail "a step was done twice, or not at all"
+rm "$QUEUE/done.77" "$QUEUE/out.77"
+"$bin/flambeau" submit lsf -n 2 --once --dir run4 "${fashion[@]}" $steps >/dev/null
+await_step "$QUEUE/out.77" 5
+pkill -INT -s "$(cat "$QUEUE/lsf.pid")"
+pkill -TERM -s "$(cat "$QUEUE/lsf.pid")" || : # 10 s later, unless it has ended
+await "$QUEUE/done.77" 60
+saved run4 "$(sed 's/.* //' "$QUEUE/done.77")"
+echo "PBS, LSF: deleted, saved before the end"
+
+# The same on two hosts: the daemon of mpirun on the other one gets the signal, too.
+hosts_up 2 || exit 0
+printf '%s\n' host1 host2 >nodes
+fashion[2]=$work # hosts begin in other folders
+at host1 env PBS_JOBID=9.fake PBS_NODEFILE="$work/nodes" "$bin/flambeau" run --dir "$work/run5" "${fashion[@]}" $steps \
+    >two.txt 2>&1 </dev/null &
+two=$!
+await_step two.txt 5
+kill -TERM $(host_processes host2) $(host_processes host1)
+code=0
+wait $two || code=$?
+cat two.txt >"$QUEUE/out.two"
+saved run5 $code
+echo "PBS: deleted on two hosts, saved before the end"
