@@ -4,8 +4,12 @@
 
 #include "core/cpu/columns_priv.h"
 #include "core/cpu/dense_priv.h"
+#include "core/cpu/doubles_priv.h"
 
-enum { ROWS = 64, BLOCKS = 64 }; /* least rows of a block, most blocks */
+/* Least rows of a block, most blocks; rows whose sums are made side by side, elements of a vector,
+ * vectors of a strip of columns; bytes that are asked for ahead, of a line. */
+enum { ROWS = 64, BLOCKS = 64 };
+enum { GROUP = 4, STEP = FBI_VECTOR_BYTES / sizeof(double), STRIP = 4, AHEAD = 8 << 10, LINE = 64 };
 
 #define T     float
 #define FN(x) x##_f32
@@ -60,9 +64,9 @@ static void columns_block(const void *what, int64_t i0, int64_t i1, double *s0, 
 {
     const column_sums *s = what;
     if (s->p->dtype == FB_F32)
-        block_f32(s->kind, s->p, i0, i1, s0, s1);
+        block_sums_f32(s->kind, s->p, i0, i1, s0, s1);
     else
-        block_f64(s->kind, s->p, i0, i1, s0, s1);
+        block_sums_f64(s->kind, s->p, i0, i1, s0, s1);
 }
 
 fb_status fbi_cpu_columns(const fbi_call *c, fbi_column_kind kind, const fbi_columns *p, double *s0,

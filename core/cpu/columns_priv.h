@@ -14,13 +14,15 @@ fb_status FBI_K(fbi_cpu_column_sums)(const fbi_call *c, fb_dtype dtype, const vo
 typedef enum fbi_column_kind {
     FBI_COL_SUM,     /* s0 = sum a */
     FBI_COL_MOMENTS, /* s0 = sum (a - shift[j]), s1 = sum (a - shift[j])^2 */
-    FBI_COL_DOT      /* s0 = sum a, s1 = sum a (b - shift[j]) */
+    FBI_COL_DOT,     /* s0 = sum a, s1 = sum a (b - shift[j]) */
+    FBI_COL_OPEN_DOT /* the same of what a ReLU with the result y lets through of a */
 } fbi_column_kind;
 
 typedef struct fbi_columns {
     fb_dtype dtype;
     int64_t rows, cols;
-    const void *a, *b;
+    const void *a, *b, *y;
+    void *open;          /* receives what is let through, may be a; NULL: not wanted */
     const double *shift; /* [cols] */
 } fbi_columns;
 

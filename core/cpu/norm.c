@@ -9,7 +9,7 @@
 
 #include "core/base/stream_priv.h"
 #include "core/cpu/columns_priv.h"
-#include "core/cpu/lanes_priv.h"
+#include "core/cpu/doubles_priv.h"
 #include "core/cpu/nhwc_priv.h"
 
 /* Lanes of a sum; rows of a group, of whose sums none waits for its own, and the most elements of
@@ -26,6 +26,22 @@ enum {
     PIECE = 256
 };
 enum { STEP = FBI_VECTOR_BYTES / sizeof(double), VECTORS = LANES / STEP };
+
+/* A batch norm over dense rows of channels, whose statistics are known; with relu: before a ReLU.
+ * r, what is added before that, may be NULL. */
+typedef struct affine_args {
+    const void *x, *r;
+    const double *scale, *shift; /* [cols] */
+    int64_t cols;
+    bool relu;
+} affine_args;
+
+/* Its backward; y, the ReLU's result, may be NULL. */
+typedef struct batch_grads {
+    const void *g, *x, *y;
+    const double *mean, *a, *b, *d; /* [cols] */
+    int64_t cols;
+} batch_grads;
 
 /* A layer norm over dense rows of `cols`; r, with `sum` for x + r, w and b may be NULL. */
 typedef struct layer_args {
@@ -63,25 +79,6 @@ static inline void put_vector(void *to, const void *from, bool past)
 #endif
     (void)past;
     memcpy(to, from, FBI_VECTOR_BYTES);
-}
-
-/* As many elements as a vector has doubles; GCC 12 makes halves of __builtin_convertvector. */
-static inline fbi_v_f64 wide_f32(const float *p)
-{
-#if defined __AVX512F__
-    return (fbi_v_f64)_mm512_cvtps_pd(_mm256_loadu_ps(p));
-#elif defined __AVX__
-    return (fbi_v_f64)_mm256_cvtps_pd(_mm_loadu_ps(p));
-#else
-    return (fbi_v_f64){(double)p[0], (double)p[1]};
-#endif
-}
-
-static inline fbi_v_f64 wide_f64(const double *p)
-{
-    fbi_v_f64 v;
-    memcpy(&v, p, sizeof v);
-    return v;
 }
 
 /* One value of the data, so that the sum of the squares of the distances from it is not much larger
@@ -142,17 +139,18 @@ static int threads_for(const fbi_call *c, const fb_tensor *x)
     return x->numel > FBI_PAR_MIN ? c->threads : 1;
 }
 
-fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
+/* y, mean and variance of x; with relu: y is the ReLU of the norm (+ r). */
+static fb_status batch(const fbi_call *c, const fb_tensor *r, double eps, bool relu)
 {
-    const fbi_attrs_batch_norm *a = c->attrs;
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
     int64_t n = x->size[1], rows = x->numel / n;
     fb_status st = FB_OK;
-    void *copy, *data = channel_rows(c, x, &copy);
-    double *mean = data ? fbi_cpu_scratch(c, (size_t)n * 4 * sizeof(double)) : NULL;
+    void *copy[2] = {NULL}, *data = channel_rows(c, x, &copy[0]);
+    void *more = data && r ? channel_rows(c, r, &copy[1]) : NULL;
+    double *mean = data && (!r || more) ? fbi_cpu_scratch(c, (size_t)n * 4 * sizeof(double)) : NULL;
     if (!mean) {
-        free(copy);
-        return c->ctx->status;
+        st = c->ctx->status;
+        goto done;
     }
     double *squares = mean + n, *scale = mean + 2 * n, *shift = mean + 3 * n;
     for (int64_t j = 0; j < n; j++)
@@ -167,43 +165,66 @@ fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
         mean[j] = shift[j] + off;
         put(c->out[1], j, mean[j]);
         put(c->out[2], j, var);
-        scale[j] = (w ? get(w, j) : 1) / sqrt(var + a->eps);
+        scale[j] = (w ? get(w, j) : 1) / sqrt(var + eps);
         shift[j] = (b ? get(b, j) : 0) - mean[j] * scale[j];
     }
+    const affine_args a = {
+        .x = data, .r = more, .scale = scale, .shift = shift, .cols = n, .relu = relu};
     if (!st && x->dtype == FB_F32)
-        affine_f32(data, rows, n, scale, shift, fbi_ptr(c->out[0]), threads_for(c, x));
+        affine_f32(&a, rows, fbi_ptr(c->out[0]), threads_for(c, x));
     else if (!st)
-        affine_f64(data, rows, n, scale, shift, fbi_ptr(c->out[0]), threads_for(c, x));
+        affine_f64(&a, rows, fbi_ptr(c->out[0]), threads_for(c, x));
+
+done:
     free(mean);
-    free(copy);
+    free(copy[0]);
+    free(copy[1]);
     return st;
 }
 
-/* With h = (x - mean) rstd and sums over the batch of M elements:
- * dx = w rstd (g - sum g / M - h sum (g h) / M), dw = sum g h, db = sum g. */
-fb_status FBI_KERNEL(batch_norm_bwd)(const fbi_call *c)
+fb_status FBI_KERNEL(batch_norm)(const fbi_call *c)
 {
-    const fbi_attrs_batch_norm_bwd *a = c->attrs;
-    const fb_tensor *g = c->in[0], *x = c->in[1], *w = c->in[2];
+    return batch(c, NULL, ((const fbi_attrs_batch_norm *)c->attrs)->eps, false);
+}
+
+fb_status FBI_KERNEL(batch_norm_relu)(const fbi_call *c)
+{
+    return batch(c, c->in[3], ((const fbi_attrs_batch_norm_relu *)c->attrs)->eps, true);
+}
+
+/* With h = (x - mean) rstd and sums over the batch of M elements:
+ * dx = w rstd (g - sum g / M - h sum (g h) / M), dw = sum g h, db = sum g. With y, a ReLU's result:
+ * of the g that it lets through, which goes to `open` if that is given. */
+static fb_status batch_backward(const fbi_call *c, const fb_tensor *y, double eps, fb_tensor *open)
+{
+    const fb_tensor *const from[3] = {c->in[0], c->in[1], y}, *x = c->in[1], *w = c->in[2];
     int64_t n = x->size[1], rows = x->numel / n;
+    void *copy[3] = {NULL}, *data[3] = {NULL};
+    double *mean = NULL;
     fb_status st = FB_OK;
-    void *copy[2] = {NULL};
-    void *gd = channel_rows(c, g, &copy[0]), *xd = gd ? channel_rows(c, x, &copy[1]) : NULL;
-    double *mean = xd ? fbi_cpu_scratch(c, (size_t)n * 6 * sizeof(double)) : NULL;
-    if (!mean) {
+    for (int i = 0; i < 3 && !st; i++)
+        if (from[i] && !(data[i] = channel_rows(c, from[i], &copy[i])))
+            st = c->ctx->status;
+    if (st || !(mean = fbi_cpu_scratch(c, (size_t)n * 6 * sizeof(double)))) {
         st = c->ctx->status;
         goto done;
     }
     double *sg = mean + n, *sgx = mean + 2 * n, *f = mean + 3 * n;
     for (int64_t j = 0; j < n; j++)
         mean[j] = get(c->in[3], j);
-    fbi_columns p = {
-        .dtype = (fb_dtype)x->dtype, .rows = rows, .cols = n, .a = gd, .b = xd, .shift = mean};
-    st = fbi_cpu_columns(c, FBI_COL_DOT, &p, sg, sgx);
+    const fbi_columns p = {.dtype = (fb_dtype)x->dtype,
+                           .rows = rows,
+                           .cols = n,
+                           .a = data[0],
+                           .b = data[1],
+                           .y = data[2],
+                           .open = open ? fbi_ptr(open) : NULL,
+                           .shift = mean};
+    st = fbi_cpu_columns(c, y ? FBI_COL_OPEN_DOT : FBI_COL_DOT, &p, sg, sgx);
     if (st)
         goto done;
     for (int64_t j = 0; j < n; j++) {
-        double rstd = 1 / sqrt(get(c->in[4], j) + a->eps), m = (double)rows;
+        double rstd = 1 / sqrt(get(c->in[4], j) + eps), m = (double)rows;
         double scale = (w ? get(w, j) : 1) * rstd;
         f[j] = scale;
         f[n + j] = -scale * rstd * rstd * sgx[j] / m;
@@ -211,18 +232,35 @@ fb_status FBI_KERNEL(batch_norm_bwd)(const fbi_call *c)
         put(c->out[1], j, sgx[j] * rstd);
         put(c->out[2], j, sg[j]);
     }
+    const batch_grads b = {.g = p.open ? p.open : data[0],
+                           .x = data[1],
+                           .y = p.open ? NULL : data[2],
+                           .mean = mean,
+                           .a = f,
+                           .b = f + n,
+                           .d = f + 2 * n,
+                           .cols = n};
     if (x->dtype == FB_F32)
-        batch_dx_f32(gd, xd, rows, n, mean, f, f + n, f + 2 * n, fbi_ptr(c->out[0]),
-                     threads_for(c, x));
+        batch_dx_f32(&b, rows, fbi_ptr(c->out[0]), threads_for(c, x));
     else
-        batch_dx_f64(gd, xd, rows, n, mean, f, f + n, f + 2 * n, fbi_ptr(c->out[0]),
-                     threads_for(c, x));
+        batch_dx_f64(&b, rows, fbi_ptr(c->out[0]), threads_for(c, x));
 
 done:
     free(mean);
-    free(copy[0]);
-    free(copy[1]);
+    for (int i = 0; i < 3; i++)
+        free(copy[i]);
     return st;
+}
+
+fb_status FBI_KERNEL(batch_norm_bwd)(const fbi_call *c)
+{
+    return batch_backward(c, NULL, ((const fbi_attrs_batch_norm_bwd *)c->attrs)->eps, NULL);
+}
+
+fb_status FBI_KERNEL(batch_norm_relu_bwd)(const fbi_call *c)
+{
+    const fbi_attrs_batch_norm_relu_bwd *a = c->attrs;
+    return batch_backward(c, c->in[5], a->eps, c->n_out > 3 ? c->out[3] : NULL);
 }
 
 /* y, mean and rstd of x, or of x + r, which goes to `sum`. */

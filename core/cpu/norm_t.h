@@ -17,80 +17,117 @@ static inline void FN(ask)(const T *p)
         __builtin_prefetch((const char *)p + k);
 }
 
-/* y = x * scale[j] + shift[j] */
-static inline void FN(affine_row)(const T *x, int64_t cols, const double *scale,
-                                  const double *shift, T *y)
+/* A piece like n elements at `at`, which may be NULL, is needed soon. */
+static inline void FN(ask_piece)(const void *from, int64_t at, int64_t n)
 {
+    for (int64_t j = 0; from && j < n; j += LINE / (int64_t)sizeof(T))
+        __builtin_prefetch((const T *)from + at + j + FN(AHEAD));
+}
+
+/* y = x * scale[j] + shift[j]; with relu: ReLU of that (+ r). */
+static inline __attribute__((always_inline)) void FN(affine_of)(const T *x, const T *r,
+                                                                int64_t cols, const affine_args *p,
+                                                                int64_t from, bool relu, T *y)
+{
+    const double *scale = p->scale + from, *shift = p->shift + from;
 #pragma GCC ivdep
-    for (int64_t j = 0; j < cols; j++)
-        y[j] = (T)((double)x[j] * scale[j] + shift[j]);
+    for (int64_t j = 0; j < cols; j++) {
+        double v = (double)x[j] * scale[j] + shift[j];
+        v = r ? v + (double)r[j] : v;
+        y[j] = (T)(relu && v <= 0 ? 0 : v);
+    }
+}
+
+/* Columns `from` .. from + cols - 1 of row i. */
+static inline void FN(affine_row)(const affine_args *p, int64_t i, int64_t from, int64_t cols, T *y)
+{
+    int64_t at = i * p->cols + from;
+    const T *x = (const T *)p->x + at, *r = p->r ? (const T *)p->r + at : NULL;
+    if (r)
+        FN(affine_of)(x, r, cols, p, from, true, y);
+    else if (p->relu)
+        FN(affine_of)(x, NULL, cols, p, from, true, y);
+    else
+        FN(affine_of)(x, NULL, cols, p, from, false, y);
 }
 
 /* The same past the caches, in pieces. */
-static void FN(affine_past)(const T *x, int64_t cols, const double *scale, const double *shift,
-                            T *y)
+static void FN(affine_past)(const affine_args *p, int64_t i, T *y)
 {
     T piece[PIECE];
-    fbi_stream_ahead(y, (size_t)cols * sizeof(T));
-    for (int64_t j = 0; j < cols; j += PIECE) {
-        int64_t n = cols - j < PIECE ? cols - j : PIECE;
-        FN(affine_row)(x + j, n, scale + j, shift + j, piece);
+    fbi_stream_ahead(y, (size_t)p->cols * sizeof(T));
+    for (int64_t j = 0; j < p->cols; j += PIECE) {
+        int64_t n = p->cols - j < PIECE ? p->cols - j : PIECE;
+        FN(ask_piece)(p->x, i * p->cols + j, n);
+        FN(ask_piece)(p->r, i * p->cols + j, n);
+        FN(affine_row)(p, i, j, n, piece);
         fbi_stream_lines(y + j, piece, (size_t)n * sizeof(T));
     }
 }
 
-static void FN(affine)(const T *x, int64_t rows, int64_t cols, const double *scale,
-                       const double *shift, T *y, int threads)
+static void FN(affine)(const affine_args *p, int64_t rows, T *y, int threads)
 {
-    bool past = goes_past(y, rows, cols, sizeof(T));
+    bool past = goes_past(y, rows, p->cols, sizeof(T));
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++)
             if (past)
-                FN(affine_past)(x + i * cols, cols, scale, shift, y + i * cols);
+                FN(affine_past)(p, i, y + i * p->cols);
             else
-                FN(affine_row)(x + i * cols, cols, scale, shift, y + i * cols);
+                FN(affine_row)(p, i, 0, p->cols, y + i * p->cols);
         if (past)
             fbi_stream_end();
     }
 }
 
-/* dx = g * a[j] + (x - mean[j]) * b[j] + d[j] */
-static inline void FN(batch_dx_row)(const T *g, const T *x, int64_t cols, const double *mean,
-                                    const double *a, const double *b, const double *d, T *dx)
+/* dx = g * a[j] + (x - mean[j]) * b[j] + d[j]; with y: of the g that a ReLU with this result lets
+ * through. */
+static inline __attribute__((always_inline)) void
+FN(batch_dx_of)(const batch_grads *p, int64_t at, const T *y, int64_t from, int64_t cols, T *dx)
 {
+    const T *g = (const T *)p->g + at, *x = (const T *)p->x + at;
+    const double *mean = p->mean + from, *a = p->a + from, *b = p->b + from, *d = p->d + from;
 #pragma GCC ivdep
-    for (int64_t j = 0; j < cols; j++)
-        dx[j] = (T)((double)g[j] * a[j] + ((double)x[j] - mean[j]) * b[j] + d[j]);
+    for (int64_t j = 0; j < cols; j++) {
+        T in = g[j];
+        in = y && y[j] <= 0 ? 0 : in;
+        dx[j] = (T)((double)in * a[j] + ((double)x[j] - mean[j]) * b[j] + d[j]);
+    }
 }
 
-static void FN(batch_dx_past)(const T *g, const T *x, int64_t cols, const double *mean,
-                              const double *a, const double *b, const double *d, T *dx)
+static inline void FN(batch_dx_row)(const batch_grads *p, int64_t i, int64_t from, int64_t cols,
+                                    T *dx)
+{
+    int64_t at = i * p->cols + from;
+    if (p->y)
+        FN(batch_dx_of)(p, at, (const T *)p->y + at, from, cols, dx);
+    else
+        FN(batch_dx_of)(p, at, NULL, from, cols, dx);
+}
+
+static void FN(batch_dx_past)(const batch_grads *p, int64_t i, T *dx)
 {
     T piece[PIECE];
-    fbi_stream_ahead(dx, (size_t)cols * sizeof(T));
-    for (int64_t j = 0; j < cols; j += PIECE) {
-        int64_t n = cols - j < PIECE ? cols - j : PIECE;
-        FN(batch_dx_row)(g + j, x + j, n, mean + j, a + j, b + j, d + j, piece);
+    fbi_stream_ahead(dx, (size_t)p->cols * sizeof(T));
+    for (int64_t j = 0; j < p->cols; j += PIECE) {
+        int64_t n = p->cols - j < PIECE ? p->cols - j : PIECE;
+        FN(batch_dx_row)(p, i, j, n, piece);
         fbi_stream_lines(dx + j, piece, (size_t)n * sizeof(T));
     }
 }
 
-static void FN(batch_dx)(const T *g, const T *x, int64_t rows, int64_t cols, const double *mean,
-                         const double *a, const double *b, const double *d, T *dx, int threads)
+static void FN(batch_dx)(const batch_grads *p, int64_t rows, T *dx, int threads)
 {
-    bool past = dx != g && goes_past(dx, rows, cols, sizeof(T));
+    bool past = dx != p->g && goes_past(dx, rows, p->cols, sizeof(T));
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < rows; i++) {
-            int64_t at = i * cols;
+        for (int64_t i = 0; i < rows; i++)
             if (past)
-                FN(batch_dx_past)(g + at, x + at, cols, mean, a, b, d, dx + at);
+                FN(batch_dx_past)(p, i, dx + i * p->cols);
             else
-                FN(batch_dx_row)(g + at, x + at, cols, mean, a, b, d, dx + at);
-        }
+                FN(batch_dx_row)(p, i, 0, p->cols, dx + i * p->cols);
         if (past)
             fbi_stream_end();
     }

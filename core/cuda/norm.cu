@@ -182,10 +182,22 @@ template <class S> struct column_squares {
     }
 };
 
-/* sum g, sum g (x - mean) */
+/* What of V elements of g passes a ReLU with the result y; all where there is none. */
+template <int V, class S, class T>
+static __device__ inline void let_through(T *g, const S *y, int64_t at, bool wide)
+{
+    T result[V];
+    if (!y)
+        return;
+    fbi_get<V>(result, y + at, wide);
+    for (int i = 0; i < V; i++)
+        g[i] = result[i] <= 0 ? (T)0 : g[i];
+}
+
+/* sum g, sum g (x - mean), of the g that y lets through */
 template <class S> struct column_dots {
     typedef fbi_of<S> T;
-    const S *g, *x;
+    const S *g, *x, *y;
     const T *mean;
     int64_t cols;
     bool wide;
@@ -193,6 +205,7 @@ template <class S> struct column_dots {
     {
         fbi_get<V>(v0, g + i * cols + j, wide);
         fbi_get<V>(v1, x + i * cols + j, wide);
+        let_through<V>(v0, y, i * cols + j, wide);
         for (int v = 0; v < V; v++)
             v1[v] = v0[v] * (v1[v] - mean[j + v]);
     }
@@ -212,51 +225,63 @@ __global__ void batch_scale(int64_t cols, const T *w, T eps, const T *var, T *sc
     scale[j] = (w ? w[j] : (T)1) / fbi_root(var[j] + eps);
 }
 
+/* With relu: the ReLU of the norm (+ r). */
 template <class S, int V, class T = fbi_of<S>>
-__global__ void batch(const S *x, int64_t n, int64_t cols, const T *scale, const T *b,
-                      const T *mean, S *y, bool wide)
+__global__ void batch(const S *x, const S *r, int64_t n, int64_t cols, const T *scale, const T *b,
+                      const T *mean, bool relu, S *y, bool wide)
 {
     FBI_EACH(k, n / V)
     {
         int64_t j = k % (cols / V) * V;
-        T v[V], m[V], s[V], bias[V];
+        T v[V], m[V], s[V], bias[V], more[V] = {0};
         fbi_get<V>(v, x + k * V, wide);
         fbi_get<V>(m, mean + j, wide);
         fbi_get<V>(s, scale + j, wide);
         fbi_get_or<V>(bias, b, j, (T)0, wide);
-        for (int i = 0; i < V; i++)
-            v[i] = (v[i] - m[i]) * s[i] + bias[i];
+        if (r)
+            fbi_get<V>(more, r + k * V, wide);
+        for (int i = 0; i < V; i++) {
+            v[i] = (v[i] - m[i]) * s[i] + bias[i] + more[i];
+            v[i] = relu && v[i] <= 0 ? (T)0 : v[i];
+        }
         fbi_put<V>(y + k * V, v, wide);
     }
 }
 
+/* What a batch norm has but its tensors. */
+struct batch_kind {
+    double eps;
+    bool relu;
+};
+
 template <class S>
-static fb_status batch_apply(const fbi_call *c, fbi_temps &temps, const S *x, const fbi_of<S> *mean,
-                             const fbi_of<S> *var)
+static fb_status batch_apply(const fbi_call *c, const batch_kind &kind, fbi_temps &temps,
+                             const S *x, const fbi_of<S> *mean, const fbi_of<S> *var)
 {
     typedef fbi_of<S> T;
     enum { W = fbi_storage_of<S>::width };
     int64_t n = c->in[0]->numel, cols = c->in[0]->size[1];
-    const fb_tensor *weight = c->in[1], *bias = c->in[2];
+    const fb_tensor *weight = c->in[1], *bias = c->in[2], *residual = c->n_in > 3 ? c->in[3] : NULL;
     const T *w = weight ? fbi_as<T>(temps, weight) : NULL,
             *b = bias ? fbi_as<T>(temps, bias) : NULL;
+    const S *r = residual ? (const S *)temps.channels(residual) : NULL;
     T *scale = temps.array<T>(cols);
     S *y = (S *)fbi_cuda_data(c->out[0]);
-    if (!scale || (weight && !w) || (bias && !b))
+    if (!scale || (weight && !w) || (bias && !b) || (residual && !r))
         return c->ctx->status;
-    bool wide = fbi_aligned(x, scale, b, mean, y);
-    FBI_LAUNCH(c, batch_scale<T>, fbi_blocks(c->ctx, cols), FBI_BLOCK, cols, w,
-               (T)FBI_ATTRS(batch_norm).eps, var, scale);
+    bool wide = fbi_aligned(x, r, scale, b, mean, y);
+    FBI_LAUNCH(c, batch_scale<T>, fbi_blocks(c->ctx, cols), FBI_BLOCK, cols, w, (T)kind.eps, var,
+               scale);
     if (cols % W == 0)
-        FBI_LAUNCH(c, (batch<S, W>), fbi_blocks(c->ctx, n / W), FBI_BLOCK, x, n, cols,
-                   (const T *)scale, b, mean, y, wide);
+        FBI_LAUNCH(c, (batch<S, W>), fbi_blocks(c->ctx, n / W), FBI_BLOCK, x, r, n, cols,
+                   (const T *)scale, b, mean, kind.relu, y, wide);
     else
-        FBI_LAUNCH(c, (batch<S, 1>), fbi_blocks(c->ctx, n), FBI_BLOCK, x, n, cols, (const T *)scale,
-                   b, mean, y, wide);
+        FBI_LAUNCH(c, (batch<S, 1>), fbi_blocks(c->ctx, n), FBI_BLOCK, x, r, n, cols,
+                   (const T *)scale, b, mean, kind.relu, y, wide);
     return FB_OK;
 }
 
-template <class S> static fb_status batch_forward(const fbi_call *c)
+template <class S> static fb_status batch_forward(const fbi_call *c, const batch_kind &kind)
 {
     typedef fbi_of<S> T;
     typedef column_sum<S> sum;
@@ -280,7 +305,7 @@ template <class S> static fb_status batch_forward(const fbi_call *c)
     if (st)
         return st;
     FBI_LAUNCH(c, divide_all<T>, few, FBI_BLOCK, var, cols, (T)rows);
-    return batch_apply<S>(c, temps, x, mean, var);
+    return batch_apply<S>(c, kind, temps, x, mean, var);
 }
 
 /* What dx needs of a channel, from the sums of g and g (x - mean); dw and db. */
@@ -299,10 +324,10 @@ __global__ void batch_terms(int64_t cols, T rows, const T *w, T eps, const T *va
     }
 }
 
-/* dx = w rstd (g - sum g / M - h sum (g h) / M) */
+/* dx = w rstd (g - sum g / M - h sum (g h) / M) of the g that y lets through, which goes to dr. */
 template <class S, int V, class T = fbi_of<S>>
-__global__ void batch_dx(const S *g, const S *x, int64_t n, int64_t cols, const T *mean,
-                         const T *terms, S *dx, bool wide)
+__global__ void batch_dx(const S *g, const S *x, const S *y, int64_t n, int64_t cols, const T *mean,
+                         const T *terms, S *dx, S *dr, bool wide)
 {
     FBI_EACH(k, n / V)
     {
@@ -310,6 +335,9 @@ __global__ void batch_dx(const S *g, const S *x, int64_t n, int64_t cols, const 
         T gv[V], xv[V], m[V], scale[V], even[V], along[V];
         fbi_get<V>(gv, g + k * V, wide);
         fbi_get<V>(xv, x + k * V, wide);
+        let_through<V>(gv, y, k * V, wide);
+        if (dr)
+            fbi_put<V>(dr + k * V, gv, wide);
         fbi_get<V>(m, mean + j, wide);
         fbi_get<V>(scale, terms + j, wide);
         fbi_get<V>(even, terms + cols + j, wide);
@@ -320,7 +348,7 @@ __global__ void batch_dx(const S *g, const S *x, int64_t n, int64_t cols, const 
     }
 }
 
-template <class S> static fb_status batch_backward(const fbi_call *c)
+template <class S> static fb_status batch_backward(const fbi_call *c, const batch_kind &kind)
 {
     typedef fbi_of<S> T;
     typedef column_dots<S> dots;
@@ -329,6 +357,7 @@ template <class S> static fb_status batch_backward(const fbi_call *c)
     fbi_temps temps(c);
     const S *g = (const S *)temps.channels(c->in[0]);
     const S *x = g ? (const S *)temps.channels(c->in[1]) : NULL;
+    const S *y = x && kind.relu ? (const S *)temps.channels(c->in[5]) : NULL;
     const T *w = x && c->in[2] ? fbi_as<T>(temps, c->in[2]) : NULL;
     const T *mean = x ? fbi_as<T>(temps, c->in[3]) : NULL;
     const T *var = mean ? fbi_as<T>(temps, c->in[4]) : NULL;
@@ -336,31 +365,46 @@ template <class S> static fb_status batch_backward(const fbi_call *c)
     T *dw = sums ? fbi_result<T>(temps, c->out[1]) : NULL;
     T *db = dw ? fbi_result<T>(temps, c->out[2]) : NULL;
     S *dx = (S *)fbi_cuda_data(c->out[0]);
-    if (!db || (c->in[2] && !w))
+    S *dr = c->n_out > 3 ? (S *)fbi_cuda_data(c->out[3]) : NULL;
+    if (!db || (c->in[2] && !w) || (kind.relu && !y))
         return c->ctx->status;
-    bool wide = fbi_aligned(g, x, mean, terms, dx);
-    fb_status st = fbi_cuda_columns<dots, T, W>(c, dots{g, x, mean, cols, wide}, g, x, 1, rows,
+    bool wide = fbi_aligned(g, x, y, mean, terms, dx, dr);
+    fb_status st = fbi_cuda_columns<dots, T, W>(c, dots{g, x, y, mean, cols, wide}, g, x, 1, rows,
                                                 cols, sums, sums + cols);
     if (st)
         return st;
     FBI_LAUNCH(c, batch_terms<T>, fbi_blocks(c->ctx, cols), FBI_BLOCK, cols, (T)rows, w,
-               (T)FBI_ATTRS(batch_norm_bwd).eps, var, (const T *)sums, terms, dw, db);
+               (T)kind.eps, var, (const T *)sums, terms, dw, db);
     if (cols % W == 0)
-        FBI_LAUNCH(c, (batch_dx<S, W>), fbi_blocks(c->ctx, n / W), FBI_BLOCK, g, x, n, cols, mean,
-                   (const T *)terms, dx, wide);
+        FBI_LAUNCH(c, (batch_dx<S, W>), fbi_blocks(c->ctx, n / W), FBI_BLOCK, g, x, y, n, cols,
+                   mean, (const T *)terms, dx, dr, wide);
     else
-        FBI_LAUNCH(c, (batch_dx<S, 1>), fbi_blocks(c->ctx, n), FBI_BLOCK, g, x, n, cols, mean,
-                   (const T *)terms, dx, wide);
+        FBI_LAUNCH(c, (batch_dx<S, 1>), fbi_blocks(c->ctx, n), FBI_BLOCK, g, x, y, n, cols, mean,
+                   (const T *)terms, dx, dr, wide);
     st = fbi_deliver(c, (const T *)dw, c->out[1]);
     return st ? st : fbi_deliver(c, (const T *)db, c->out[2]);
 }
 
 FBI_CUDA_KERNEL(batch_norm)
 {
-    return FBI_BY_STORAGE(c->in[0]->dtype, batch_forward, c);
+    const batch_kind kind = {FBI_ATTRS(batch_norm).eps, false};
+    return FBI_BY_STORAGE(c->in[0]->dtype, batch_forward, c, kind);
 }
 
 FBI_CUDA_KERNEL(batch_norm_bwd)
 {
-    return FBI_BY_STORAGE(c->in[1]->dtype, batch_backward, c);
+    const batch_kind kind = {FBI_ATTRS(batch_norm_bwd).eps, false};
+    return FBI_BY_STORAGE(c->in[1]->dtype, batch_backward, c, kind);
+}
+
+FBI_CUDA_KERNEL(batch_norm_relu)
+{
+    const batch_kind kind = {FBI_ATTRS(batch_norm_relu).eps, true};
+    return FBI_BY_STORAGE(c->in[0]->dtype, batch_forward, c, kind);
+}
+
+FBI_CUDA_KERNEL(batch_norm_relu_bwd)
+{
+    const batch_kind kind = {FBI_ATTRS(batch_norm_relu_bwd).eps, true};
+    return FBI_BY_STORAGE(c->in[1]->dtype, batch_backward, c, kind);
 }

@@ -18,7 +18,7 @@ static const uint16_t native[] = {
     FBI_OP_layer_norm_bwd, FBI_OP_batch_norm_bwd, FBI_OP_mse_loss, FBI_OP_mse_loss_bwd,
     FBI_OP_cross_entropy, FBI_OP_cross_entropy_bwd, FBI_OP_cross_entropy_coef, FBI_OP_sum,
     FBI_OP_mean, FBI_OP_var, FBI_OP_amax, FBI_OP_amin, FBI_OP_add_layer_norm,
-    FBI_OP_add_layer_norm_bwd};
+    FBI_OP_add_layer_norm_bwd, FBI_OP_batch_norm_relu, FBI_OP_batch_norm_relu_bwd};
 /* clang-format on */
 
 static bool is_native(const fbi_opdef *op)

@@ -39,6 +39,8 @@ static fb_tensor *sequential_forward(fb_module *m, fb_tensor *x)
             x = fbi_nn_linear_act(list->m[i++], x, act);
         else if (act == FB_ACT_RELU && fbi_nn_is_conv2d(list->m[i]))
             x = fbi_nn_conv2d_relu(list->m[i++], x);
+        else if (act == FB_ACT_RELU && fbi_nn_is_batch_norm(list->m[i]))
+            x = fbi_nn_batch_norm_relu(list->m[i++], x);
         else if (!each && (table = table_for_next(list, i, x)))
             x = fbi_nn_recurrent_of(list->m[++i], table, x);
         else

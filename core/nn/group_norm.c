@@ -35,7 +35,7 @@ fb_module *fb_nn_group_norm(fb_context *ctx, int64_t groups, int64_t channels,
                             const fb_norm_options *opts)
 {
     FBI_ENTRY(ctx);
-    if (!fbi_enter(ctx))
+    if (!fbi_enter(ctx) || !fbi_nn_norm_has_no_relu(ctx, "fb_nn_group_norm", opts))
         return NULL;
     if (groups < 1 || channels < 1 || channels % groups) {
         fbi_fail(ctx, FB_E_ARG, "fb_nn_group_norm: %" PRId64 " channels in %" PRId64 " groups",
@@ -75,7 +75,7 @@ static const fb_module_type rms_norm_type = {.name = "RMSNorm",
 fb_module *fb_nn_rms_norm(fb_context *ctx, fb_shape shape, const fb_norm_options *opts)
 {
     FBI_ENTRY(ctx);
-    if (!fbi_enter(ctx))
+    if (!fbi_enter(ctx) || !fbi_nn_norm_has_no_relu(ctx, "fb_nn_rms_norm", opts))
         return NULL;
     if (shape.n < 1 || fb_shape_numel(shape) < 1) {
         fbi_fail(ctx, FB_E_ARG, "fb_nn_rms_norm: shape %s", fbi_shape_text(ctx, shape));

@@ -77,10 +77,12 @@ typedef struct fb_norm_options {
     bool no_affine;  /**< no weight and bias */
     bool no_stats;   /**< no running statistics: those of the batch in eval too */
     bool no_bias;
+    bool relu; /**< of batch norms: a ReLU of the result, in the same passes over memory */
 } fb_norm_options;
 
-/** Normalise each channel over batch and space: [n, channels, h, w]. Ioffe, Szegedy:
- * arXiv:1502.03167. */
+/** Normalise each channel over batch and space: [n, channels, h, w]. With two inputs and one output
+ * (fb_nn_forward_n) a residual of x's shape is added, before the ReLU if there is one: so a block
+ * of a residual network ends (fb_batch_norm_relu). Ioffe, Szegedy: arXiv:1502.03167. */
 FB_API FB_USE_RESULT fb_module *fb_nn_batch_norm2d(fb_context *ctx, int64_t channels,
                                                    const fb_norm_options *opts);
 /** The same for [n, channels] or [n, channels, length]. */

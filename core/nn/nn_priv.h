@@ -2,6 +2,7 @@
 #ifndef FLAMBEAU_CORE_NN_NN_PRIV_H
 #define FLAMBEAU_CORE_NN_NN_PRIV_H
 
+#include <flambeau/core/nn/layers.h>
 #include <flambeau/core/ops/linalg.h>
 
 #include "core/nn/module_priv.h"
@@ -172,11 +173,15 @@ fb_tensor *fbi_nn_copy_of(fb_tensor *t);
 
 bool fbi_nn_is_linear(const fb_module *m);
 bool fbi_nn_is_conv2d(const fb_module *m);
+bool fbi_nn_is_batch_norm(const fb_module *m); /* of any dimensions */
+/* False: the option relu is set, which no other norm has; the error is set. */
+bool fbi_nn_norm_has_no_relu(fb_context *ctx, const char *maker, const fb_norm_options *opts);
 /* What a layer in front of m may do for it; 0: nothing. */
 fb_activation fbi_nn_activation_of(const fb_module *m);
 /* Call of a layer, and the activation after it. */
 fb_tensor *fbi_nn_linear_act(fb_module *m, fb_tensor *x, fb_activation act);
 fb_tensor *fbi_nn_conv2d_relu(fb_module *m, fb_tensor *x);
+fb_tensor *fbi_nn_batch_norm_relu(fb_module *m, fb_tensor *x);
 
 /* The table of an Embedding, if it has fewer rows than half of what x asks for: then a product of
  * its rows is less work than one of what is looked up. Else NULL. */

@@ -1,6 +1,7 @@
 /* Normalising layers, and the running statistics of batch norm. */
 #include <flambeau/core/nn/layers.h>
 #include <flambeau/core/ops/cast.h>
+#include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
 #include <flambeau/core/ops/view.h>
 #include <inttypes.h>
@@ -15,7 +16,14 @@ typedef struct batch_norm {
     int64_t channels;
     double eps, momentum;
     int min_dims, max_dims;
+    bool relu;
 } batch_norm;
+
+/* One call: the norm of x, + residual where there is one, before a ReLU if asked for. */
+typedef struct norm_call {
+    fb_tensor *x, *residual;
+    bool relu;
+} norm_call;
 
 static const fb_field batch_norm_fields[] = {FB_PARAM(batch_norm, weight),
                                              FB_PARAM(batch_norm, bias),
@@ -100,9 +108,27 @@ static fb_status unbias(fb_tensor *var, int64_t n)
     return FB_OK;
 }
 
-static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
+/* What follows a norm that is not one row with it. */
+static fb_tensor *finished(fb_tensor *y, const norm_call *c)
+{
+    y = c->residual ? fb_add(y, c->residual) : y;
+    return c->relu ? fb_relu(y) : y;
+}
+
+/* By the statistics of the batch, which mean and var (NULL: not wanted) receive. */
+static fb_tensor *of_batch(const batch_norm *b, const norm_call *c, fb_tensor **mean,
+                           fb_tensor **var)
+{
+    if (c->relu)
+        return fb_batch_norm_relu(c->x, b->weight, b->bias, c->residual, b->eps, mean, var);
+    return finished(fb_batch_norm(c->x, b->weight, b->bias, b->eps, mean, var), c);
+}
+
+static fb_tensor *batch_norm_call(fb_module *m, void *args)
 {
     batch_norm *b = m->self;
+    const norm_call *c = args;
+    fb_tensor *x = c->x;
     if (!x)
         return NULL;
     if (x->ndim < b->min_dims || x->ndim > b->max_dims || x->size[1] != b->channels) {
@@ -111,8 +137,14 @@ static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
                  b->channels);
         return NULL;
     }
+    if (c->residual && !fbi_same_shape(x, c->residual)) {
+        fbi_fail(m->ctx, FB_E_SHAPE, "%s: input %s and residual %s differ", m->type->name,
+                 fbi_text(x), fbi_text(c->residual));
+        return NULL;
+    }
     if (b->running_mean && !m->training)
-        return fb_batch_norm_eval(x, b->weight, b->bias, b->running_mean, b->running_var, b->eps);
+        return finished(
+            fb_batch_norm_eval(x, b->weight, b->bias, b->running_mean, b->running_var, b->eps), c);
     int64_t n = x->numel / b->channels;
     if (n < 2 && m->training) {
         fbi_fail(m->ctx, FB_E_SHAPE,
@@ -121,9 +153,9 @@ static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
         return NULL;
     }
     if (!b->running_mean)
-        return fb_batch_norm(x, b->weight, b->bias, b->eps, NULL, NULL);
+        return of_batch(b, c, NULL, NULL);
     fb_tensor *mean = NULL, *biased = NULL;
-    fb_tensor *y = fb_batch_norm(x, b->weight, b->bias, b->eps, &mean, &biased);
+    fb_tensor *y = of_batch(b, c, &mean, &biased);
     if (m->ctx->recomputing) /* the first run of the checkpoint has counted this batch */
         return y;
     /* The operator may have kept its own variance for backward: change a copy. */
@@ -137,18 +169,52 @@ static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
     return st ? NULL : y;
 }
 
+static fb_tensor *batch_norm_forward(fb_module *m, fb_tensor *x)
+{
+    return batch_norm_call(m, &(norm_call){.x = x, .relu = ((batch_norm *)m->self)->relu});
+}
+
+/* (x) -> (y), or (x, residual) -> (y) */
+static void batch_norm_forward_n(fb_module *m, fb_tensors in, fb_outs out)
+{
+    norm_call c = {.relu = ((batch_norm *)m->self)->relu};
+    if (in.n < 1 || in.n > 2 || out.n != 1) {
+        fbi_fail(m->ctx, FB_E_ARG,
+                 "%s: called with %d inputs and %d outputs: it makes y from x, or from x and "
+                 "residual",
+                 m->type->name, in.n, out.n);
+        return;
+    }
+    c.x = in.t[0];
+    c.residual = in.n > 1 ? in.t[1] : NULL;
+    if (in.n < 2 || c.residual) /* else the error is set */
+        *out.t[0] = batch_norm_call(m, &c);
+}
+
+fb_tensor *fbi_nn_batch_norm_relu(fb_module *m, fb_tensor *x)
+{
+    return fb_nn_call(m, batch_norm_call, &(norm_call){.x = x, .relu = true});
+}
+
 static const fb_module_type batch_norm2d_type = {.name = "BatchNorm2d",
                                                  .size = sizeof(batch_norm),
                                                  .fields = batch_norm_fields,
-                                                 .forward = batch_norm_forward};
+                                                 .forward = batch_norm_forward,
+                                                 .forward_n = batch_norm_forward_n};
 static const fb_module_type batch_norm1d_type = {.name = "BatchNorm1d",
                                                  .size = sizeof(batch_norm),
                                                  .fields = batch_norm_fields,
-                                                 .forward = batch_norm_forward};
+                                                 .forward = batch_norm_forward,
+                                                 .forward_n = batch_norm_forward_n};
 
 static bool is_batch_norm(const fb_module *m)
 {
     return m->type->fields == batch_norm_fields;
+}
+
+bool fbi_nn_is_batch_norm(const fb_module *m)
+{
+    return m->type->forward == batch_norm_forward;
 }
 
 bool fbi_nn_mixes_samples(const fb_module *m)
@@ -170,7 +236,8 @@ static fb_module *batch_norm_new(fb_context *ctx, const fb_module_type *type, in
                     .eps = o.eps == 0 ? 1e-5 : o.eps,
                     .momentum = o.momentum == 0 ? 0.1 : o.momentum,
                     .min_dims = min_dims,
-                    .max_dims = max_dims};
+                    .max_dims = max_dims,
+                    .relu = o.relu};
     fb_shape shape = FB_SHAPE(channels);
     fb_init one = fb_init_constant(1), zero = fb_init_zeros();
     if (!o.no_affine)
@@ -188,7 +255,8 @@ static fb_module *batch_norm_new(fb_context *ctx, const fb_module_type *type, in
 static const fb_module_type batch_norm3d_type = {.name = "BatchNorm3d",
                                                  .size = sizeof(batch_norm),
                                                  .fields = batch_norm_fields,
-                                                 .forward = batch_norm_forward};
+                                                 .forward = batch_norm_forward,
+                                                 .forward_n = batch_norm_forward_n};
 
 fb_module *fb_nn_batch_norm3d(fb_context *ctx, int64_t channels, const fb_norm_options *opts)
 {
@@ -206,6 +274,14 @@ fb_module *fb_nn_batch_norm1d(fb_context *ctx, int64_t channels, const fb_norm_o
 {
     FBI_ENTRY(ctx);
     return batch_norm_new(ctx, &batch_norm1d_type, channels, opts, 2, 3);
+}
+
+bool fbi_nn_norm_has_no_relu(fb_context *ctx, const char *maker, const fb_norm_options *opts)
+{
+    if (opts && opts->relu)
+        fbi_fail(ctx, FB_E_ARG, "%s: relu is an option of batch norms: put fb_nn_relu behind it",
+                 maker);
+    return !opts || !opts->relu;
 }
 
 /* --- instance norm: a batch norm of each sample, with its fields --- */
@@ -352,7 +428,7 @@ static const fb_module_type layer_norm_type = {.name = "LayerNorm",
 fb_module *fb_nn_layer_norm(fb_context *ctx, fb_shape shape, const fb_norm_options *opts)
 {
     FBI_ENTRY(ctx);
-    if (!fbi_enter(ctx))
+    if (!fbi_enter(ctx) || !fbi_nn_norm_has_no_relu(ctx, "fb_nn_layer_norm", opts))
         return NULL;
     if (shape.n < 1 || fb_shape_numel(shape) < 1) {
         fbi_fail(ctx, FB_E_ARG, "fb_nn_layer_norm: shape %s", fbi_shape_text(ctx, shape));

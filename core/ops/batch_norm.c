@@ -1,6 +1,8 @@
-/* batch_norm: shapes, derivatives, samples. */
+/* batch_norm, and batch_norm_relu(x, weight, bias, residual) = ReLU of it (+ residual): shapes,
+ * derivatives, samples. */
 #include <flambeau/core/ops/norm.h>
 
+#include "core/ops/call_priv.h"
 #include "core/ops/norm_priv.h"
 
 #include <flambeau/core/ops/pointwise.h>
@@ -57,31 +59,31 @@ fb_tensor *fbi_per_channel(fb_tensor *t, int ndim)
     return t ? fb_reshape(t, s) : NULL;
 }
 
-fb_status fbi_bwd_ops_batch_norm(fbi_bw *bw)
+/* Of the gradients g of the norm's result, gm of its means and gv of its variances. */
+static fb_status norm_ops(fbi_bw *bw, fb_tensor *grad, fb_tensor *gm, fb_tensor *gv, double eps)
 {
-    const fbi_attrs_batch_norm *a = bw->attrs;
     fb_tensor *saved = fbi_bw_in(bw, 0), *w = fbi_bw_in(bw, 1), *dx = NULL;
-    fb_tensor *g = fbi_exact(bw->grad[0]), *x = fbi_exact(saved);
+    fb_tensor *g = fbi_exact(grad), *x = fbi_exact(saved);
     fbi_norm_parts p;
     if (!x)
         return bw->ctx->status;
     fb_dtype narrow = (fb_dtype)saved->dtype, params = w ? (fb_dtype)w->dtype : narrow;
     fb_shape dims = x->ndim == 2 ? FB_SHAPE(0) : FB_SHAPE(0, 2, 3);
     double per = (double)x->numel / (double)x->size[1];
-    if (!fbi_norm_parts_of(x, dims, a->eps, &p))
+    if (!fbi_norm_parts_of(x, dims, eps, &p))
         return bw->ctx->status;
     fb_status st = FB_OK;
     if (g && fbi_bw_needs(bw, 0))
         dx = fbi_norm_dx(&p, w ? fb_mul(g, fbi_per_channel(w, x->ndim)) : g, dims);
-    if (bw->grad[1] && fbi_bw_needs(bw, 0)) {
-        fb_tensor *gm = fb_mul_scalar(fbi_per_channel(bw->grad[1], x->ndim), 1 / per);
-        dx = fbi_sum_or(dx, fb_expand(gm, fb_shape_of(x)));
+    if (gm && fbi_bw_needs(bw, 0)) {
+        fb_tensor *each = fb_mul_scalar(fbi_per_channel(gm, x->ndim), 1 / per);
+        dx = fbi_sum_or(dx, fb_expand(each, fb_shape_of(x)));
     }
-    if (bw->grad[2] && fbi_bw_needs(bw, 0)) {
-        fb_tensor *gv = fb_mul_scalar(fbi_per_channel(bw->grad[2], x->ndim), 2 / per);
-        dx = fbi_sum_or(dx, fb_mul(p.centred, gv));
+    if (gv && fbi_bw_needs(bw, 0)) {
+        fb_tensor *each = fb_mul_scalar(fbi_per_channel(gv, x->ndim), 2 / per);
+        dx = fbi_sum_or(dx, fb_mul(p.centred, each));
     }
-    if (fbi_bw_needs(bw, 0) && (g || bw->grad[1] || bw->grad[2]))
+    if (fbi_bw_needs(bw, 0) && (g || gm || gv))
         st = fbi_bw_give(bw, 0, fb_to(dx, narrow));
     if (!st && g && fbi_bw_needs(bw, 1))
         st = fbi_bw_give(bw, 1, fb_to(fb_sum(fb_mul(g, p.hat), dims, false), params));
@@ -89,6 +91,109 @@ fb_status fbi_bwd_ops_batch_norm(fbi_bw *bw)
         st = fbi_bw_give(bw, 2, fb_to(fb_sum(g, dims, false), params));
     return st;
 }
+
+fb_status fbi_bwd_ops_batch_norm(fbi_bw *bw)
+{
+    const fbi_attrs_batch_norm *a = bw->attrs;
+    return norm_ops(bw, bw->grad[0], bw->grad[1], bw->grad[2], a->eps);
+}
+
+/* --- batch_norm_relu --- */
+
+fb_status fbi_infer_batch_norm_relu(fbi_call *c)
+{
+    const fb_tensor *x = c->in[0], *r = c->in[3];
+    fb_status st = fbi_need_float(c, 0);
+    if (!st && r)
+        st = fbi_need_dtype(c, 3, (fb_dtype)x->dtype);
+    if (!st && r && !fbi_same_shape(x, r))
+        st =
+            fbi_op_fail(c, FB_E_SHAPE, "input %s and residual %s differ", fbi_text(x), fbi_text(r));
+    return st ? st : fbi_infer_batch_norm(c);
+}
+
+/* g, x, weight, mean, var, y -> dx, dweight, dbias and, of 4 outputs, the residual's gradient */
+fb_status fbi_infer_batch_norm_relu_bwd(fbi_call *c)
+{
+    const fb_tensor *x = c->in[1];
+    fb_status st = fbi_infer_batch_norm_bwd(c);
+    if (st || c->n_out < 4)
+        return st;
+    return x->ndim == 4 ? fbi_out_nhwc(c, 3, (fb_dtype)x->dtype, fb_shape_of(x))
+                        : fbi_out(c, 3, (fb_dtype)x->dtype, fb_shape_of(x));
+}
+
+fb_status fbi_bwd_batch_norm_relu(fbi_bw *bw)
+{
+    const fbi_attrs_batch_norm_relu *a = bw->attrs;
+    if (!bw->grad[0] || bw->grad[1] || bw->grad[2])
+        return fbi_bwd_ops_batch_norm_relu(bw);
+    const fbi_attrs_batch_norm_relu_bwd p = {.eps = a->eps};
+    fb_tensor *in[6] = {bw->grad[0],       fbi_bw_in(bw, 0),  fbi_bw_in(bw, 1),
+                        fbi_bw_out(bw, 1), fbi_bw_out(bw, 2), fbi_bw_out(bw, 0)};
+    if (!in[1] || !in[3] || !in[4] || !in[5])
+        return bw->ctx->status;
+    bool both = fbi_bw_needs(bw, 3);
+    fb_tensor *out[4] = {NULL}, *spare = bw->ctx->backend->host_memory ? fbi_bw_spare(bw) : NULL;
+    out[both ? 3 : 0] = spare; /* the first that the kernels on the host write, or the last */
+    fbi_call c = {.ctx = bw->ctx,
+                  .op = &fbi_opdefs[FBI_OP_batch_norm_relu_bwd],
+                  .attrs = &p,
+                  .in = in,
+                  .out = out,
+                  .n_in = 6,
+                  .n_out = both ? 4 : 3,
+                  .threads = bw->ctx->threads};
+    fb_status st = c.op->infer(&c);
+    st = st ? st : fbi_launch(&c);
+    for (int i = 0; i < c.n_out && !st; i++)
+        if (fbi_bw_needs(bw, i))
+            st = fbi_bw_give(bw, i, out[i]);
+    return st;
+}
+
+fb_status fbi_bwd_ops_batch_norm_relu(fbi_bw *bw)
+{
+    const fbi_attrs_batch_norm_relu *a = bw->attrs;
+    fb_tensor *y = fbi_bw_out(bw, 0), *g = NULL;
+    if (!y || (bw->grad[0] && !(g = FBI_RUN(relu_bwd, NULL, bw->grad[0], y))))
+        return bw->ctx->status;
+    fb_status st = fbi_bw_needs(bw, 3) ? fbi_bw_give(bw, 3, g) : FB_OK;
+    return st ? st : norm_ops(bw, g, bw->grad[1], bw->grad[2], a->eps);
+}
+
+/* Biases and residuals that keep the sums away from 0, on both sides of it. */
+void fbi_sample_batch_norm_relu(fbi_samples *s)
+{
+    const fbi_attrs_batch_norm_relu a = {.eps = 1e-5};
+    const struct {
+        fb_shape x;
+        bool affine, residual;
+    } ok[] = {{FB_SHAPE(4, 3, 2, 3), true, true},
+              {FB_SHAPE(4, 3, 2, 3), true, false},
+              {FB_SHAPE(6, 3), true, true},
+              {FB_SHAPE(6, 3), false, false},
+              {FB_SHAPE(3, 3, 1, 2), false, true}};
+    for (size_t i = 0; i < sizeof ok / sizeof ok[0]; i++) {
+        fbi_sample_in in[4] = {
+            {.shape = ok[i].x, .lo = -2, .hi = 2},
+            {.shape = FB_SHAPE(3), .lo = 0.5, .hi = 1.5, .absent = !ok[i].affine},
+            {.shape = FB_SHAPE(3), .lo = -1, .hi = 1, .absent = !ok[i].affine},
+            {.shape = ok[i].x, .lo = -2, .hi = 2, .absent = !ok[i].residual}};
+        fbi_sample_add(s, &a, 4, in);
+    }
+    fbi_sample_in bad[4] = {{.shape = FB_SHAPE(4, 3, 2, 3), .lo = -1, .hi = 1},
+                            {.shape = FB_SHAPE(4), .lo = -1, .hi = 1},
+                            {.shape = FB_SHAPE(3), .lo = -1, .hi = 1},
+                            {.shape = FB_SHAPE(4, 3, 2, 3), .lo = -1, .hi = 1}};
+    fbi_sample_bad(s, &a, 4, bad, FB_E_SHAPE,
+                   "batch_norm_relu: weight [4] does not fit the channels of input [4, 3, 2, 3]");
+    bad[3].shape = FB_SHAPE(4, 3, 2, 1);
+    fbi_sample_bad(s, &a, 4, bad, FB_E_SHAPE,
+                   "batch_norm_relu: input [4, 3, 2, 3] and residual [4, 3, 2, 1] differ");
+}
+
+/* --- batch_norm's samples, and the public functions --- */
 
 void fbi_sample_batch_norm(fbi_samples *s)
 {
@@ -107,6 +212,34 @@ void fbi_sample_batch_norm(fbi_samples *s)
                    "batch_norm: weight [4] does not fit the channels of input [4, 3, 2, 3]");
 }
 
+/* Lines and volumes as images: [N, C, L, 1], [N, C, D H, W]. */
+static fb_tensor *as_image(fb_tensor *x)
+{
+    fb_shape s = x ? fb_shape_of(x) : FB_SCALAR;
+    if (s.n == 3)
+        return fb_unsqueeze(x, 3);
+    return s.n == 5 ? fb_reshape(x, FB_SHAPE(s.d[0], s.d[1], s.d[2] * s.d[3], s.d[4])) : x;
+}
+
+/* The row `op` of images, its result in the shape of in[0]. */
+static fb_tensor *normalised(fb_context *ctx, fbi_op op, const void *attrs, int n, fb_tensor **in,
+                             fb_tensor **mean, fb_tensor **var)
+{
+    fb_shape shape = fb_shape_of(in[0]);
+    fb_tensor *out[3], **const wanted[2] = {mean, var};
+    in[0] = as_image(in[0]);
+    if (n > 3)
+        in[3] = as_image(in[3]);
+    if (fbi_run(ctx, op, attrs, in, n, out))
+        return NULL;
+    for (int i = 0; i < 2; i++)
+        if (wanted[i])
+            *wanted[i] = out[i + 1];
+        else
+            fb_drop(out[i + 1]);
+    return shape.n == out[0]->ndim ? out[0] : fb_reshape(out[0], shape);
+}
+
 fb_tensor *fb_batch_norm(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, double eps,
                          fb_tensor **mean, fb_tensor **var)
 {
@@ -118,24 +251,38 @@ fb_tensor *fb_batch_norm(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, doubl
         *var = NULL;
     if (!fbi_tensor_check(ctx, x, "batch_norm", "x"))
         return NULL;
-    fb_shape shape = fb_shape_of(x);
-    bool image = shape.n == 2 || shape.n == 4;
-    if (shape.n == 3)
-        x = fb_unsqueeze(x, 3);
-    else if (shape.n == 5) /* a volume is an image of more rows */
-        x = fb_reshape(x, FB_SHAPE(shape.d[0], shape.d[1], shape.d[2] * shape.d[3], shape.d[4]));
-    fb_tensor *in[3] = {x, weight, bias}, *out[3];
-    if (fbi_run(ctx, FBI_OP_batch_norm, &(fbi_attrs_batch_norm){.eps = eps}, in, 3, out))
-        return NULL;
+    fb_tensor *in[3] = {x, weight, bias};
+    return normalised(ctx, FBI_OP_batch_norm, &(fbi_attrs_batch_norm){.eps = eps}, 3, in, mean,
+                      var);
+}
+
+fb_tensor *fb_batch_norm_relu(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, fb_tensor *residual,
+                              double eps, fb_tensor **mean, fb_tensor **var)
+{
+    fb_context *ctx = fb_context_of(x);
+    FBI_ENTRY(ctx);
     if (mean)
-        *mean = out[1];
-    else
-        fb_drop(out[1]);
+        *mean = NULL;
     if (var)
-        *var = out[2];
-    else
-        fb_drop(out[2]);
-    return image ? out[0] : fb_reshape(out[0], shape);
+        *var = NULL;
+    if (!fbi_tensor_check(ctx, x, "batch_norm_relu", "x") ||
+        (residual && !fbi_tensor_check(ctx, residual, "batch_norm_relu", "residual")))
+        return NULL;
+    if (residual && !fbi_same_shape(x, residual)) { /* before volumes become images */
+        fbi_fail(ctx, FB_E_SHAPE, "batch_norm_relu: input %s and residual %s differ", fbi_text(x),
+                 fbi_text(residual));
+        return NULL;
+    }
+    if (residual) {
+        fb_dtype wide = fb_promote(fb_dtype_of(x), fb_dtype_of(residual));
+        x = fb_to(x, wide);
+        residual = fb_to(residual, wide);
+    }
+    if (!x)
+        return NULL;
+    fb_tensor *in[4] = {x, weight, bias, residual};
+    const fbi_attrs_batch_norm_relu a = {.eps = eps};
+    return normalised(ctx, FBI_OP_batch_norm_relu, &a, 4, in, mean, var);
 }
 
 fb_tensor *fb_batch_norm_eval(fb_tensor *x, fb_tensor *weight, fb_tensor *bias, fb_tensor *mean,

@@ -1,5 +1,6 @@
 /* What infer functions call: outputs and checks. */
 #include <stdio.h>
+#include <string.h>
 
 #include "core/ops/op_priv.h"
 
@@ -94,16 +95,22 @@ fb_status fbi_out_view(fbi_call *c, int i, fb_tensor *base, fb_shape sizes, fb_s
 
 fb_status fbi_out_nhwc(fbi_call *c, int i, fb_dtype dtype, fb_shape sizes)
 {
-    c->out[i] = fbi_empty(c->ctx, dtype, sizes);
-    if (!c->out[i])
-        return c->ctx->status;
-    int64_t step = sizes.d[1];
-    c->out[i]->stride[1] = 1;
+    int64_t stride[FB_MAX_DIMS] = {0}, step = sizes.d[1];
+    stride[1] = 1;
     for (int d = sizes.n - 1; d > 1; d--) {
-        c->out[i]->stride[d] = step;
+        stride[d] = step;
         step *= sizes.d[d];
     }
-    c->out[i]->stride[0] = step;
+    stride[0] = step;
+    size_t bytes = (size_t)sizes.n * sizeof stride[0];
+    fb_tensor *t = c->out[i];
+    if (t && t->dtype == dtype && fb_shape_equal(fb_shape_of(t), sizes) &&
+        !memcmp(t->stride, stride, bytes))
+        return FB_OK;
+    t = c->out[i] = fbi_empty(c->ctx, dtype, sizes);
+    if (!t)
+        return c->ctx->status;
+    memcpy(t->stride, stride, bytes);
     return FB_OK;
 }
 

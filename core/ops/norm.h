@@ -25,7 +25,20 @@ FB_BEGIN
  */
 FB_API FB_USE_RESULT fb_tensor *fb_batch_norm(fb_tensor *x, fb_tensor *weight, fb_tensor *bias,
                                               double eps, fb_tensor **mean, fb_tensor **var);
-/** The same with given statistics [C]: samples do not depend on each other. */
+/**
+ * relu(fb_batch_norm(x) + residual) in two passes over memory, and two backwards. So ends a block
+ * of a residual network; its other batch norms have no residual.
+ *
+ * @param residual of x's shape; dtypes of the two are promoted, as in x + residual; NULL: nothing
+ * @return         like x (+ residual); other parameters and errors as in fb_batch_norm; also
+ * FB_E_SHAPE if the shapes differ
+ *
+ * He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv:1512.03385.
+ */
+FB_API FB_USE_RESULT fb_tensor *fb_batch_norm_relu(fb_tensor *x, fb_tensor *weight, fb_tensor *bias,
+                                                   fb_tensor *residual, double eps,
+                                                   fb_tensor **mean, fb_tensor **var);
+/** fb_batch_norm with given statistics [C]: samples do not depend on each other. */
 FB_API FB_USE_RESULT fb_tensor *fb_batch_norm_eval(fb_tensor *x, fb_tensor *weight, fb_tensor *bias,
                                                    fb_tensor *mean, fb_tensor *var, double eps);
 

@@ -24,9 +24,11 @@ static const fb_field block_fields[] = {FB_CHILD(block, conv1),      FB_CHILD(bl
 static fb_tensor *block_forward(fb_module *m, fb_tensor *x)
 {
     block *b = fb_nn_self(m);
-    fb_tensor *y = fb_relu(fb_nn_forward(b->bn1, fb_nn_forward(b->conv1, x)));
-    y = fb_nn_forward(b->bn2, fb_nn_forward(b->conv2, y));
-    return fb_relu(fb_add(y, b->downsample ? fb_nn_forward(b->downsample, x) : x));
+    fb_tensor *y = fb_nn_forward(b->bn1, fb_nn_forward(b->conv1, x)), *sum = NULL;
+    y = fb_nn_forward(b->conv2, y);
+    fb_tensor *input = b->downsample ? fb_nn_forward(b->downsample, x) : x;
+    fb_nn_forward_n(b->bn2, FB_TENSORS(y, input), FB_OUTS(&sum));
+    return sum;
 }
 
 static const fb_module_type block_type = {
@@ -41,10 +43,11 @@ static fb_module *conv(fb_context *c, int64_t in, int64_t out, int64_t k, int64_
 
 static fb_module *block_open(fb_context *c, int64_t in, int64_t out, int64_t stride)
 {
+    const fb_norm_options relu = {.relu = true};
     block b = {.conv1 = conv(c, in, out, 3, stride),
-               .bn1 = fb_nn_batch_norm2d(c, out, NULL),
+               .bn1 = fb_nn_batch_norm2d(c, out, &relu),
                .conv2 = conv(c, out, out, 3, 1),
-               .bn2 = fb_nn_batch_norm2d(c, out, NULL)};
+               .bn2 = fb_nn_batch_norm2d(c, out, &relu)};
     if (stride != 1 || in != out)
         b.downsample =
             fb_nn_sequential(c, conv(c, in, out, 1, stride), fb_nn_batch_norm2d(c, out, NULL));

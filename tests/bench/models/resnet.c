@@ -1,7 +1,8 @@
 /* He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv:1512.03385. */
 #include "tests/bench/models/models.h"
 
-/* Convolutions, each with its batch norm and all but the last with a ReLU; the input is added. */
+/* Convolutions, each with its batch norm and a ReLU, before the last of which the input is added.
+ */
 typedef struct residual {
     fb_module *conv1, *bn1, *conv2, *bn2;
     fb_module *conv3, *bn3; /* NULL: two convolutions */
@@ -16,11 +17,14 @@ static const fb_field residual_fields[] = {FB_CHILD(residual, conv1),    FB_CHIL
 static fb_tensor *residual_forward(fb_module *m, fb_tensor *x)
 {
     residual *self = fb_nn_self(m);
-    fb_tensor *y = fb_nn_forward(self->bn1, fb_nn_forward(self->conv1, x));
-    y = fb_nn_forward(self->bn2, fb_nn_forward(self->conv2, fb_relu(y)));
+    fb_module *last = self->conv3 ? self->bn3 : self->bn2;
+    fb_tensor *y = fb_nn_forward(self->bn1, fb_nn_forward(self->conv1, x)), *sum = NULL;
+    y = fb_nn_forward(self->conv2, y);
     if (self->conv3)
-        y = fb_nn_forward(self->bn3, fb_nn_forward(self->conv3, fb_relu(y)));
-    return fb_relu(fb_add(y, self->shortcut ? fb_nn_forward(self->shortcut, x) : x));
+        y = fb_nn_forward(self->conv3, fb_nn_forward(self->bn2, y));
+    fb_tensor *input = self->shortcut ? fb_nn_forward(self->shortcut, x) : x;
+    fb_nn_forward_n(last, FB_TENSORS(y, input), FB_OUTS(&sum));
+    return sum;
 }
 
 static const fb_module_type residual_type = {.name = "Residual",
@@ -45,12 +49,18 @@ static fb_module *shortcut(fb_context *ctx, conv_open conv, int64_t in, int64_t 
     return fb_nn_sequential(ctx, conv(ctx, in, out, 1, stride), fb_nn_batch_norm2d(ctx, out, NULL));
 }
 
+/* A batch norm with a ReLU behind it. */
+static fb_module *norm_relu(fb_context *ctx, int64_t channels)
+{
+    return fb_nn_batch_norm2d(ctx, channels, FB_OPTS(fb_norm_options, .relu = true));
+}
+
 static fb_module *basic(fb_context *ctx, int64_t in, int64_t out, int64_t stride)
 {
     residual self = {.conv1 = conv32_open(ctx, in, out, 3, stride),
-                     .bn1 = fb_nn_batch_norm2d(ctx, out, NULL),
+                     .bn1 = norm_relu(ctx, out),
                      .conv2 = conv32_open(ctx, out, out, 3, 1),
-                     .bn2 = fb_nn_batch_norm2d(ctx, out, NULL),
+                     .bn2 = norm_relu(ctx, out),
                      .shortcut = shortcut(ctx, conv32_open, in, out, stride)};
     return fb_nn_new(ctx, &residual_type, &self);
 }
@@ -69,11 +79,11 @@ fb_module *resnet18_open(fb_context *ctx)
 static fb_module *bottleneck(fb_context *ctx, int64_t in, int64_t width, int64_t stride)
 {
     residual self = {.conv1 = conv16_open(ctx, in, width, 1, 1),
-                     .bn1 = fb_nn_batch_norm2d(ctx, width, NULL),
+                     .bn1 = norm_relu(ctx, width),
                      .conv2 = conv16_open(ctx, width, width, 3, stride),
-                     .bn2 = fb_nn_batch_norm2d(ctx, width, NULL),
+                     .bn2 = norm_relu(ctx, width),
                      .conv3 = conv16_open(ctx, width, 4 * width, 1, 1),
-                     .bn3 = fb_nn_batch_norm2d(ctx, 4 * width, NULL),
+                     .bn3 = norm_relu(ctx, 4 * width),
                      .shortcut = shortcut(ctx, conv16_open, in, 4 * width, stride)};
     return fb_nn_new(ctx, &residual_type, &self);
 }

@@ -109,10 +109,22 @@ static fb_tensor *channels_slope_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
     return slope(fb_batch_norm(in, w, w, 1e-5, NULL, NULL), in, y);
 }
 
+static fb_tensor *channels_relu_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    return fb_batch_norm_relu(x, w, w, y, 1e-5, NULL, NULL);
+}
+
+static fb_tensor *channels_relu_slope_of(fb_tensor *x, fb_tensor *y, fb_tensor *w)
+{
+    fb_tensor *in = fb_requires_grad(fb_clone(x), true);
+    return slope(fb_batch_norm_relu(in, w, w, NULL, 1e-5, NULL, NULL), in, y);
+}
+
 /* The same, where channels and not rows are on their own. */
 static void compare_channels(fb_context *c, fb_tensor *x, fb_tensor *y)
 {
-    static const row_fn each[] = {channels_of, channels_slope_of};
+    static const row_fn each[] = {channels_of, channels_slope_of, channels_relu_of,
+                                  channels_relu_slope_of};
     for (size_t k = 0; k < sizeof each / sizeof *each; k++) {
         FB_SCOPE(c);
         fb_tensor *w = fb_contiguous(fb_select(x, 0, 0)), *whole = each[k](x, y, w);

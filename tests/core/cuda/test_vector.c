@@ -68,6 +68,14 @@ static fb_tensor *batch_norm(fb_tensor *x)
     fb_tensor *mean, *var;
     return fb_batch_norm(x, row(x, 3), row(x, 4), 1e-1, &mean, &var);
 }
+static fb_tensor *batch_norm_relu(fb_tensor *x)
+{
+    return fb_batch_norm_relu(x, row(x, 3), row(x, 4), NULL, 1e-1, NULL, NULL);
+}
+static fb_tensor *batch_norm_add_relu(fb_tensor *x)
+{
+    return fb_batch_norm_relu(x, row(x, 3), row(x, 4), x, 1e-1, NULL, NULL);
+}
 static fb_tensor *cross_entropy(fb_tensor *x)
 {
     return fb_cross_entropy(
@@ -118,6 +126,8 @@ static const struct {
              {"layer_norm without parameters", plain_layer_norm},
              {"add_layer_norm", add_layer_norm},
              {"batch_norm", batch_norm},
+             {"batch_norm_relu", batch_norm_relu},
+             {"batch_norm_relu of a sum", batch_norm_add_relu},
              {"cross_entropy", cross_entropy},
              {"cross_entropy of each", cross_entropies},
              {"mse_loss", mse},

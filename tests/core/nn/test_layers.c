@@ -5,6 +5,7 @@
 #include <flambeau/core/nn/layers.h>
 #include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/loss.h>
+#include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/optim/optim.h>
 #include <math.h>
 
@@ -111,6 +112,65 @@ static void a_layer_norm_takes_the_residual_along(void **state)
     check_close(ctx);
 }
 
+/* x [4, 2], or x and residual, through a batch norm and a ReLU: the layer with the option, the
+ * sequence, and one by one; in training or not. */
+static void compare_relu(fb_context *ctx, fb_module *own, fb_module *sequence, bool residual)
+{
+    FB_SCOPE(ctx);
+    float x[8] = {1, 10, 2, 20, 3, 30, 6, 60}, r[8] = {-1, 2, 0, 1, 1, -1, -3, 1}, a[8], b[8];
+    fb_tensor *in[2] = {fb_from(ctx, FB_F32, FB_SHAPE(4, 2), x),
+                        fb_from(ctx, FB_F32, FB_SHAPE(4, 2), r)};
+    fb_tensor *y = NULL, *z = fb_nn_forward(fb_nn_list_at(sequence, 0), in[0]);
+    assert_int_equal(fb_nn_forward_n(own, (fb_tensors){in, residual ? 2 : 1}, FB_OUTS(&y)), FB_OK);
+    z = fb_relu(residual ? fb_add(z, in[1]) : z);
+    assert_int_equal(fb_read(y, a, sizeof a), FB_OK);
+    assert_int_equal(fb_read(z, b, sizeof b), FB_OK);
+    for (int i = 0; i < 8; i++)
+        assert_true(fabsf(a[i] - b[i]) <= 1e-6f);
+    assert_true(residual || a[0] == 0);
+    assert_int_equal(fb_read(fb_nn_forward(sequence, in[0]), a, sizeof a), FB_OK);
+    assert_int_equal(fb_read(fb_nn_forward(own, in[0]), b, sizeof b), FB_OK);
+    assert_memory_equal(a, b, sizeof a);
+}
+
+static void a_batch_norm_takes_residual_and_relu_along(void **state)
+{
+    (void)state;
+    fb_context *ctx = check_open_device(1);
+    fb_module *own = fb_nn_batch_norm1d(ctx, 2, FB_OPTS(fb_norm_options, .relu = true));
+    fb_module *m = fb_nn_sequential(ctx, fb_nn_batch_norm1d(ctx, 2, NULL), fb_nn_relu(ctx));
+    float mean[2][2];
+    for (int residual = 0; residual < 2; residual++)
+        compare_relu(ctx, own, m, residual);
+    fb_read(fb_nn_param(own, "running_mean"), mean[0], sizeof mean[0]);
+    fb_read(fb_nn_param(m, "0.running_mean"), mean[1], sizeof mean[1]);
+    assert_true(mean[0][0] > 0 && mean[0][1] > mean[0][0]);
+    assert_memory_equal(mean[0], mean[1], sizeof mean[0]);
+    assert_int_equal(fb_item_int(fb_nn_param(own, "num_batches_tracked")), 4);
+    fb_nn_eval(own);
+    fb_nn_eval(m);
+    for (int residual = 0; residual < 2; residual++)
+        compare_relu(ctx, own, m, residual);
+
+    fb_tensor *x = fb_ones(ctx, FB_F32, FB_SHAPE(4, 2)), *y = NULL;
+    fb_tensor *wrong = fb_ones(ctx, FB_F32, FB_SHAPE(2));
+    fb_nn_forward_n(own, FB_TENSORS(x, wrong), FB_OUTS(&y));
+    check_error(ctx, FB_E_SHAPE, "BatchNorm1d: input [4, 2] and residual [2] differ");
+    fb_nn_forward_n(own, FB_TENSORS(x, x, x), FB_OUTS(&y));
+    check_error(ctx, FB_E_ARG,
+                "BatchNorm1d: called with 3 inputs and 1 outputs: it makes y from x, or from x and "
+                "residual");
+    const fb_norm_options relu = {.relu = true};
+    assert_null(fb_nn_layer_norm(ctx, FB_SHAPE(2), &relu));
+    check_error(ctx, FB_E_ARG,
+                "fb_nn_layer_norm: relu is an option of batch norms: put fb_nn_relu behind it");
+    assert_null(fb_nn_group_norm(ctx, 1, 2, &relu));
+    check_error(ctx, FB_E_ARG, "fb_nn_group_norm: relu is an option of batch norms");
+    assert_null(fb_nn_rms_norm(ctx, FB_SHAPE(2), &relu));
+    check_error(ctx, FB_E_ARG, "fb_nn_rms_norm: relu is an option of batch norms");
+    check_close(ctx);
+}
+
 static void a_sink_gets_the_statistics_instead(void **state)
 {
     (void)state;
@@ -178,6 +238,7 @@ int main(void)
         cmocka_unit_test(a_tied_layer_shares_the_weight),
         cmocka_unit_test(batch_norm_keeps_running_statistics),
         cmocka_unit_test(a_layer_norm_takes_the_residual_along),
+        cmocka_unit_test(a_batch_norm_takes_residual_and_relu_along),
         cmocka_unit_test(a_sink_gets_the_statistics_instead),
         cmocka_unit_test(images_go_through),
         cmocka_unit_test(a_small_model_learns),

@@ -82,7 +82,8 @@ SIGNATURES = {
     "index_select": (P, P, I, P), "gather": (P, P, I, P), "cat": (P, Tensors, I),
     "stack": (P, Tensors, I), "argmax": (P, P, I, B), "argmin": (P, P, I, B),
     "max_dim": (I, P, I, B, P, P), "min_dim": (I, P, I, B, P, P),
-    "batch_norm": (P, P, P, P, D, P, P), "batch_norm_eval": (P, P, P, P, P, P, D),
+    "batch_norm": (P, P, P, P, D, P, P), "batch_norm_relu": (P, P, P, P, P, D, P, P),
+    "batch_norm_eval": (P, P, P, P, P, P, D),
     "layer_norm": (P, P, Shape, P, P, D), "scaled_dot_product_attention": (P, P, P, P, P),
     "var": (P, P, Shape, B, B), "permute": (P, P, Shape), "reshape": (P, P, Shape),
     "expand": (P, P, Shape), "narrow": (P, P, I, L, L), "contiguous": (P, P),
@@ -754,6 +755,10 @@ def cases():
             yield ("batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, True),
                    lambda x, w, b: FB["batch_norm"](x, w, b, 1e-5, None, None), [v(5, 4, 3, 2), w, b])
             mean, var = value(params, 4), value(params, 4, lo=0.5)
+            yield ("batch_norm_relu",
+                   lambda x, w, b, r: F.relu(F.batch_norm(x, None, None, w, b, True) + r),
+                   lambda x, w, b, r: FB["batch_norm_relu"](x, w, b, r, 1e-5, None, None),
+                   [v(5, 4, 3, 2), w, b, v(5, 4, 3, 2)])
             yield ("batch_norm_eval", lambda x, w, b, m, s: F.batch_norm(x, m, s, w, b, False),
                    lambda x, w, b, m, s: FB["batch_norm_eval"](x, w, b, m, s, 1e-5),
                    [v(5, 4, 3, 2), w, b, mean.requires_grad_(False), var])

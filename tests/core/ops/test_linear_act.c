@@ -18,7 +18,7 @@ enum { M = 66, IN = 50, MIDDLE = 40, OUT = 24, GRADS = 5 };
 /* --- what runs: the context's profiler --- */
 
 static struct {
-    int linear_act, linear_dact, linear, gelu, conv2d_relu, relu;
+    int linear_act, linear_dact, linear, gelu, conv2d_relu, batch_norm_relu, relu;
 } ran;
 
 static void count(void *self, const fbi_trace_span *span)
@@ -30,6 +30,7 @@ static void count(void *self, const fbi_trace_span *span)
     ran.linear += strcmp(name, "linear") == 0;
     ran.gelu += strcmp(name, "gelu") == 0;
     ran.conv2d_relu += strcmp(name, "conv2d_relu") == 0;
+    ran.batch_norm_relu += strcmp(name, "batch_norm_relu") == 0;
     ran.relu += strcmp(name, "relu") == 0;
 }
 
@@ -279,6 +280,23 @@ static void a_sequence_of_convolutions_uses_it(void **state)
     near(got, want, 8, 1, "y");
 }
 
+static void a_sequence_of_batch_norms_uses_its_row(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_module *m = fb_nn_sequential(ctx, fb_nn_batch_norm2d(ctx, 5, NULL), fb_nn_relu(ctx),
+                                    fb_nn_batch_norm2d(ctx, 5, NULL), fb_nn_gelu_tanh(ctx));
+    fb_tensor *x = leaf(ctx, FB_SHAPE(2, 5, 6, 6), 1);
+    for (int eval = 0; eval < 2; eval++) {
+        listen(ctx, true);
+        assert_non_null(fb_nn_forward(m, x));
+        listen(ctx, false);
+        assert_int_equal(ran.batch_norm_relu, !eval);
+        assert_int_equal(ran.relu, eval);
+        fb_nn_eval(m);
+    }
+}
+
 /* --- infinite gradients: nothing where a ReLU is closed, as in PyTorch --- */
 
 static void gradient_of(fb_tensor *y, fb_tensor *seed, fb_tensor *x, float got[2])
@@ -332,6 +350,7 @@ int main(void)
         cmocka_unit_test(a_sequence_of_layers_uses_it_and_never_for_the_exact_gelu),
         cmocka_unit_test(a_convolution_that_ends_with_a_relu_is_the_two_operators),
         cmocka_unit_test(a_sequence_of_convolutions_uses_it),
+        cmocka_unit_test(a_sequence_of_batch_norms_uses_its_row),
         cmocka_unit_test(an_infinite_gradient_stops_at_a_closed_relu),
         cmocka_unit_test(a_relu_of_nan_passes_gradients),
     };

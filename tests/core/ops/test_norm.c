@@ -2,6 +2,7 @@
 #include "ops_test_priv.h"
 
 #include <flambeau/core/ops/attention.h>
+#include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/dropout.h>
 #include <flambeau/core/ops/norm.h>
 #include <flambeau/core/ops/pointwise.h>
@@ -184,6 +185,110 @@ static void batch_norm_and_its_gradients_match_plain_loops(void **state)
     expect_values(fb_batch_norm_eval(tx, tw, tb, tm, tv, 1e-5), y, N * C * S, 1e-5);
 }
 
+/* loss = sum(u y): what fb_batch_norm_relu gives, or the operators one by one. */
+typedef struct residual_call {
+    fb_shape shape;
+    fb_dtype dtype, residual; /* 0: no residual */
+    bool turned;              /* the gradient comes channels-first */
+} residual_call;
+
+enum { RES_MOST = 2 * 35 * 4 * 3 * 5, RES_OUTS = 7 };
+
+static void run_residual(fb_context *ctx, const residual_call *c, bool fused, fb_tensor *out[])
+{
+    static float x[RES_MOST], r[RES_MOST], u[RES_MOST], w[35], b[35];
+    const fb_shape row = FB_SHAPE(c->shape.d[1]);
+    fill(x, RES_MOST, -2, 3);
+    fill(r, RES_MOST, -1, 1);
+    fill(u, RES_MOST, -1, 2);
+    fill(w, 35, -0.5f, 2);
+    fill(b, 35, -1, 1);
+    const float *from[4] = {x, w, b, r};
+    fb_dtype dtypes[4] = {c->dtype, c->dtype == FB_F64 ? FB_F64 : FB_F32, 0, c->residual};
+    fb_tensor *in[4] = {NULL}, *mean = NULL, *var = NULL, *y;
+    dtypes[2] = dtypes[1];
+    for (int i = 0; i < 4; i++)
+        if (dtypes[i])
+            in[i] = fb_requires_grad(
+                fb_to(fb_from(ctx, FB_F32, i == 1 || i == 2 ? row : c->shape, from[i]), dtypes[i]),
+                true);
+    if (fused)
+        y = fb_batch_norm_relu(in[0], in[1], in[2], in[3], 1e-5, &mean, &var);
+    else
+        y = fb_batch_norm(in[0], in[1], in[2], 1e-5, &mean, &var);
+    if (!fused)
+        y = fb_relu(in[3] ? fb_add(y, in[3]) : y);
+    fb_tensor *tu = fb_to(fb_from(ctx, FB_F32, c->shape, u), fb_dtype_of(y));
+    fb_tensor *loss = fb_sum(fb_mul(c->turned ? fb_contiguous(y) : y, tu), FB_ALL, false);
+    assert_int_equal(fb_backward(loss), FB_OK);
+    out[0] = fb_detach(y);
+    out[1] = fb_detach(mean);
+    out[2] = fb_detach(var);
+    for (int i = 0; i < 4; i++)
+        out[3 + i] = in[i] ? fb_grad_of(in[i]) : NULL;
+}
+
+static void batch_norm_relu_is_its_operators(void **state)
+{
+    fb_context *ctx = *state;
+    const residual_call calls[] = {{FB_SHAPE(2, 35, 4, 3), FB_F32, FB_F32, false},
+                                   {FB_SHAPE(2, 35, 4, 3), FB_F32, FB_F32, true},
+                                   {FB_SHAPE(2, 35, 4, 3), FB_F32, 0, true},
+                                   {FB_SHAPE(2, 35, 4, 3), FB_F64, FB_F64, false},
+                                   {FB_SHAPE(2, 3, 4, 3, 5), FB_F32, FB_F32, false},
+                                   {FB_SHAPE(2, 5, 9), FB_F32, FB_F32, false},
+                                   {FB_SHAPE(9, 20), FB_F32, 0, false},
+                                   {FB_SHAPE(9, 20), FB_BF16, FB_F32, false}};
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        FB_SCOPE(ctx);
+        fb_tensor *got[RES_OUTS], *want[RES_OUTS];
+        bool narrow = calls[i].dtype == FB_BF16; /* whose norm the operators round */
+        run_residual(ctx, &calls[i], true, got);
+        run_residual(ctx, &calls[i], false, want);
+        for (int k = 0; k < RES_OUTS; k++) {
+            assert_int_equal(!got[k], !want[k]);
+            if (!got[k])
+                continue;
+            double d[RES_MOST];
+            fb_tensor *wide = fb_to(want[k], FB_F64);
+            assert_int_equal(fb_read(wide, d, (size_t)fb_numel(wide) * sizeof *d), FB_OK);
+            expect_values(fb_to(got[k], FB_F32), d, (int)fb_numel(wide), narrow ? 0.1 : 2e-5);
+        }
+        assert_int_equal(fb_dtype_of(got[0]), narrow ? FB_F32 : calls[i].dtype);
+    }
+}
+
+/* Where y is 0 nothing of an infinite gradient comes through; a NaN stays. */
+static void batch_norm_relu_is_closed_at_zero(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_tensor *x = fb_from(ctx, FB_F32, FB_SHAPE(2, 2), (float[]){1, NAN, -1, 2});
+    fb_tensor *r = fb_requires_grad(fb_zeros(ctx, FB_F32, FB_SHAPE(2, 2)), true), *dr = NULL;
+    fb_tensor *y = fb_batch_norm_relu(x, NULL, NULL, r, 1e-5, NULL, NULL);
+    fb_tensor *seed = fb_full(ctx, FB_F32, FB_SHAPE(2, 2), INFINITY);
+    float v[4], g[4];
+    assert_int_equal(fb_gradients(FB_TENSORS(y), FB_TENSORS(r),
+                                  FB_OPTS(fb_gradient_options, .seeds = FB_TENSORS(seed)), &dr),
+                     FB_OK);
+    assert_int_equal(fb_read(y, v, sizeof v), FB_OK);
+    assert_int_equal(fb_read(dr, g, sizeof g), FB_OK);
+    assert_true(v[0] > 0.9f && v[2] == 0 && isnan(v[1]) && isnan(v[3]));
+    assert_true(isinf(g[0]) && g[2] == 0 && isinf(g[1]));
+}
+
+static void batch_norm_relu_says_what_does_not_fit(void **state)
+{
+    fb_context *ctx = *state;
+    FB_SCOPE(ctx);
+    fb_tensor *x = fb_ones(ctx, FB_F32, FB_SHAPE(2, 3, 4, 1, 2)), *mean = x;
+    fb_tensor *r = fb_ones(ctx, FB_F32, FB_SHAPE(2, 3, 2, 2, 2));
+    assert_null(fb_batch_norm_relu(x, NULL, NULL, r, 1e-5, &mean, NULL));
+    assert_null(mean);
+    expect_error(ctx, FB_E_SHAPE,
+                 "batch_norm_relu: input [2, 3, 4, 1, 2] and residual [2, 3, 2, 2, 2] differ");
+}
+
 /* Channels far from zero, with a first value far from the others, infinite, and all equal. */
 static void statistics_of_a_batch_keep_their_digits(void **state)
 {
@@ -316,6 +421,9 @@ int main(void)
         cmocka_unit_test(add_layer_norm_is_the_norm_of_a_sum_and_the_sum),
         cmocka_unit_test(add_layer_norm_promotes_as_a_sum_does),
         cmocka_unit_test(batch_norm_and_its_gradients_match_plain_loops),
+        cmocka_unit_test(batch_norm_relu_is_its_operators),
+        cmocka_unit_test(batch_norm_relu_is_closed_at_zero),
+        cmocka_unit_test(batch_norm_relu_says_what_does_not_fit),
         cmocka_unit_test(statistics_of_a_batch_keep_their_digits),
         cmocka_unit_test(a_row_keeps_its_digits),
         cmocka_unit_test(dropout_scales_what_it_keeps_and_masks_the_gradient_alike),
