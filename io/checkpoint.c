@@ -26,6 +26,10 @@ static fb_status check_order(fb_context *ctx, const fbi_save_order *o)
     if (o->keep < -1)
         return fbi_fail(ctx, FB_E_ARG, "checkpoint: keep %d: a number, or -1 for all, is needed",
                         o->keep);
+    if (o->files < 0)
+        return fbi_fail(ctx, FB_E_ARG,
+                        "checkpoint: files %lld: a number, or 0 for one per node, is needed",
+                        (long long)o->files);
     return FB_OK;
 }
 
@@ -36,11 +40,11 @@ static fbi_save_order order_of(fb_world *world, const char *dir, fb_state *state
                             .state = state,
                             .dir = dir,
                             .keep = opts && opts->keep ? opts->keep : FBI_CHECKPOINT_KEEP,
-                            .best = opts && opts->best};
+                            .best = opts && opts->best,
+                            .files = opts ? opts->files : 0};
 }
 
-/* Rank 0 saves. Nobody goes on before it is done: a rank that ends early must not take rank 0 with
- * it. */
+/* Nobody goes on before it is done: a rank that ends early must not take rank 0 with it. */
 static fb_status save_by(bool (*save)(const fbi_save_order *), const fbi_save_order *o)
 {
     fb_group *all = fb_world_group(o->world);
@@ -49,7 +53,7 @@ static fb_status save_by(bool (*save)(const fbi_save_order *), const fbi_save_or
         st = fbi_state_share(o->state, all);
     if (st)
         return st;
-    int saved = fb_world_root(o->world) && save(o);
+    int saved = save(o);
     st = fbi_group_broadcast(all, "checkpoint", &saved, sizeof saved, 0);
     o->world->unsaved = !saved;
     return st;
@@ -83,7 +87,7 @@ fb_status fb_checkpoint_wait(fb_world *world)
     FBI_ENTRY(ctx);
     if (!fbi_enter(ctx))
         return fb_status_of(ctx);
-    int saved = fb_world_root(world) && fbi_saver_wait(world);
+    int saved = fbi_saver_wait(world);
     fb_status st =
         fbi_group_broadcast(fb_world_group(world), "checkpoint", &saved, sizeof saved, 0);
     world->unsaved = !saved;
@@ -175,10 +179,9 @@ fb_status fb_checkpoint_load_with(fb_world *world, const char *path, fb_state *s
     if (!path || !*path || !state || strlen(path) >= FBI_CHECKPOINT_PATH)
         return fbi_fail(ctx, FB_E_ARG, "checkpoint: a path and a state are needed");
     found f = {0};
-    if (fb_world_root(world)) {
-        fbi_saver_wait(world);
+    fbi_saver_wait(world);
+    if (fb_world_root(world))
         snprintf(f.path, sizeof f.path, "%s", path);
-    }
     return read_found(world, state, &f, false, opts);
 }
 
@@ -197,10 +200,9 @@ fb_status fb_checkpoint_resume(fb_world *world, const char *dir, fb_state *state
     if (!state || !dir || strlen(dir) > FBI_CHECKPOINT_PATH - 64)
         return fbi_fail(ctx, FB_E_ARG, "checkpoint: a folder and a state are needed");
     found f = {0};
-    if (fb_world_root(world)) {
-        fbi_saver_wait(world);
+    fbi_saver_wait(world);
+    if (fb_world_root(world))
         choose(dir, &f);
-    }
     const char *step = strrchr(f.path, '-');
     bool taken;
     fb_status st = fbi_memory_resume(world, dir, state, step ? atoll(step + 1) : -1, &taken);

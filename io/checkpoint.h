@@ -1,4 +1,5 @@
-/* Checkpoints: written by one rank, named by a manifest, read by any number of ranks. */
+/* Checkpoints: written by one rank of each node, named by a manifest, read by any number of ranks.
+ */
 #ifndef FLAMBEAU_IO_CHECKPOINT_H
 #define FLAMBEAU_IO_CHECKPOINT_H
 
@@ -12,20 +13,25 @@ typedef struct fb_world fb_world;
 typedef struct fb_checkpoint_options {
     int keep;  /**< so many newest checkpoints stay, older ones are removed; 0: 2; -1: all */
     bool best; /**< the best one so far: it stays, too, until another is saved as the best */
+    int files; /**< of values, each written by another node: at most so many; 0: one for each node
+                    as long as each has 256 MiB or more */
 } fb_checkpoint_options;
 
 /**
  * Save `state` into dir/step-<number>/: data.h5 with one ordinary dataset per tensor, index.h5 with
  * the place and the checksum of each, and manifest.json, which is renamed into place last. A
- * checkpoint exists if and only if its manifest verifies. The newest two are kept. Collective; rank
- * 0 writes.
+ * checkpoint exists if and only if its manifest verifies. The newest two are kept. Collective.
+ *
+ * Rank 0 writes what is small. Of more the first rank of each node writes a share, as data.1.h5,
+ * data.2.h5, ... if it sees the folder (a note says if not), and if its values are those of rank 0.
  *
  * A save that fails (a full disk, a folder that is not there) is a warning on stderr, and FB_OK:
  * the run goes on, the earlier checkpoints stay. If the last save of a run fails, fb_world_close
  * returns FB_E_IO.
  */
 FB_API fb_status fb_checkpoint_save(fb_world *world, const char *dir, fb_state *state);
-/** The same with options; NULL are all defaults. FB_E_ARG for a senseless `keep`. Collective. */
+/** The same with options; NULL are all defaults. FB_E_ARG for a senseless `keep` or `files`.
+ * Collective. */
 FB_API fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_state *state,
                                          const fb_checkpoint_options *opts);
 /**
@@ -33,9 +39,10 @@ FB_API fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_st
  *
  * What is saved are the values at this call: parameters, averages and states of optimizers are
  * copied by the thread, or by whoever changes them before it has come to them; everything else is
- * copied at once. That needs memory for one copy on rank 0, which is kept for the next save. One
- * save runs at a time: a second call waits for the first. A save that fails is told at the next
- * fb_checkpoint_* call of the world, or by fb_world_close, which waits for it.
+ * copied at once. That needs memory for one copy on rank 0, and of a share on other ranks that
+ * write, which is kept for the next save. One save runs at a time: a second call waits for the
+ * first. A save that fails is told at the next fb_checkpoint_* call of the world, or by
+ * fb_world_close, which waits for it.
  *
  * A pointer that fb_data_mut gave before is not for writing after it: ask for it again. On a device
  * the copy is made at once. Collective.

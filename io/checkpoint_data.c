@@ -229,8 +229,8 @@ static bool stream(fbi_saving *s, sink *k, const fbi_frame *frame, fbi_data_file
         if (digest)
             next = digest_until(h->digest, next, item + 1);
         good = put_frame(k, frame, p->offset) &&
-               put_values(k, item->data + fbi_share_begin(item, p), (size_t)p->bytes, h->piece,
-                          digest ? h->digest : NULL);
+               put_values(k, item->data + fbi_share_begin(item, p) - item->from, (size_t)p->bytes,
+                          h->piece, digest ? h->digest : NULL);
         p->hash = XXH3_64bits_digest(h->piece);
     }
     free(list);
@@ -282,7 +282,7 @@ static bool write_file(fbi_saving *s, const char *path, const fbi_frame *frame, 
 
 bool fbi_save_data(fbi_saving *s, const char *path, fbi_share share, fbi_data_file *out)
 {
-    fbi_frame frame = {.fd = -1, .file = H5I_INVALID_HID};
+    fbi_frame frame = {.file = H5I_INVALID_HID};
     *out = (fbi_data_file){0};
     bool good = lay_out(s, &frame, share, &out->pieces);
     if (good) {

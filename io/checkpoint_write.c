@@ -6,19 +6,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #include "core/base/log_priv.h"
 #include "io/file_priv.h"
-#include "io/save_priv.h"
+#include "io/spread_priv.h"
 
-/* A file beside its name until it may take it. */
-typedef struct part {
-    char name[FBI_CHECKPOINT_PATH + 32], part[FBI_CHECKPOINT_PATH + 64];
-} part;
+enum { HASH_CHUNK = 1 << 20 }; /* stays in the cache for two hashes */
 
 typedef struct writing {
     fbi_saving *s;
     int64_t n; /* files of values */
-    part *data, index;
+    fbi_save_part *data, index;
     fbi_data_file *out;  /* what they have */
     fbi_file_pieces all; /* the index: in the order of items, then of files */
     int64_t *counts;     /* pieces of each item */
@@ -29,16 +28,23 @@ typedef struct writing {
 /* Names of a series that an older checkpoint of the same step does not use: data.h5, data.1.h5, ...
  * or data-2.h5, data-2.1.h5, ... The process is in the name of what is being written: the orphan of
  * a killed launcher shares no file with the job that replaced it. */
-static void name_part(part *p, const char *path, const char *what, bool other, int64_t number)
+static void name_part(fbi_save_part *p, const fbi_saving *s, const char *what, bool other,
+                      int64_t number)
 {
-    char tail[32] = "";
+    char tail[32] = "", token[FBI_SAVE_TOKEN];
     if (number)
         snprintf(tail, sizeof tail, ".%lld", (long long)number);
-    snprintf(p->name, sizeof p->name, "%s/%s%s%s.h5", path, what, other ? "-2" : "", tail);
-    snprintf(p->part, sizeof p->part, "%s.%ld.tmp", p->name, (long)getpid());
+    snprintf(token, sizeof token, "%ld", (long)getpid());
+    snprintf(p->name, sizeof p->name, "%s/%s%s%s.h5", s->path, what, other ? "-2" : "", tail);
+    snprintf(p->part, sizeof p->part, "%s.%s.tmp", p->name, *s->token ? s->token : token);
 }
 
-static const char *file_name(const part *p)
+void fbi_save_name(fbi_save_part *p, const fbi_saving *s, const char *what, int64_t number)
+{
+    name_part(p, s, what, false, number);
+}
+
+static const char *file_name(const fbi_save_part *p)
 {
     return strrchr(p->name, '/') + 1;
 }
@@ -59,8 +65,8 @@ static bool open_writing(writing *w, fbi_saving *s)
     snprintf(first, sizeof first, "%s/data.h5", s->path);
     bool other = access(first, F_OK) == 0;
     for (int64_t k = 0; k < n; k++)
-        name_part(&w->data[k], s->path, "data", other, k);
-    name_part(&w->index, s->path, "index", other, 0);
+        name_part(&w->data[k], s, "data", other, k);
+    name_part(&w->index, s, "index", other, 0);
     return true;
 }
 
@@ -126,7 +132,7 @@ static bool describe_items(const writing *w, json_t *tensors, json_t *values)
     return good;
 }
 
-static json_t *describe_file(const part *p, int64_t bytes, const char *hash)
+static json_t *describe_file(const fbi_save_part *p, int64_t bytes, const char *hash)
 {
     return json_pack("{s:s, s:I, s:s}", "name", file_name(p), "bytes", (json_int_t)bytes, "xxh3",
                      hash);
@@ -192,7 +198,7 @@ static bool still_ours(fbi_saving *s)
     return true;
 }
 
-static bool take_place(fbi_saving *s, const part *p)
+static bool take_place(fbi_saving *s, const fbi_save_part *p)
 {
     if (!rename(p->part, p->name))
         return true;
@@ -262,8 +268,6 @@ static fbi_save_end commit(writing *w)
 
 static bool write_index(writing *w)
 {
-    if (!merge(w))
-        return false;
     if (fbi_pieces_save(&w->all, w->index.part, &w->index_bytes, w->index_hash))
         return true;
     snprintf(w->s->text, sizeof w->s->text, "cannot write %s: %s", w->index.part,
@@ -271,14 +275,119 @@ static bool write_index(writing *w)
     return false;
 }
 
+/* --- what others have written is what rank 0 has --- */
+
+/* The next piece of an item, which begins at byte `at`; NULL: it is not what was to be written. */
+static const fbi_file_piece *piece_at(const writing *w, int64_t number, const fbi_item *item,
+                                      size_t at)
+{
+    const fbi_file_piece *p = number < w->all.n ? &w->all.v[number] : NULL;
+    bool fits =
+        p && fbi_share_begin(item, p) == at && p->bytes > 0 && (size_t)p->bytes <= item->bytes - at;
+    return fits ? p : NULL;
+}
+
+/* Both hashes go on over the same bytes while they are in the cache. */
+static void hash_both(const fbi_saving *s, const char *data, size_t n, XXH3_state_t *own,
+                      XXH3_state_t *all)
+{
+    XXH3_64bits_reset(own);
+    for (size_t at = 0; at < n; at += HASH_CHUNK) {
+        size_t bytes = n - at < HASH_CHUNK ? n - at : HASH_CHUNK;
+        XXH3_64bits_update(own, data + at, bytes);
+        XXH3_64bits_update(all, data + at, bytes);
+        if (s->pace.rest)
+            s->pace.rest(s->pace.self);
+    }
+}
+
+/* Compares item i, whose pieces begin at number *next. -1: it is the same; else which share is not.
+ */
+static int64_t other_share(writing *w, int64_t i, int64_t *next, XXH3_state_t *own,
+                           XXH3_state_t *all)
+{
+    const fbi_item *item = &w->s->snapshot->items[i];
+    int64_t end = *next + w->counts[i];
+    size_t at = 0;
+    XXH3_64bits_update(all, item->key, strlen(item->key));
+    if (!item->kind)
+        XXH3_64bits_update(all, item->data, item->bytes);
+    for (; *next < end; ++*next) {
+        const fbi_file_piece *p = piece_at(w, *next, item, at);
+        if (!p)
+            return w->all.v[*next].file - 1;
+        hash_both(w->s, item->data + at, (size_t)p->bytes, own, all);
+        if (XXH3_64bits_digest(own) != p->hash)
+            return p->file - 1;
+        at += (size_t)p->bytes;
+    }
+    return !item->kind || at == item->bytes ? -1 : w->n - 1;
+}
+
+/* The digest of all values on the way. false: no memory, or some differ, which is said. */
+static bool same_values(writing *w)
+{
+    fbi_saving *s = w->s;
+    XXH3_state_t *own = XXH3_createState(), *all = XXH3_createState();
+    int64_t next = 0, share = own && all ? -1 : 0;
+    if (all)
+        XXH3_64bits_reset(all);
+    for (int64_t i = 0; share < 0 && i < s->snapshot->n; i++) {
+        share = other_share(w, i, &next, own, all);
+        if (share >= 0)
+            fbi_spread_differs(s->spread, s, share, s->snapshot->items[i].key);
+    }
+    if (share < 0)
+        snprintf(s->digest, sizeof s->digest, "%016llx",
+                 (unsigned long long)XXH3_64bits_digest(all));
+    XXH3_freeState(own);
+    XXH3_freeState(all);
+    return share < 0;
+}
+
+/* All values by this process after all. */
+static bool write_alone(writing *w)
+{
+    for (int64_t k = 0; k < w->n; k++) {
+        unlink(w->data[k].part);
+        fbi_pieces_free(&w->out[k].pieces);
+    }
+    fbi_pieces_free(&w->all);
+    memset(w->counts, 0, (size_t)w->s->snapshot->n * sizeof *w->counts);
+    w->n = 1;
+    return fbi_save_data(w->s, w->data[0].part, (fbi_share){0, 1}, &w->out[0]) && merge(w);
+}
+
+/* Wait for the files of the others. */
+static bool gather_files(writing *w, bool good)
+{
+    fbi_saving *s = w->s;
+    good = fbi_spread_wait(s->spread, s, good);
+    for (int64_t k = 1; good && k < w->n; k++)
+        good = fbi_spread_report(s, k, &w->out[k]);
+    return good && merge(w) && (same_values(w) || write_alone(w));
+}
+
+/* All files that hold values. */
+static bool write_values(writing *w)
+{
+    fbi_saving *s = w->s;
+    int64_t here = s->spread ? 1 : w->n;
+    bool good = true;
+    for (int64_t k = 0; good && k < here; k++)
+        good = fbi_save_data(s, w->data[k].part, (fbi_share){k, w->n}, &w->out[k]);
+    return s->spread ? gather_files(w, good) : good && merge(w);
+}
+
 static fbi_save_end write_files(fbi_saving *s)
 {
     writing w;
-    bool good = open_writing(&w, s);
-    for (int64_t k = 0; good && k < w.n; k++)
-        good = fbi_save_data(s, w.data[k].part, (fbi_share){k, w.n}, &w.out[k]);
-    fbi_save_end end = good && write_index(&w) ? commit(&w) : FBI_SAVE_FAILED;
-    for (int64_t k = 0; end != FBI_SAVE_DONE && w.data && k < w.n; k++)
+    int64_t n = s->files ? s->files : 1;
+    bool open = open_writing(&w, s);
+    fbi_save_end end = open && write_values(&w) && write_index(&w) ? commit(&w) : FBI_SAVE_FAILED;
+    if (!open && s->spread) /* who waits for us is met */
+        fbi_spread_wait(s->spread, s, false);
+    for (int64_t k = 0; end != FBI_SAVE_DONE && w.data && k < n; k++)
         unlink(w.data[k].part);
     if (end != FBI_SAVE_DONE)
         unlink(w.index.part);
@@ -335,29 +444,41 @@ static void note_saved(const fbi_saving *s)
         fbi_lease_note_saved(s->leases[0].dir, s->step, s->path);
 }
 
-fbi_save_end fbi_save_run(fbi_saving *s)
+bool fbi_save_open(fbi_saving *s, fbi_save_end *end)
 {
+    *end = FBI_SAVE_REPLACED;
     if (!still_ours(s))
-        return FBI_SAVE_REPLACED;
+        return false;
     /* There may be one of the same step: of an epoch's last step before its end, or of another run.
      * It stays until the new one exists. */
-    bool same, whole = whole_checkpoint(s, &same);
+    bool same;
+    s->whole = whole_checkpoint(s, &same);
+    *end = FBI_SAVE_DONE;
     if (same) {
         note_saved(s);
-        return FBI_SAVE_DONE;
+        return false;
     }
-    if (!whole)
+    if (!s->whole)
         fbi_checkpoint_remove(s->path);
-    if (!fbi_make_folder(s->path) || !fbi_file_sync(s->dir)) {
-        snprintf(s->text, sizeof s->text, "cannot make the folder: %s", strerror(errno));
-        return FBI_SAVE_FAILED;
-    }
-    fbi_save_end end = write_files(s);
+    s->opened = fbi_make_folder(s->path) && fbi_file_sync(s->dir);
+    if (s->opened)
+        return true;
+    snprintf(s->text, sizeof s->text, "cannot make the folder: %s", strerror(errno));
+    *end = FBI_SAVE_FAILED;
+    return false;
+}
+
+fbi_save_end fbi_save_run(fbi_saving *s)
+{
+    fbi_save_end end;
+    if (!s->opened && !fbi_save_open(s, &end))
+        return end;
+    end = write_files(s);
     if (end == FBI_SAVE_DONE) {
         note_saved(s);
         if (still_ours(s))
             remove_old(s);
-    } else if (end == FBI_SAVE_FAILED && !whole) {
+    } else if (end == FBI_SAVE_FAILED && !s->whole) {
         fbi_checkpoint_remove(s->path);
     }
     return end;

@@ -150,7 +150,7 @@ static hid_t build_head(fb_dataset *ds, const char *notes)
 static bool put_head(fb_dataset *ds, const char *notes)
 {
     char part[FBI_PATH_BYTES], hash[17];
-    snprintf(part, sizeof part, "%.*s.part", FBI_PATH_BYTES - 8, ds->path);
+    snprintf(part, sizeof part, "%.*s" FBI_PART, FBI_PATH_BYTES - 8, ds->path);
     int64_t bytes;
     errno = 0;
     if (fbi_h5_save(build_head(ds, notes), part, true, &bytes, hash) && !rename(part, ds->path))
@@ -169,14 +169,18 @@ static bool is_own(const fb_dataset *ds, const char *name)
     return false;
 }
 
-/* Whether `name` is a shard's of this head, and none that the dataset has. */
+/* Whether `name` is a shard's of this head, and none that the dataset has; or what was to become
+ * one when its program was killed. */
 static bool is_stale(const fb_dataset *ds, const char *name)
 {
     int stem = fbi_dataset_stem(ds), number = 0, end = 0;
     char id[9], path[FBI_PATH_BYTES], kind[32], head[FBI_NAME_BYTES];
     if (strncmp(name, fbi_dataset_base(ds), (size_t)stem) ||
-        sscanf(name + stem, "-%8[0-9a-f]-%d.h5%n", id, &number, &end) != 2 || !end ||
-        name[stem + end] || is_own(ds, name))
+        sscanf(name + stem, "-%8[0-9a-f]-%d.h5%n", id, &number, &end) != 2 || !end)
+        return false;
+    if (!strcmp(name + stem + end, FBI_PART))
+        return true;
+    if (name[stem + end] || is_own(ds, name))
         return false;
     /* Only what says itself that it is one. */
     fbi_dataset_beside(ds, name, path);
@@ -233,13 +237,13 @@ fb_status fbi_dataset_write_head(fb_dataset *ds)
     if (!notes)
         return fbi_fail(ds->ctx, FB_E_ARG,
                         "dataset %s: labels and names of splits must be UTF-8 text", ds->path);
-    bool good = put_head(ds, notes);
+    char folder[FBI_PATH_BYTES];
+    fbi_dataset_beside(ds, ".", folder);
+    bool good = fbi_file_sync(folder) && put_head(ds, notes); /* no head outlives its shards */
     free(notes);
     if (!good)
         return fbi_dataset_write_failed(ds, ds->path);
     ds->writer->n_old = ds->n_shards; /* a head names them now: they stay, whatever comes */
-    char folder[FBI_PATH_BYTES];
-    fbi_dataset_beside(ds, ".", folder);
     if (!fbi_file_sync(folder))
         return fbi_dataset_write_failed(ds, folder);
     remove_stale(ds);

@@ -18,6 +18,9 @@ enum {
     FBI_BLOCK_BYTES = 1 << 16 /* of a field in a shard, to each checksum */
 };
 
+/* Behind the name of a file that is being written. */
+#define FBI_PART ".part"
+
 /* Where a field lies in a shard, as offsets of the file. */
 typedef struct fbi_place {
     int64_t at, rows;  /* first byte and number of rows (fixed: samples) of the values */

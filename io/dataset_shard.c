@@ -114,19 +114,21 @@ fb_status fbi_dataset_write_shard(fb_dataset *ds)
     shard->begin = ds->total - w->n;
     shard->n = w->n;
     atomic_init(&shard->fd, -1);
-    char path[FBI_PATH_BYTES];
+    char path[FBI_PATH_BYTES], part[FBI_PATH_BYTES + 8];
     snprintf(shard->name, sizeof shard->name, "%.*s-%s-%05d.h5", fbi_dataset_stem(ds),
              fbi_dataset_base(ds), ds->id, w->next);
     fbi_dataset_beside(ds, shard->name, path);
+    snprintf(part, sizeof part, "%s" FBI_PART, path);
 
     errno = 0;
     fbi_h5_lock();
     hid_t file = fbi_h5_memory();
     bool good = build_shard(ds, file);
     fbi_h5_unlock();
-    if (!fbi_h5_save(file, path, false, &shard->bytes, shard->hash) || !good) {
+    good = fbi_h5_save(file, part, false, &shard->bytes, shard->hash) && good;
+    if (!good || rename(part, path)) {
         fb_status st = fbi_dataset_write_failed(ds, path);
-        unlink(path);
+        unlink(part);
         return st;
     }
     ds->n_shards++;

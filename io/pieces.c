@@ -242,6 +242,8 @@ bool fbi_pieces_cover(const fbi_file_pieces *p, const fbi_stored_tensor *t)
     int64_t left = t->bytes, end = 0;
     if (t->first < 0 || t->n < 0 || t->first > p->n || t->n > p->n - t->first)
         return false;
+    if (!t->n)
+        return left == 0;
     fbi_file_piece *v = p->v + t->first;
     for (int64_t i = 0; i < t->n; i++) {
         if (!within(&v[i], t) || v[i].bytes == 0 || v[i].bytes > left)

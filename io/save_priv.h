@@ -18,6 +18,8 @@ typedef enum fbi_save_end {
     FBI_SAVE_REPLACED /* another job has taken over the folder: the text says which */
 } fbi_save_end;
 
+enum { FBI_SAVE_TOKEN = 40 };
+
 typedef struct fbi_saving {
     const fbi_snapshot *snapshot;
     char dir[FBI_CHECKPOINT_PATH], path[FBI_CHECKPOINT_PATH]; /* path: of this checkpoint */
@@ -27,23 +29,31 @@ typedef struct fbi_saving {
     json_t *run;         /* fbi_run_describe; given away */
     fbi_lease leases[2]; /* fbi_lease_copy */
     fbi_pace pace;
-    int64_t files;   /* of values; 0: 1 */
-    char digest[17]; /* of the snapshot; "": it is to be found */
+    int64_t files;             /* of values; 0: 1 */
+    struct fbi_spread *spread; /* others write all but the first (io/spread.c); NULL: nobody does */
+    char token[FBI_SAVE_TOKEN]; /* in names of what is being written; "": the process's number */
+    bool opened, whole;         /* fbi_save_open; whole: there is one of the same step */
+    char digest[17];            /* of the snapshot; "": it is to be found */
     char text[512];
 } fbi_saving;
 
+/* Look at what there is, and make the folder. false: there is nothing to write, *end says why.
+ * Called by fbi_save_run, unless it was before. */
+bool fbi_save_open(fbi_saving *s, fbi_save_end *end);
 /* Write it, the manifest last: a checkpoint that is there exists until then. Older ones go. */
 fbi_save_end fbi_save_run(fbi_saving *s);
 /* Say that it failed, and what becomes of the run. */
 void fbi_save_warn(const fbi_saving *s);
 
-/* --- the file with values (io/checkpoint_data.c) --- */
+/* A file beside its name until it may take it. */
+typedef struct fbi_save_part {
+    char name[FBI_CHECKPOINT_PATH + 32], part[FBI_CHECKPOINT_PATH + 96];
+} fbi_save_part;
 
-/* Which part of all values a file gets: number `number` of `of` equal ones. A tensor that is cut is
- * cut between rows if they are short, else anywhere. What is no tensor is in number 0. */
-typedef struct fbi_share {
-    int64_t number, of;
-} fbi_share;
+/* File `number` of those of a kind ("data", "index"): data.h5, data.1.h5, ... */
+void fbi_save_name(fbi_save_part *p, const fbi_saving *s, const char *what, int64_t number);
+
+/* --- the file with values (io/checkpoint_data.c) --- */
 
 int64_t fbi_share_total(const fbi_snapshot *s); /* bytes of all tensors */
 /* The piece of item i that is in a share; false: none. *at: bytes of tensors before it, moves on.

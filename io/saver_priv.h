@@ -13,12 +13,14 @@ typedef struct fbi_save_order {
     const char *dir;
     int keep;
     bool best;
+    int64_t files; /* 0: as many as are worth a node each */
 } fbi_save_order;
 
-/* All of rank 0. @return whether it is saved, or being saved */
+/* All are collective; rank 0 knows what becomes of it. @return whether it is saved, or being saved
+ */
 bool fbi_saver_save(const fbi_save_order *order);
 bool fbi_saver_begin(const fbi_save_order *order);
-/* Wait for the save that a thread does, and say what became of it. @return false: it failed */
+/* Wait for the save that threads do, and say what became of it. @return false: it failed */
 bool fbi_saver_wait(fb_world *world);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "core/tensor/access_priv.h"
 #include "core/tensor/device_priv.h"
-#include "io/checkpoint_priv.h"
+#include "io/save_priv.h"
 
 enum {
     BUCKET = 4 << 20,   /* bytes of a copy that is made at once */
@@ -22,7 +22,9 @@ enum {
 typedef struct taking {
     fbi_snapshot *s;
     bool copies;
-    size_t used; /* of the room */
+    fbi_share share;
+    int64_t next; /* item */
+    size_t used;  /* of the room */
     char *text;
     size_t size;
 } taking;
@@ -129,86 +131,130 @@ static size_t room_of(size_t bytes)
 static fb_status copy_later(taking *k, fbi_item *item, fbi_storage *storage, const char *from)
 {
     char *to = k->s->room + k->used;
+    size_t bytes = item->to - item->from;
     item->data = to;
-    k->used += room_of(item->bytes);
-    for (size_t at = 0; at < item->bytes; at += BUCKET) {
-        size_t left = item->bytes - at;
+    k->used += room_of(bytes);
+    from += item->from;
+    for (size_t at = 0; at < bytes; at += BUCKET) {
+        size_t left = bytes - at;
         if (!add_bucket(k->s, storage, from + at, to + at, left < BUCKET ? left : BUCKET))
             return no_memory(k, item->key);
     }
     return FB_OK;
 }
 
-static fb_status take_tensor(taking *k, fbi_item *item, const fbi_state_entry *e)
+/* --- first what there is --- */
+
+static bool is_later(const taking *k, const fbi_state_entry *e, size_t bytes)
 {
-    item->dtype = fb_dtype_of(e->t);
-    item->kind = fb_dtype_name(item->dtype);
-    item->shape = fb_shape_of(e->t);
-    item->bytes = (size_t)fb_numel(e->t) * fb_dtype_size(item->dtype);
-    if (!k->copies && host_can_read(e->t)) {
-        item->data = fbi_ptr(e->t);
-        return FB_OK;
-    }
-    if (k->copies && item->bytes >= LATER && guarded(e))
-        return copy_later(k, item, e->t->storage, fbi_ptr(e->t));
-    item->data = item->own = malloc(item->bytes + 1);
-    return item->own ? fb_read(e->t, item->own, item->bytes) : no_memory(k, e->key);
+    return k->copies && bytes >= LATER && guarded(e);
 }
 
-static fb_status take_custom(taking *k, fbi_item *item, const fbi_state_entry *e)
-{
-    item->data = item->own = fbi_custom_bytes(e->custom, &item->bytes);
-    item->kind = FBI_CHECKPOINT_BYTES;
-    item->dtype = FB_U8;
-    if (!item->own) {
-        snprintf(k->text, k->size, "the program's callback for %s failed, or there is no memory",
-                 e->key);
-        return FB_E_USER;
-    }
-    item->shape = FB_SHAPE((int64_t)item->bytes);
-    return FB_OK;
-}
-
-static fb_status take(const fbi_state_entry *e, void *user)
+static fb_status list_entry(const fbi_state_entry *e, void *user)
 {
     taking *k = user;
     fbi_item *item = add_item(k, e);
     if (!item)
         return no_memory(k, e->key);
+    if (e->t) {
+        item->dtype = fb_dtype_of(e->t);
+        item->kind = fb_dtype_name(item->dtype);
+        item->shape = fb_shape_of(e->t);
+        item->bytes = (size_t)fb_numel(e->t) * fb_dtype_size(item->dtype);
+    } else if (e->custom) {
+        item->kind = FBI_CHECKPOINT_BYTES;
+        item->dtype = FB_U8;
+        item->shape = FB_SHAPE(0);
+    } else {
+        item->real = !e->i;
+        item->bytes = sizeof item->value;
+    }
+    return FB_OK;
+}
+
+/* What of each item is wanted here. */
+static void choose(const taking *k)
+{
+    fbi_snapshot *s = k->s;
+    int64_t at = 0, total = fbi_share_total(s);
+    for (int64_t i = 0; i < s->n; i++) {
+        fbi_file_piece piece;
+        fbi_item *item = &s->items[i];
+        bool here = fbi_share_piece(s, i, k->share, total, &at, &piece);
+        item->from = k->share.number && here ? fbi_share_begin(item, &piece) : 0;
+        item->to = !k->share.number ? item->bytes : here ? item->from + (size_t)piece.bytes : 0;
+    }
+}
+
+/* --- then its values --- */
+
+static fb_status take_tensor(taking *k, fbi_item *item, const fbi_state_entry *e)
+{
+    if (item->from == item->to && k->share.number)
+        return FB_OK;
+    if (!k->copies && host_can_read(e->t)) {
+        item->data = (const char *)fbi_ptr(e->t) + item->from;
+        return FB_OK;
+    }
+    if (is_later(k, e, item->bytes))
+        return copy_later(k, item, e->t->storage, fbi_ptr(e->t));
+    char *own = malloc(item->bytes + 1);
+    item->own = own;
+    item->data = own + item->from;
+    return own ? fb_read(e->t, own, item->bytes) : no_memory(k, e->key);
+}
+
+static fb_status take_custom(taking *k, fbi_item *item, const fbi_state_entry *e)
+{
+    if (k->share.number)
+        return FB_OK;
+    item->data = item->own = fbi_custom_bytes(e->custom, &item->bytes);
+    if (!item->own) {
+        snprintf(k->text, k->size, "the program's callback for %s failed, or there is no memory",
+                 e->key);
+        return FB_E_USER;
+    }
+    item->to = item->bytes;
+    item->shape = FB_SHAPE((int64_t)item->bytes);
+    return FB_OK;
+}
+
+static fb_status take_entry(const fbi_state_entry *e, void *user)
+{
+    taking *k = user;
+    fbi_item *item = &k->s->items[k->next++];
     if (e->t)
         return take_tensor(k, item, e);
     if (e->custom)
         return take_custom(k, item, e);
-    item->real = !e->i;
     memcpy(&item->value, e->i ? (const void *)e->i : (const void *)e->f, sizeof item->value);
-    item->bytes = sizeof item->value;
+    item->data = (const char *)&item->value;
     return FB_OK;
 }
 
-/* Numbers lie in the items themselves, which have their places now. */
-static bool taken(taking *k, fb_state *state)
+static bool end_taking(taking *k, fb_status st)
 {
-    fbi_snapshot *s = k->s;
-    fb_status st = fbi_state_each(state, take, k);
-    for (int64_t i = 0; i < s->n; i++)
-        if (!s->items[i].kind)
-            s->items[i].data = (const char *)&s->items[i].value;
     if (st)
-        fbi_snapshot_drop(s);
+        fbi_snapshot_drop(k->s);
     return !st;
 }
 
-bool fbi_snapshot_take(fbi_snapshot *s, fb_state *state, char *text, size_t size)
+bool fbi_snapshot_take(fbi_snapshot *s, fb_state *state, fbi_share share, char *text, size_t size)
 {
+    taking k = {.s = s, .share = share, .text = text, .size = size};
     if (s->ctx->backend->sync(s->ctx))
         return false;
-    return taken(&(taking){.s = s, .text = text, .size = size}, state);
+    fb_status st = fbi_state_each(state, list_entry, &k);
+    choose(&k);
+    return end_taking(&k, st ? st : fbi_state_each(state, take_entry, &k));
 }
 
 static fb_status add_room(const fbi_state_entry *e, void *user)
 {
-    if (e->t && guarded(e))
-        *(size_t *)user += room_of((size_t)fb_numel(e->t) * fb_dtype_size(fb_dtype_of(e->t)));
+    taking *k = user;
+    const fbi_item *item = &k->s->items[k->next++];
+    if (e->t && is_later(k, e, item->bytes))
+        k->used += room_of(item->to - item->from);
     return FB_OK;
 }
 
@@ -231,18 +277,22 @@ static bool make_room(fbi_snapshot *s, size_t bytes)
     return true;
 }
 
-bool fbi_snapshot_take_copies(fbi_snapshot *s, fb_state *state, char *text, size_t size)
+bool fbi_snapshot_take_copies(fbi_snapshot *s, fb_state *state, fbi_share share, char *text,
+                              size_t size)
 {
-    size_t bytes = 0;
-    if (fbi_state_each(state, add_room, &bytes))
-        return false;
-    if (!make_room(s, bytes)) {
-        snprintf(text, size, "no memory for a copy of %zu bytes", bytes);
-        return false;
-    }
+    taking k = {.s = s, .copies = true, .share = share, .text = text, .size = size};
+    fb_status st = fbi_state_each(state, list_entry, &k);
+    choose(&k);
+    st = st ? st : fbi_state_each(state, add_room, &k);
+    if (!st && !make_room(s, k.used))
+        st = no_memory(&k, "the state");
+    if (st)
+        return end_taking(&k, st);
     s->ctx->guard.self = s;
     s->ctx->guard.changing = changing;
-    return taken(&(taking){.s = s, .copies = true, .text = text, .size = size}, state);
+    k.next = 0;
+    k.used = 0;
+    return end_taking(&k, fbi_state_each(state, take_entry, &k));
 }
 
 void fbi_snapshot_drop(fbi_snapshot *s)

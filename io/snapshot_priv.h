@@ -12,12 +12,19 @@ typedef struct fbi_item {
     const char *kind; /* dtype in the manifest; NULL: a number, which the manifest itself has */
     fb_dtype dtype;
     fb_shape shape;
-    const char *data; /* values, row-major */
-    size_t bytes;
-    void *own;     /* `data`, if it is the item's own memory */
-    int64_t value; /* of a number: `data` is here */
-    bool real;     /* it is a double */
+    const char *data; /* values, row-major, from byte `from` to byte `to` */
+    size_t bytes;     /* of all values */
+    size_t from, to;  /* what this rank writes; on rank 0 everything */
+    void *own;        /* `data`, if it is the item's own memory */
+    int64_t value;    /* of a number: `data` is here */
+    bool real;        /* it is a double */
 } fbi_item;
+
+/* Which part of all values a file gets: number `number` of `of` equal ones. A tensor that is cut is
+ * cut between rows if they are short, else anywhere. What is no tensor is in number 0. */
+typedef struct fbi_share {
+    int64_t number, of;
+} fbi_share;
 
 /* Part of a tensor, to be copied before its memory changes. */
 typedef struct fbi_bucket {
@@ -43,12 +50,14 @@ typedef struct fbi_snapshot {
 
 bool fbi_snapshot_open(fbi_snapshot *s, fb_context *ctx);
 void fbi_snapshot_close(fbi_snapshot *s);
-/* The items of a state. Values stay where they are, if the host can read them there, and must not
- * change until they are written. false: `text` or the context's error says why. */
-bool fbi_snapshot_take(fbi_snapshot *s, fb_state *state, char *text, size_t size);
+/* The items of a state, and the values of a share, of number 0 all. Values stay where they are, if
+ * the host can read them there, and must not change until they are written. false: `text` or the
+ * context's error says why. */
+bool fbi_snapshot_take(fbi_snapshot *s, fb_state *state, fbi_share share, char *text, size_t size);
 /* The same, but what comes later may change everything: values are copied now, or, where the
  * context's guard tells of changes, by fbi_snapshot_copy and at the latest before the change. */
-bool fbi_snapshot_take_copies(fbi_snapshot *s, fb_state *state, char *text, size_t size);
+bool fbi_snapshot_take_copies(fbi_snapshot *s, fb_state *state, fbi_share share, char *text,
+                              size_t size);
 /* Make the copies that are still to be made. Any thread. */
 void fbi_snapshot_copy(fbi_snapshot *s);
 /* Let go of the items. Of the context's thread, when nobody writes them any more. */

@@ -62,8 +62,8 @@ typedef struct fb_trainer_options {
     double min_delta;    /**< what counts as better, at least */
     /* checkpoints */
     const char *checkpoint; /**< folder: go on from its newest one, save there; the best step of a
-                                 monitored run is in its folder "best". NULL: "checkpoints" in the
-                                 run directory of `flambeau run --dir`, if there is one */
+                                 monitored run stays, too. NULL: "checkpoints" in the run directory
+                                 of `flambeau run --dir`, if there is one */
     int64_t save_every;     /**< epochs between saves; 0: 1; -1: at the end only */
     int64_t save_steps;     /**< steps between saves, too; 0: none */
     int64_t memory_checkpoint; /**< steps between copies in the memory of the nodes, which a restart
@@ -71,6 +71,7 @@ typedef struct fb_trainer_options {
                                     `checkpoint`; a last save removes them */
     int64_t keep;              /**< newest ones kept; 0: 2; -1: all */
     bool save_async;           /**< training goes on during saves (fb_checkpoint_save_async) */
+    int64_t save_files;        /**< fb_checkpoint_options.files */
     bool fresh;                /**< do not go on: FB_E_STATE if the folder has checkpoints (unless
                                     `flambeau run` or a batch system has started this job again) */
     const char *from;          /**< one checkpoint to begin with, if the folder has none: a path */

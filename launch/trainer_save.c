@@ -79,11 +79,12 @@ fb_status fbi_trainer_resume(fb_trainer *t)
     return FB_OK;
 }
 
-static fb_status save_in(fb_trainer *t, const char *folder, int keep)
+static fb_status save(fb_trainer *t)
 {
-    const fb_checkpoint_options o = {.keep = keep};
-    return (t->o.save_async ? fb_checkpoint_save_async : fb_checkpoint_save_with)(t->world, folder,
-                                                                                  t->state, &o);
+    const fb_checkpoint_options o = {
+        .keep = (int)t->o.keep, .best = t->best_step == t->steps, .files = (int)t->o.save_files};
+    return (t->o.save_async ? fb_checkpoint_save_async
+                            : fb_checkpoint_save_with)(t->world, t->o.checkpoint, t->state, &o);
 }
 
 fb_status fbi_trainer_save(fb_trainer *t)
@@ -91,7 +92,7 @@ fb_status fbi_trainer_save(fb_trainer *t)
     if (!fbi_trainer_saves(t))
         return FB_OK;
     double began = fbi_trainer_now();
-    fb_status st = save_in(t, t->o.checkpoint, (int)t->o.keep);
+    fb_status st = save(t);
     t->saved = t->steps;
     t->away += fbi_trainer_now() - began;
     return st;
@@ -116,22 +117,9 @@ fb_status fbi_trainer_forget(fb_trainer *t)
                : fb_checkpoint_forget(t->world, t->o.checkpoint);
 }
 
-/* The folder "best" of the folder of checkpoints. */
-static fb_status best_folder(fb_trainer *t, char path[PATH_BYTES])
-{
-    int n = snprintf(path, PATH_BYTES, "%s/best", t->o.checkpoint);
-    return n > 0 && n < PATH_BYTES - 64
-               ? FB_OK
-               : fbi_fail(t->ctx, FB_E_ARG, "trainer: the path of checkpoint is too long");
-}
-
 fb_status fbi_trainer_save_best(fb_trainer *t)
 {
-    char path[PATH_BYTES];
-    if (!fbi_trainer_saves(t))
-        return FB_OK;
-    fb_status st = best_folder(t, path);
-    return st ? st : save_in(t, path, 1);
+    return fbi_trainer_saves(t) ? save(t) : FB_OK;
 }
 
 fb_status fbi_trainer_saved(fb_trainer *t)
@@ -154,17 +142,12 @@ static fb_status find(fb_trainer *t, const char *which, char path[PATH_BYTES])
     if (!t->o.checkpoint)
         return fbi_fail(t->ctx, FB_E_ARG,
                         "trainer: load \"%s\": options.checkpoint names no folder", which);
-    char folder[PATH_BYTES];
-    fb_status st = best_folder(t, folder);
-    if (st)
-        return st;
-    if (last)
-        snprintf(folder, sizeof folder, "%s", t->o.checkpoint);
-    bool there = fb_world_root(t->world) && fb_checkpoint_latest(folder, path, PATH_BYTES);
+    bool there = fb_world_root(t->world) && (best ? fb_checkpoint_best : fb_checkpoint_latest)(
+                                                t->o.checkpoint, path, PATH_BYTES);
     return fb_world_any(t->world, there)
                ? FB_OK
-               : fbi_fail(t->ctx, FB_E_IO, "trainer: load \"%s\": %s has no checkpoint", which,
-                          folder);
+               : fbi_fail(t->ctx, FB_E_IO, "trainer: load \"%s\": %s has no such checkpoint", which,
+                          t->o.checkpoint);
 }
 
 fb_status fb_trainer_load(fb_trainer *t, const fb_trainer_task *task, const char *which)

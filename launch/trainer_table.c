@@ -43,6 +43,8 @@ const fb_option fbi_trainer_rows[] = {
     {"keep", FB_OPTION_COUNT, AT(keep), .least = -1, .most = 1 << 20,
      .about = "newest checkpoints kept (2); -1: all"},
     {"save_async", FB_OPTION_FLAG, AT(save_async), .about = "training goes on during saves"},
+    {"save_files", FB_OPTION_COUNT, AT(save_files), .most = 1 << 20,
+     .about = "nodes that write a checkpoint (each that gets 256 MiB), at most"},
     {"fresh", FB_OPTION_FLAG, AT(fresh), .about = "begin anew: the folder must be empty"},
     {"from", FB_OPTION_TEXT, AT(from), .about = "checkpoint to begin with, if the folder has none"},
     {"log_every", FB_OPTION_COUNT, AT(log_every),

@@ -18,8 +18,15 @@ function(flambeau_compile target room)
   endif()
 endfunction()
 
-# x_openmp.c and x_openmp_none.c are twins: the build takes one of them.
+# x.c and x_none.c are twins: the build takes one of them.
 function(flambeau_pick list)
+  if(HDF5_VERSION VERSION_LESS 1.13.2)
+    list(FILTER ${list} EXCLUDE REGEX "/frame_class\\.c$")
+  else() # what a driver needs is in a header of its own there
+    list(FILTER ${list} EXCLUDE REGEX "/frame_class_none\\.c$")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/io/frame.c PROPERTIES
+                                COMPILE_OPTIONS "-include;H5FDdevelop.h")
+  endif()
   if(FLAMBEAU_OPENMP)
     list(FILTER ${list} EXCLUDE REGEX "_openmp_none\\.c$")
   else()
@@ -109,7 +116,7 @@ macro(flambeau_cpu_room folder)
   endif()
 endmacro()
 
-# x.c and x_none.c are twins: with the library, and without it.
+# With a library, and without it.
 function(flambeau_pick_imports list)
   foreach(file image_png image_jpeg sound unicode)
     if(flambeau_has_${file})

@@ -1,8 +1,8 @@
-/* Hostile manifests and indices of checkpoints, for libFuzzer (tests/long/fuzz) and for the replay
- * of its corpus (tests/io/test_fuzz.c). The first byte says what the others are: 'm' a manifest,
- * whose own checksum is made right, beside the files of tests/io/formats/checkpoint-2; 'p' a tensor
- * and rows of the index. */
-#include <stdint.h>
+/* Hostile manifests and indices of checkpoints. The first byte says what the others are: 'm' a
+ * manifest, whose own checksum is made right, beside the files of tests/io/formats/checkpoint-2;
+ * 'p' a tensor and rows of the index. */
+#include "tests/fuzz/targets.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,6 @@
 #include "io/stored_priv.h"
 
 enum { MOST_BYTES = 1 << 20, MOST_PIECES = 64 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* --- manifests --- */
 
@@ -156,11 +154,10 @@ static void try_pieces(const uint8_t *data, size_t size)
     fbi_pieces_free(&p);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_manifest(const uint8_t *data, size_t size)
 {
     if (size && *data == 'm')
         try_manifest((const char *)data + 1, size - 1);
     if (size && *data == 'p')
         try_pieces(data + 1, size - 1);
-    return 0;
 }

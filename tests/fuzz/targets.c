@@ -231,10 +231,17 @@ static void head(const uint8_t *data, size_t n)
 }
 
 const fuzz_target fuzz_targets[] = {
-    {"npy", npy},   {"npz", npz},     {"safetensors", safetensors},
-    {"idx", idx},   {"csv", csv},     {"png", png},
-    {"jpeg", jpeg}, {"sound", sound}, {"bpe", bpe},
+    {"npy", npy},
+    {"npz", npz},
+    {"safetensors", safetensors},
+    {"idx", idx},
+    {"csv", csv},
+    {"png", png},
+    {"jpeg", jpeg},
+    {"sound", sound},
+    {"bpe", bpe},
     {"head", head},
+    {"manifest", fuzz_manifest},
 };
 const int n_fuzz_targets = sizeof fuzz_targets / sizeof *fuzz_targets;
 

@@ -1,4 +1,4 @@
-/* Readers of foreign bytes, each as a function of one input. Those of checkpoints: manifest.c. */
+/* Readers of foreign bytes, each as a function of one input. */
 #ifndef TESTS_FUZZ_TARGETS_H
 #define TESTS_FUZZ_TARGETS_H
 
@@ -15,6 +15,8 @@ extern const int n_fuzz_targets;
 
 /* The target of this name, or NULL. */
 const fuzz_target *fuzz_find(const char *name);
+/* That of checkpoints (manifest.c). */
+void fuzz_manifest(const uint8_t *data, size_t size);
 /* Remove what targets have written. */
 void fuzz_clean(void);
 

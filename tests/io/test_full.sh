@@ -48,6 +48,18 @@ for kind in write fsync rename; do
 done
 more=()
 
+# A /dev/shm that is full: HDF5 lays files out in memory of the process.
+if unshare --mount sh -c 'mount -t tmpfs -o size=4k none /dev/shm' 2> "$folder/mount.txt"; then
+    rm -rf "$run"
+    export -f fashion
+    export bin folder run
+    unshare --mount bash -c 'mount -t tmpfs -o size=4k none /dev/shm; head -c 4096 /dev/zero > /dev/shm/full; more=(); fashion 1' \
+        > "$folder/out.txt" 2> "$folder/err.txt" || fail "full /dev/shm: $(cat "$folder/err.txt")"
+    [ "$(tail -n 1 "$folder/out.txt")" = "$digest" ] || fail "full /dev/shm: other bits"
+    ! grep -q warning "$folder/err.txt" || fail "full /dev/shm: $(cat "$folder/err.txt")"
+    "$bin/flambeau" checkpoint verify "$run" > "$folder/out.txt" || fail "full /dev/shm: no checkpoint is whole"
+fi
+
 # A disk that is really full, where one may mount.
 small=$folder/small
 mkdir "$small"

@@ -49,11 +49,11 @@ static void replay(const char *path)
     size_t size = fread(data, 1, sizeof data, f);
     fclose(f);
     assert_true(size > 2);
-    LLVMFuzzerTestOneInput(data, size);
+    fuzz_manifest(data, size);
     for (int i = 0; i < CHANGES; i++) {
         memcpy(other, data, size);
         size_t n = change(other, size);
-        LLVMFuzzerTestOneInput(other, n > 2 ? change(other, n) : n);
+        fuzz_manifest(other, n > 2 ? change(other, n) : n);
     }
 }
 

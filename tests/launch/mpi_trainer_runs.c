@@ -115,8 +115,9 @@ static void patience_ends_and_the_best_is_kept(void **unused)
         OPEN(.max_epochs = 7, .monitor = "val_score", .patience = 2, .checkpoint = folder);
     assert_int_equal(fit(t, &task), 4 * EPOCH);
     assert_int_equal(fb_trainer_best_step(t), 2 * EPOCH);
-    assert_true(is_there("best/step-%09lld", 2 * EPOCH));
-    assert_false(is_there("best/step-%09lld", EPOCH));
+    assert_true(is_there("step-%09lld", 2 * EPOCH)); /* neither of the newest two */
+    assert_false(is_there("step-%09lld", EPOCH));
+    assert_true(is_there("step-%09lld", 3 * EPOCH));
     assert_true(is_there("step-%09lld", 4 * EPOCH));
     double last = parameter(task.model, "0.weight", 0);
     assert_int_equal(fb_trainer_load(t, &task, "best"), FB_OK);

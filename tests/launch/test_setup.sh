@@ -31,6 +31,8 @@ grep -q "missing:.*libdnnl-dev" "$work/out"
 ! grep -q "clang-format" "$work/out"
 env PATH="$work/bin" bash "$setup" --cluster --dry-run >"$work/out"
 grep -q "missing:.*clang-format.*slurmctld" "$work/out"
+env PATH="$work/bin" bash "$setup" --fuzz --dry-run >"$work/out"
+grep -q "missing:.*clang-format.*libclang-rt-14-dev" "$work/out"
 mv "$work/id" "$work/bin/id" # not root, and no sudo
 fails_with "apt-get install gcc" env PATH="$work/bin" bash "$setup"
 fails_with "--minimal" env PATH="$work/bin" bash "$setup" --minimall
