@@ -1,4 +1,6 @@
+#include "io/cache_priv.h"
 #include "io/dataset_priv.h"
+#include "io/ring_priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +126,8 @@ void fbi_dataset_free(void *object)
 {
     fb_dataset *ds = object;
     fbi_dataset_writer_free(ds);
+    fbi_cache_leave(ds);
+    fbi_ring_free(ds->ring);
     for (int i = 0; i < ds->n_shards; i++) {
         int fd = atomic_load(&ds->shards[i].fd);
         if (fd >= 0)
@@ -182,7 +186,7 @@ fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size, const fb_dataset_fi
 
 int64_t fb_dataset_size(const fb_dataset *ds)
 {
-    return ds ? ds->size : 0;
+    return !ds ? 0 : ds->ring ? fbi_ring_size(ds->ring) : ds->size;
 }
 int fb_dataset_field_count(const fb_dataset *ds)
 {

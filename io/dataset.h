@@ -96,6 +96,40 @@ FB_API FB_USE_RESULT fb_dataset *fb_dataset_custom(fb_context *ctx, int64_t size
                                                    const fb_dataset_field *fields, int n_fields,
                                                    fb_dataset_read read, void *user);
 
+typedef struct fb_ring_options {
+    bool once; /**< a sample is in one epoch, and leaves the ring when that begins; else it stays
+                  until `capacity` newer ones are there */
+} fb_ring_options;
+
+/**
+ * Samples that the program makes while it trains, e.g. a simulation of which a network learns: it
+ * pushes them, and a loader gives them. Each rank has samples of its own. fb_loader_epoch begins an
+ * epoch with the samples that are there at that moment, in the order in which they were pushed, or
+ * shuffled; what is pushed meanwhile is for the next. Ranks may have different numbers of them: who
+ * has run out brings empty leaves to a step (with drop_last, the epoch ends there), and with a
+ * group fb_loader_epoch is collective when an epoch begins. fb_loader_indices gives numbers since
+ * the first push of the rank. A ring has one loader at a time; `capacity` is the same on every
+ * rank. Batches depend on nothing but pushes and epochs, in the order in which the program makes
+ * them.
+ *
+ * Samples are in no checkpoint: a loader that goes on from one has its counts of epochs and steps,
+ * and begins a new epoch with what has been pushed by then (FB_E_STATE if that is nothing).
+ *
+ * @param capacity samples held for the next epoch; the current one holds as many beside them
+ * @return         FB_E_ARG, FB_E_UNSUPPORTED if a field varies, FB_E_NOMEM
+ */
+FB_API FB_USE_RESULT fb_dataset *fb_dataset_ring(fb_context *ctx, int64_t capacity,
+                                                 const fb_dataset_field *fields, int n_fields,
+                                                 const fb_ring_options *opts);
+/**
+ * Push n samples, as fb_dataset_append takes them; they are copied. Any thread may call it: then
+ * which epoch they are in depends on when it does. The oldest ones give way; with `once` nothing is
+ * lost: FB_AGAIN, without an error, if there is no room for all n, and none is taken: begin an
+ * epoch first. fb_dataset_size says how many are there. FB_E_ARG, FB_E_STATE if it is no ring,
+ * FB_E_NOMEM.
+ */
+FB_API fb_status fb_dataset_push(fb_dataset *ds, int64_t n, const void *const *values);
+
 typedef struct fb_mix_options {
     int64_t block; /**< draws in which the proportions are exact; 0: 1000 */
 } fb_mix_options;

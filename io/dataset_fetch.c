@@ -7,7 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/cache_priv.h"
 #include "io/dataset_priv.h"
+#include "io/file_priv.h"
+#include "io/ring_priv.h"
 
 /* The shard that holds a sample: shards but the last are equally long in most datasets, so try
  * there first. */
@@ -64,22 +67,6 @@ static void release(fbi_shard *shard, int fd)
         close(fd);
 }
 
-static bool read_fully(int fd, char *out, size_t bytes, int64_t at)
-{
-    errno = 0;
-    while (bytes) {
-        ssize_t got = pread(fd, out, bytes, (off_t)at);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false;
-        out += got;
-        at += got;
-        bytes -= (size_t)got;
-    }
-    return true;
-}
-
 static fb_status call_back(const fb_dataset *ds, int64_t index, void *const *out, char *text,
                            size_t size)
 {
@@ -97,7 +84,7 @@ bool fbi_dataset_read_at(fb_dataset *ds, fbi_shard *shard, void *out, size_t byt
     int fd = acquire(ds, shard, text, size);
     if (fd < 0)
         return false;
-    bool good = read_fully(fd, out, bytes, at);
+    bool good = fbi_file_read_at(fd, out, bytes, at);
     if (!good)
         snprintf(text, size, "cannot read it: %s",
                  errno ? strerror(errno) : "the file ends too early");
@@ -115,11 +102,13 @@ typedef struct reader {
 
 static bool read_file(reader *r, void *out, size_t bytes, int64_t at)
 {
+    if (r->ds->cache && fbi_cache_read(r->ds, r->shard, out, bytes, at))
+        return true;
     if (r->fd < 0)
         r->fd = acquire(r->ds, r->shard, r->what, sizeof r->what);
     if (r->fd < 0)
         return false;
-    if (read_fully(r->fd, out, bytes, at))
+    if (fbi_file_read_at(r->fd, out, bytes, at))
         return true;
     snprintf(r->what, sizeof r->what, "cannot read it: %s",
              errno ? strerror(errno) : "the file ends too early");
@@ -180,6 +169,10 @@ fb_status fbi_dataset_fetch(fb_dataset *ds, int64_t index, void *const *out, int
 {
     if (ds->read)
         return call_back(ds, index, out, text, size);
+    if (ds->ring) {
+        fbi_ring_fetch(ds, index, out);
+        return FB_OK;
+    }
     if (ds->view)
         return ds->view->fetch(ds, index, out, rows, text, size);
     index = fbi_dataset_place(ds, index);
@@ -214,6 +207,8 @@ fb_status fbi_dataset_fetch_rows(fb_dataset *ds, int f, int64_t index, int64_t f
 bool fbi_dataset_waits(const fb_dataset *ds)
 {
     bool held = !ds->read && !ds->view;
+    if (ds->ring)
+        return false;
     for (int f = 0; held && f < ds->n_fields; f++)
         held = ds->shards[0].held[f] != NULL;
     return !held;
@@ -229,6 +224,9 @@ static fb_status check_sample(fb_dataset *ds, const char *field, int64_t index)
     if (fbi_dataset_field(ds, field) < 0)
         return fbi_fail(ds->ctx, FB_E_NOT_FOUND, "dataset %s: has no field \"%s\"", ds->path,
                         field ? field : "(null)");
+    if (ds->ring)
+        return fbi_fail(ds->ctx, FB_E_UNSUPPORTED,
+                        "dataset (ring): its samples are given by a loader only");
     if (index < 0 || index >= ds->size)
         return fbi_fail(ds->ctx, FB_E_ARG, "dataset %s: sample %lld of %lld", ds->path,
                         (long long)index, (long long)ds->size);

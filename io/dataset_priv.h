@@ -58,6 +58,9 @@ typedef struct fbi_dataset_writer {
     int next, step; /* number of the next shard; other ranks have those between */
 } fbi_dataset_writer;
 
+typedef struct fbi_cache fbi_cache;
+typedef struct fbi_ring fbi_ring;
+
 /* A dataset made of others: what is different. Like fbi_dataset_fetch, thread-safe. */
 typedef struct fbi_dataset_view {
     fb_status (*fetch)(fb_dataset *ds, int64_t index, void *const *out, int64_t *rows, char *text,
@@ -67,6 +70,8 @@ typedef struct fbi_dataset_view {
                             void *out, char *text, size_t size);
     fb_status (*lengths)(fb_dataset *ds, int f, int32_t *out, char *text, size_t size);
     void (*free)(void *parts);
+    /* The dataset number i that it is made of; NULL: there are no more. */
+    fb_dataset *(*part)(const void *parts, int i);
 } fbi_dataset_view;
 
 struct fb_dataset {
@@ -86,6 +91,8 @@ struct fb_dataset {
     fbi_shard *shards;
     int n_shards, max_open;
     atomic_int n_open;    /* shards kept open, at most max_open */
+    fbi_cache *cache;     /* of the shards, on a disk of this node (io/cache.c); NULL: none */
+    fbi_ring *ring;       /* of samples that the program pushes (io/ring.c); else NULL */
     fb_dataset_read read; /* custom */
     void *user;
     bool whole; /* a fetch fills every field of fixed shape: none may be left out */

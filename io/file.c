@@ -38,6 +38,39 @@ bool fbi_file_write(const char *path, const void *data, size_t bytes)
     return good;
 }
 
+bool fbi_file_read_at(int fd, void *out, size_t bytes, int64_t at)
+{
+    char *to = out;
+    errno = 0;
+    while (bytes) {
+        ssize_t n = pread(fd, to, bytes, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        to += n;
+        at += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+bool fbi_file_write_at(int fd, const void *data, size_t bytes, int64_t at)
+{
+    const char *from = data;
+    while (bytes) {
+        ssize_t n = pwrite(fd, from, bytes, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        from += n;
+        at += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
 bool fbi_file_sync(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -6,6 +6,9 @@
 
 /* Create or replace a file and wait until it is on the disk. */
 bool fbi_file_write(const char *path, const void *data, size_t bytes);
+/* All of the bytes from `at`. false, and errno 0: the file ends before them. */
+bool fbi_file_read_at(int fd, void *out, size_t bytes, int64_t at);
+bool fbi_file_write_at(int fd, const void *data, size_t bytes, int64_t at);
 /* Wait until a file or folder is on the disk. */
 bool fbi_file_sync(const char *path);
 /* Like fbi_file_write, and the data's checksum behind it. Who opens the file as HDF5 does not see

@@ -9,7 +9,9 @@
 #include "comm/group_priv.h"
 #include "core/base/threads_priv.h"
 #include "core/tensor/device_priv.h"
+#include "io/cache_priv.h"
 #include "io/loader_priv.h"
+#include "io/ring_priv.h"
 
 enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3, MOST_THREADS = 1024 };
 
@@ -20,6 +22,7 @@ static void loader_free(void *object)
         fbi_group_unlead(l->group);
     fbi_upload_drop(l);
     fbi_prefetch_close(l);
+    fbi_ring_leave(l);
     for (int f = 0; f < FB_MAX_FIELDS; f++) {
         if (l->tensors[f])
             fb_set(&l->tensors[f], NULL);
@@ -53,16 +56,26 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
     if (!o->global_batch)
         o->global_batch = DEFAULT_BATCH;
     if (o->global_batch < 0 || o->micro_batch < 0 || o->prefetch < 0 || o->limit < 0 ||
-        o->longest < 0)
+        o->longest < 0 || o->cache_bytes < 0)
         return fbi_fail(ctx, FB_E_ARG,
-                        "loader: batch %lld, micro-batch %lld, limit %lld, longest %lld and "
-                        "prefetch %d must not be negative",
+                        "loader: batch %lld, micro-batch %lld, limit %lld, longest %lld, prefetch "
+                        "%d and cache_bytes %lld must not be negative",
                         (long long)o->global_batch, (long long)o->micro_batch, (long long)o->limit,
-                        (long long)o->longest, o->prefetch);
+                        (long long)o->longest, o->prefetch, (long long)o->cache_bytes);
+    if (o->cache && (ds->read || ds->ring || !*o->cache || strlen(o->cache) >= FBI_PATH_BYTES))
+        return fbi_fail(ctx, FB_E_ARG, "loader: cache \"%.64s\": %s", o->cache,
+                        ds->read || ds->ring
+                            ? "a dataset of the program's own has no shards: leave it out"
+                            : "give the path of a folder on a disk of each node");
+    if (o->cache_bytes && !o->cache)
+        return fbi_fail(ctx, FB_E_ARG, "loader: cache_bytes without cache: name the folder, too");
     if (o->threads < 0 || o->threads > MOST_THREADS)
         return fbi_fail(ctx, FB_E_ARG,
                         "loader: %d threads: give 1 to %d, or 0 for what the training leaves",
                         o->threads, MOST_THREADS);
+    fb_status st = fbi_ring_check(ds, o);
+    if (st)
+        return st;
     o->limit = o->limit && o->limit < ds->size ? o->limit : ds->size;
     o->seed = o->seed ? o->seed : ctx->seed;
     int64_t most = o->epoch_samples > 0 ? o->epoch_samples : o->limit;
@@ -76,7 +89,7 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
 }
 
 /* What every rank must give alike, or some samples are seen twice and others never. */
-enum { FACTS = 12, AGREED = FACTS + FBI_SAMPLER_FACTS };
+enum { FACTS = 13, AGREED = FACTS + FBI_SAMPLER_FACTS };
 static const char *const agreed_names[FACTS] = {"dataset (number of samples)",
                                                 "dataset (id)",
                                                 "dataset (fields)",
@@ -88,7 +101,8 @@ static const char *const agreed_names[FACTS] = {"dataset (number of samples)",
                                                 "seed",
                                                 "longest",
                                                 "split",
-                                                "transforms"};
+                                                "transforms",
+                                                "cache"};
 
 static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, const fbi_stage *stage,
                           int64_t v[AGREED])
@@ -100,6 +114,7 @@ static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, cons
         fields = XXH3_64bits_withSeed(what, sizeof what, fields);
     }
     const char *split = ds->selected < 0 ? "" : ds->split_names[ds->selected];
+    const char *cache = o->cache ? o->cache : "";
     const int64_t values[FACTS] = {ds->size,
                                    (int64_t)XXH3_64bits(ds->id, sizeof ds->id),
                                    (int64_t)fields,
@@ -111,7 +126,8 @@ static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, cons
                                    (int64_t)o->seed,
                                    o->longest,
                                    (int64_t)XXH3_64bits(split, strlen(split)),
-                                   stage ? (int64_t)stage->hash : 0};
+                                   stage ? (int64_t)stage->hash : 0,
+                                   (int64_t)XXH3_64bits(cache, strlen(cache))};
     memcpy(v, values, sizeof values);
     fbi_sampler_facts(ds, o, v + FACTS);
 }
@@ -119,7 +135,7 @@ static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, cons
 /* Hashes tell nobody anything. */
 static bool hashed(int i)
 {
-    return i < FACTS ? i == 1 || i == 2 || i >= FACTS - 2 : fbi_sampler_fact_hashed[i - FACTS];
+    return i < FACTS ? i == 1 || i == 2 || i >= FACTS - 3 : fbi_sampler_fact_hashed[i - FACTS];
 }
 
 static fb_status compare(fb_group *group, const int64_t (*all)[AGREED])
@@ -244,8 +260,10 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
                          .drop_last = o->drop_last};
     l->indices = malloc((size_t)fbi_plan_largest(&l->plan) * sizeof(int64_t));
     if (l->indices && sizes_fit(l) && !fbi_prefetch_open(l) &&
-        !fbi_context_adopt(ctx, l, loader_free))
+        !fbi_context_adopt(ctx, l, loader_free)) {
+        fbi_ring_join(l);
         return l;
+    }
     l->sampler = (fbi_sampler){0};
     l->stage = NULL;
     loader_free(l);
@@ -257,7 +275,8 @@ static fb_loader *open_agreed(fb_group *group, fb_dataset *ds, const fb_loader_o
                               fbi_stage *stage)
 {
     fbi_sampler sampler = {0};
-    fb_status st = fbi_sampler_open(&sampler, group, ds, o);
+    fb_status st = o->cache ? fbi_cache_stage(group, ds, o->cache, o->cache_bytes) : FB_OK;
+    st = st ? st : fbi_sampler_open(&sampler, group, ds, o);
     fb_loader *l = st ? NULL : loader_new(ds, o, group, &sampler, stage);
     if (!l) {
         fbi_sampler_close(&sampler);
@@ -323,6 +342,16 @@ static bool same_order(fb_loader *l)
     return true;
 }
 
+static bool begin(fb_loader *l, int64_t position)
+{
+    fbi_upload_drop(l);
+    fbi_prefetch_stop(l);
+    if (l->ds->ring && fbi_ring_begin(l))
+        return false;
+    fbi_prefetch_begin(l, l->epoch, position);
+    return true;
+}
+
 bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
 {
     if (!l || !fb_ok(l->ctx) || l->epoch >= n_epochs || fbi_group_stopping(l->group))
@@ -337,6 +366,8 @@ bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
                  (long long)l->epoch);
         return false;
     }
+    if (l->ds->ring && !(l->inside && l->driving))
+        l->position = 0; /* the samples of an epoch that was broken off are gone */
     if (l->position < 0 || l->position > l->plan.size) {
         fbi_fail(l->ctx, FB_E_STATE,
                  "loader: position %lld lies outside of the %lld samples of dataset %s: was the "
@@ -344,12 +375,10 @@ bool fb_loader_epoch(fb_loader *l, int64_t n_epochs)
                  (long long)l->position, (long long)l->plan.size, l->ds->path);
         return false;
     }
-    if (!l->inside || !l->driving) {
-        fbi_upload_drop(l);
-        fbi_prefetch_begin(l, l->epoch, l->position);
-        l->inside = l->driving = true;
-    }
-    return true;
+    if (l->inside && l->driving)
+        return true;
+    l->inside = l->driving = begin(l, l->position);
+    return l->inside;
 }
 
 void fb_loader_rewind(fb_loader *l)
@@ -357,9 +386,7 @@ void fb_loader_rewind(fb_loader *l)
     if (!l || !fb_ok(l->ctx))
         return;
     l->driving = false;
-    l->inside = true;
-    fbi_upload_drop(l);
-    fbi_prefetch_begin(l, l->epoch, 0);
+    l->inside = begin(l, 0);
 }
 
 static void end_of_epoch(fb_loader *l)
@@ -487,10 +514,7 @@ fb_tensor *fb_loader_lengths(fb_loader *l, const char *name)
 
 int64_t fb_loader_steps(const fb_loader *l)
 {
-    if (!l)
-        return 0;
-    return l->plan.drop_last ? l->plan.size / l->plan.batch
-                             : (l->plan.size + l->plan.batch - 1) / l->plan.batch;
+    return l ? fbi_plan_steps(&l->plan) : 0;
 }
 
 int64_t fb_loader_position(const fb_loader *l)

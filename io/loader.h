@@ -45,12 +45,16 @@ typedef struct fb_loader_options {
                               sample are held */
     const char *bucket_by; /**< by rows of this field; NULL: of the first one that varies */
 
-    int prefetch;    /**< micro-batches read ahead; 0: 3 */
-    int threads;     /**< that make samples, which are the same for any number; 0: of the cores that
-                        the training leaves to this rank, as many as may be of use: 1 for data in
-                        memory, up to 4 for files and callbacks, at least 1 */
-    int64_t longest; /**< rows of a sample of a field that varies, in batches: what is longer
-                        is cut, what is shorter gets zeros; 0: as the dataset's longest */
+    int prefetch; /**< micro-batches read ahead; 0: 3 */
+    int threads;  /**< that make samples, which are the same for any number; 0: of the cores that
+                     the training leaves to this rank, as many as may be of use: 1 for data in
+                     memory, up to 4 for files and callbacks, at least 1 */
+    const char *cache;   /**< a folder on a disk of each node, or in its /dev/shm: shards that are
+                            read from files are copied there when the loader opens */
+    int64_t cache_bytes; /**< of a dataset's shards on each node; 0: all but a twentieth of what is
+                            free there */
+    int64_t longest;     /**< rows of a sample of a field that varies, in batches: what is longer
+                            is cut, what is shorter gets zeros; 0: as the dataset's longest */
 } fb_loader_options;
 
 /**
@@ -65,6 +69,12 @@ typedef struct fb_loader_options {
  * of any epoch and the same for any number of ranks; a checkpoint goes on in the middle of an epoch
  * with another number. One made with others of these options is refused: by its entries, or by
  * fb_loader_epoch (FB_E_STATE).
+ *
+ * With `cache`, each shard is read once in the job, by one rank, compared with its checksum
+ * (FB_E_IO) and given to the other nodes. What has no room there, or cannot be written, is read
+ * from where it is, and a line of the log says so. The copies go when the datasets are closed, and
+ * with the last process that has them; what jobs have left behind that died before that is removed.
+ * Loaders on the same files share them. Fields that are held in memory need none.
  *
  * FB_E_ARG if the batch is larger than the epoch, if options do not fit, or if the ranks do not
  * give the same dataset and options; FB_E_STATE, FB_E_NOMEM. Collective over the group: an error of

@@ -104,10 +104,16 @@ typedef struct fbi_plan {
     int64_t leaves, first_leaf, n_leaves;
     bool drop_last;
     int64_t position, leaf, done; /* done: samples of the leaf already given */
+    /* Samples of the ranks' own (io/ring.c); else NULL: all ranks' are the same. Positions are then
+     * as if all steps were full. */
+    const int64_t *have, *parts; /* [ranks]: in the epoch, in a full step */
+    int ranks, rank;
 } fbi_plan;
 
 /* The next unit; false at the end of the epoch. */
 bool fbi_plan_next(fbi_plan *plan, fbi_unit *unit);
+/* Steps of the epoch. */
+int64_t fbi_plan_steps(const fbi_plan *plan);
 /* Samples of the largest unit that the plan can give. */
 int64_t fbi_plan_largest(const fbi_plan *plan);
 
@@ -127,8 +133,8 @@ struct fb_loader {
     int64_t epoch, position, step;    /* state: position of the next step, steps done in all */
     fb_tensor *tensors[FB_MAX_FIELDS], *lengths[FB_MAX_FIELDS]; /* of the current batch */
     int64_t *indices;
-    int64_t n_indices;
-    fbi_upload shown, ahead; /* on a device: the current batch, and the next on its way */
+    int64_t n_indices, first_index; /* first: of the samples that there are, of a ring; else 0 */
+    fbi_upload shown, ahead;        /* on a device: the current batch, and the next on its way */
 
     /* between the threads; the lock guards what follows */
     fbi_worker *workers;
@@ -159,7 +165,9 @@ size_t fbi_loader_sample_bytes(const fb_loader *l, int f);
 /* The threads (io/prefetch.c): any number of them give the same micro-batches in the same order. */
 fb_status fbi_prefetch_open(fb_loader *l);
 void fbi_prefetch_close(fb_loader *l);
-/* Begin at a position of an epoch; what was read ahead is dropped. */
+/* What was read ahead is dropped, and the threads stand still. */
+void fbi_prefetch_stop(fb_loader *l);
+/* After that: begin at a position of an epoch. */
 void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position);
 /* The oldest slot, or the one so many behind it. `wait`: until it is complete; NULL: it is not, or
  * the epoch is through, or it failed (then the oldest one sets l->status). */

@@ -16,6 +16,8 @@
 
 #include <xxhash.h>
 
+#include "io/file_priv.h"
+
 /* "FBMIR", and a number that changes with what a head is. */
 static const uint64_t magic = 0x46424d4952000000u ^ (uint64_t)sizeof(fbi_mirror_head);
 enum { HEAD_BYTES = 4096 }; /* contents begin on a page */
@@ -103,21 +105,6 @@ static bool parse(const char *name, fbi_mirror_owner *o)
            !name[end];
 }
 
-static bool read_all(int fd, char *data, size_t bytes, off_t at)
-{
-    while (bytes) {
-        ssize_t n = pread(fd, data, bytes, at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        data += n;
-        at += n;
-        bytes -= (size_t)n;
-    }
-    return true;
-}
-
 /* A head that is whole, of a file of ours; -1: there is none. */
 static int open_head(const char *path, fbi_mirror_head *head)
 {
@@ -126,7 +113,7 @@ static int open_head(const char *path, fbi_mirror_head *head)
     if (fd < 0)
         return -1;
     bool good = !fstat(fd, &info) && S_ISREG(info.st_mode) && info.st_uid == geteuid() &&
-                info.st_size >= HEAD_BYTES && read_all(fd, (char *)head, sizeof *head, 0);
+                info.st_size >= HEAD_BYTES && fbi_file_read_at(fd, head, sizeof *head, 0);
     if (good && head->magic == magic && head->own == seal_of(head) && head->bytes >= 0 &&
         head->bytes <= info.st_size - HEAD_BYTES)
         return fd;
@@ -138,7 +125,7 @@ static char *read_contents(const char *path, fbi_mirror_head *head)
 {
     int fd = open_head(path, head);
     char *data = fd < 0 ? NULL : malloc((size_t)head->bytes + 1);
-    bool good = data && read_all(fd, data, (size_t)head->bytes, HEAD_BYTES) &&
+    bool good = data && fbi_file_read_at(fd, data, (size_t)head->bytes, HEAD_BYTES) &&
                 XXH3_64bits(data, (size_t)head->bytes) == head->xxh3;
     if (fd >= 0)
         close(fd);

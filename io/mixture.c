@@ -71,7 +71,13 @@ static fb_status mix_lengths(fb_dataset *ds, int f, int32_t *out, char *text, si
     return st;
 }
 
-static const fbi_dataset_view mix_view = {mix_fetch, mix_fetch_rows, mix_lengths, free};
+static fb_dataset *mix_part(const void *parts, int i)
+{
+    const fbi_mixture *m = parts;
+    return i < m->n ? m->sources[i].ds : NULL;
+}
+
+static const fbi_dataset_view mix_view = {mix_fetch, mix_fetch_rows, mix_lengths, free, mix_part};
 
 const fbi_mixture *fbi_mixture_of(const fb_dataset *ds)
 {
@@ -138,6 +144,9 @@ static fb_status check_sources(fb_context *ctx, fb_dataset *const *sources, int 
     for (int i = 0; i < n; i++) {
         if (!sources[i])
             return fbi_fail(ctx, FB_E_ARG, "dataset (mix): source %d is NULL", i);
+        if (sources[i]->ring)
+            return fbi_fail(ctx, FB_E_ARG,
+                            "dataset (mix): source %d is a ring: a loader reads it alone", i);
         if (sources[i]->written)
             return fbi_fail(ctx, FB_E_STATE,
                             "dataset (mix): source %d, %s, was opened for writing: finish it, then "

@@ -159,7 +159,13 @@ static void pack_free(void *parts)
     free(p);
 }
 
-static const fbi_dataset_view pack_view = {.fetch = pack_fetch, .free = pack_free};
+static fb_dataset *pack_part(const void *parts, int i)
+{
+    return i ? NULL : ((const packing *)parts)->ds;
+}
+
+static const fbi_dataset_view pack_view = {
+    .fetch = pack_fetch, .free = pack_free, .part = pack_part};
 
 double fb_dataset_padding(const fb_dataset *ds)
 {

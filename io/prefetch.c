@@ -49,7 +49,7 @@ void fbi_loader_choose(fb_loader *l, fbi_slot *slot)
         int64_t at = slot->unit.begin + i;
         if (at >= l->sampler.n)
             at = l->sampler.n - 1; /* an empty leaf at the very end */
-        slot->indices[i] = fbi_sampler_at(&l->sampler, at);
+        slot->indices[i] = at < 0 ? -1 : l->first_index + fbi_sampler_at(&l->sampler, at);
     }
 }
 
@@ -314,7 +314,7 @@ void fbi_prefetch_close(fb_loader *l)
 
 /* --- for the context's thread --- */
 
-void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
+void fbi_prefetch_stop(fb_loader *l)
 {
     pthread_mutex_lock(&l->lock);
     l->running = false;
@@ -323,6 +323,12 @@ void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
     while (l->busy)
         pthread_cond_wait(&l->ready, &l->lock);
     atomic_store(&l->drop, false);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
+{
+    pthread_mutex_lock(&l->lock);
     l->plan.position = position;
     l->plan.leaf = l->plan.done = 0;
     fbi_sampler_begin(&l->sampler, epoch);
