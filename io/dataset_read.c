@@ -91,6 +91,7 @@ static herr_t add_field(hid_t file, const char *name, const H5L_info_t *info, vo
     return good ? 0 : -1;
 }
 
+/* NULL: errno is ENOMEM, or it is damaged. */
 static char *read_text(hid_t file, const char *name)
 {
     hid_t data = H5Lexists(file, name, H5P_DEFAULT) > 0 ? H5Dopen2(file, name, H5P_DEFAULT)
@@ -99,7 +100,9 @@ static char *read_text(hid_t file, const char *name)
         return NULL;
     hid_t type = H5Dget_type(data);
     size_t size = H5Tget_size(type);
-    char *text = H5Tget_class(type) == H5T_STRING ? malloc(size + 1) : NULL;
+    bool is_text = H5Tget_class(type) == H5T_STRING;
+    char *text = is_text ? malloc(size + 1) : NULL;
+    errno = is_text && !text ? ENOMEM : 0;
     if (text && H5Dread(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) < 0) {
         free(text);
         text = NULL;
@@ -109,6 +112,15 @@ static char *read_text(hid_t file, const char *name)
     H5Tclose(type);
     H5Dclose(data);
     return text;
+}
+
+static fb_status no_shards(char *text, size_t size)
+{
+    bool memory = errno == ENOMEM;
+    snprintf(text, size, "%s",
+             memory ? "no memory for its list of shards"
+                    : "has no list of shards: it is damaged; import it again");
+    return memory ? FB_E_NOMEM : FB_E_IO;
 }
 
 /* Reads the head; a message in `text` says what is wrong with it. */
@@ -131,6 +143,7 @@ static fb_status read_head(const char *path, head *h, char *text, size_t size)
     hid_t file = fbi_h5_open(path);
     char kind[32] = "";
     int64_t format = 0;
+    errno = 0;
     if (file < 0)
         snprintf(text, size, "is not an HDF5 file, or is damaged");
     else if (!fbi_h5_get_text(file, "flambeau", kind, sizeof kind))
@@ -145,7 +158,7 @@ static fb_status read_head(const char *path, head *h, char *text, size_t size)
     else if (!fbi_h5_get_text(file, "id", h->id, sizeof h->id) ||
              !fbi_h5_get_int(file, "samples", &h->samples) ||
              !(h->shards = read_text(file, "flambeau_shards")))
-        snprintf(text, size, "has no list of shards: it is damaged; import it again");
+        st = no_shards(text, size);
     else if (h->samples < 1)
         snprintf(text, size, "has no samples");
     else
