@@ -26,6 +26,11 @@ struct fbi_buckets {
 fb_status fbi_buckets_check(const fb_dataset *ds, fb_loader_options *o)
 {
     enum { MOST = 1 << 24 };
+    if (o->pad_multiple && !o->pad_to_batch && !o->bucket_window)
+        return fbi_fail(ds->ctx, FB_E_ARG,
+                        "loader: pad_multiple %lld without pad_to_batch: samples are as long as "
+                        "the dataset's longest",
+                        (long long)o->pad_multiple);
     if (!o->bucket_window && !o->bucket_by)
         return FB_OK;
     if (!o->bucket_window)

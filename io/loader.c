@@ -89,7 +89,7 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
 }
 
 /* What every rank must give alike, or some samples are seen twice and others never. */
-enum { FACTS = 13, AGREED = FACTS + FBI_SAMPLER_FACTS };
+enum { FACTS = 15, AGREED = FACTS + FBI_SAMPLER_FACTS };
 static const char *const agreed_names[FACTS] = {"dataset (number of samples)",
                                                 "dataset (id)",
                                                 "dataset (fields)",
@@ -100,6 +100,8 @@ static const char *const agreed_names[FACTS] = {"dataset (number of samples)",
                                                 "limit",
                                                 "seed",
                                                 "longest",
+                                                "pad_to_batch",
+                                                "pad_multiple",
                                                 "split",
                                                 "transforms",
                                                 "cache"};
@@ -125,6 +127,8 @@ static void agreed_values(const fb_dataset *ds, const fb_loader_options *o, cons
                                    o->limit,
                                    (int64_t)o->seed,
                                    o->longest,
+                                   o->pad_to_batch,
+                                   o->pad_multiple,
                                    (int64_t)XXH3_64bits(split, strlen(split)),
                                    stage ? (int64_t)stage->hash : 0,
                                    (int64_t)XXH3_64bits(cache, strlen(cache))};
@@ -247,6 +251,8 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
     fbi_sampler_facts(ds, o, l->facts);
     memcpy(l->kept, l->facts, sizeof l->kept);
     set_fields(l, o->longest);
+    l->pad_to_batch = o->pad_to_batch || o->bucket_window;
+    l->pad_multiple = o->pad_multiple ? o->pad_multiple : 1;
     l->n_slots = o->prefetch ? o->prefetch : DEFAULT_PREFETCH;
     if (on_device(l))
         l->n_slots++; /* one that the device reads */
@@ -412,13 +418,13 @@ static fb_tensor *converted(fb_loader *l, const fb_dataset_field *field, fb_shap
     return t;
 }
 
-/* Shape of field f in a batch of n samples. */
-static fb_shape batch_shape(const fb_loader *l, int f, int64_t n)
+/* Shape of field f in a micro-batch. */
+static fb_shape batch_shape(const fb_loader *l, const fbi_slot *slot, int f)
 {
     const fb_dataset_field *field = &l->fields[f].form;
-    fb_shape sample = fbi_dataset_deliver_shape(field), shape = {.n = 1, .d = {n}};
+    fb_shape sample = fbi_dataset_deliver_shape(field), shape = {.n = 1, .d = {slot->n}};
     if (field->varies)
-        shape.d[shape.n++] = l->fields[f].rows;
+        shape.d[shape.n++] = slot->rows[f];
     memcpy(shape.d + shape.n, sample.d, (size_t)sample.n * sizeof sample.d[0]);
     shape.n += sample.n;
     return shape;
@@ -428,12 +434,26 @@ static fb_shape batch_shape(const fb_loader *l, int f, int64_t n)
 static fb_tensor *tensor_of(fb_loader *l, const fbi_slot *slot, int f)
 {
     const fb_dataset_field *field = &l->fields[f].form;
-    fb_shape shape = batch_shape(l, f, slot->unit.n ? slot->unit.n : 1);
+    fb_shape shape = batch_shape(l, slot, f);
     if (on_device(l))
         return fbi_upload_tensor(l, f, shape);
     if (field->scale != 0)
         return converted(l, field, shape, slot->fields[f]);
     return fb_from(l->ctx, field->dtype, shape, slot->fields[f]);
+}
+
+static void count_rows(fb_loader *l, const fbi_slot *slot, int f)
+{
+    for (int64_t i = 0; slot->lengths[f] && i < slot->unit.n; i++) {
+        l->had[f] += (double)slot->lengths[f][i];
+        l->delivered[f] += (double)slot->rows[f];
+    }
+}
+
+double fb_loader_padding(const fb_loader *l, const char *name)
+{
+    int f = field_of(l, name);
+    return f < 0 || l->delivered[f] == 0 ? 0 : 1 - l->had[f] / l->delivered[f];
 }
 
 /* The tensors of the next micro-batch. NULL: the epoch is through, or an error is set. */
@@ -445,9 +465,8 @@ static const fbi_slot *next_slot(fb_loader *l)
         FB_SCOPE(l->ctx);
         fb_set(&l->tensors[f], tensor_of(l, slot, f));
         if (slot->lengths[f])
-            fb_set(&l->lengths[f],
-                   fb_from(l->ctx, FB_I64, FB_SHAPE(slot->unit.n ? slot->unit.n : 1),
-                           slot->lengths[f]));
+            fb_set(&l->lengths[f], fb_from(l->ctx, FB_I64, FB_SHAPE(slot->n), slot->lengths[f]));
+        count_rows(l, slot, f);
     }
     fbi_doing_end(l->ctx, before);
     return slot;

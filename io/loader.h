@@ -44,6 +44,9 @@ typedef struct fb_loader_options {
                               batches of like length, in any order; 0: as they come. 4 bytes a
                               sample are held */
     const char *bucket_by; /**< by rows of this field; NULL: of the first one that varies */
+    bool pad_to_batch;     /**< a field that varies has as many rows as the longest sample of the
+                              micro-batch, and not of the dataset; implied by bucket_window */
+    int64_t pad_multiple;  /**< and rounded up to a multiple of this, up to `longest`; 0: 1 */
 
     int prefetch; /**< micro-batches read ahead; 0: 3 */
     int threads;  /**< that make samples, which are the same for any number; 0: of the cores that
@@ -104,6 +107,9 @@ FB_API int64_t fb_loader_steps(const fb_loader *loader);
 FB_API int64_t fb_loader_position(const fb_loader *loader);
 /** Number of the current epoch, from 0. */
 FB_API int64_t fb_loader_epoch_number(const fb_loader *loader);
+/** Part of the rows of a field that varies that were padding, in what this process got since the
+ * loader was opened; 0 for other fields, and before the first micro-batch. */
+FB_API double fb_loader_padding(const fb_loader *loader, const char *name);
 /** Dataset indices of the current micro-batch, fb_batch.n of them (0 for an empty leaf). */
 FB_API const int64_t *fb_loader_indices(const fb_loader *loader, int64_t *n);
 /** Stop reading ahead and let go, in the middle of an epoch too; the context closes what is left.

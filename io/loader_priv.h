@@ -74,7 +74,8 @@ typedef struct fbi_slot {
     fbi_unit unit;
     int64_t *indices;
     void *fields[FB_MAX_FIELDS];     /* by field of the loader */
-    int64_t *lengths[FB_MAX_FIELDS]; /* rows of each sample, of fields that vary */
+    int64_t *lengths[FB_MAX_FIELDS]; /* rows that each sample has, of fields that vary, */
+    int64_t rows[FB_MAX_FIELDS];     /* and those that it takes, with padding */
     /* the lock guards what follows */
     int64_t n, next, left;      /* samples; the first that no thread has; those not there yet */
     bool done;                  /* complete, or failed */
@@ -124,8 +125,12 @@ struct fb_loader {
     fbi_stage *stage; /* or NULL; the loader's own */
     fbi_batch_field fields[FB_MAX_FIELDS];
     int n_fields;
-    fbi_plan plan;        /* of the threads */
-    fbi_sampler sampler;  /* of the threads, one at a time */
+    bool pad_to_batch;                                   /* fields that vary are as long as the
+                                                            longest sample needs, */
+    int64_t pad_multiple;                                /* in multiples of this */
+    double delivered[FB_MAX_FIELDS], had[FB_MAX_FIELDS]; /* rows, with padding and without */
+    fbi_plan plan;                                       /* of the threads */
+    fbi_sampler sampler;                                 /* of the threads, one at a time */
     bool driving, inside; /* inside: within an epoch that fb_loader_epoch began */
 
     int64_t facts[FBI_SAMPLER_FACTS]; /* what decides the order, */

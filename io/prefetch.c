@@ -17,7 +17,8 @@ static void pad(const fb_loader *l, fbi_slot *slot, int64_t i, void *const *out,
             continue;
         int64_t has = rows[f] < field->rows ? rows[f] : field->rows;
         size_t bytes = (size_t)has * field->bytes;
-        memset((char *)out[f] + bytes, 0, fbi_loader_sample_bytes(l, f) - bytes);
+        if (!l->pad_to_batch)
+            memset((char *)out[f] + bytes, 0, fbi_loader_sample_bytes(l, f) - bytes);
         slot->lengths[f][i] = has;
     }
 }
@@ -71,7 +72,31 @@ static fb_status make_sample(const fbi_worker *w, fbi_slot *slot, int64_t i, cha
     return st;
 }
 
-static fb_status make_batch(const fbi_worker *w, fbi_slot *slot, char *text, size_t size)
+/* As many rows as the longest sample has, instead of as many as there is room for: samples move
+ * together, with zeros between. */
+static void fit_rows(const fb_loader *l, fbi_slot *slot, int f)
+{
+    int64_t most = 1, room = l->fields[f].rows, multiple = l->pad_multiple;
+    for (int64_t i = 0; i < slot->n; i++)
+        most = slot->lengths[f][i] > most ? slot->lengths[f][i] : most;
+    most = multiple < room ? (most + multiple - 1) / multiple * multiple : room;
+    slot->rows[f] = most < room ? most : room;
+    size_t bytes = (size_t)slot->rows[f] * l->fields[f].bytes;
+    for (int64_t i = 0; i < slot->n; i++) {
+        size_t has = (size_t)slot->lengths[f][i] * l->fields[f].bytes;
+        char *data = slot->fields[f], *to = data + (size_t)i * bytes;
+        memmove(to, data + (size_t)i * fbi_loader_sample_bytes(l, f), has);
+        memset(to + has, 0, bytes - has);
+    }
+}
+
+/* What is done when all samples are there. */
+static bool has_end(const fb_loader *l)
+{
+    return l->pad_to_batch || (l->stage && l->stage->batch);
+}
+
+static fb_status make_end(const fbi_worker *w, fbi_slot *slot, char *text, size_t size)
 {
     const fb_loader *l = w->loader;
     const fbi_made made = {.seed = l->sampler.seed,
@@ -80,7 +105,12 @@ static fb_status make_batch(const fbi_worker *w, fbi_slot *slot, char *text, siz
                            .indices = slot->indices,
                            .fields = slot->fields,
                            .scratch = w->scratch};
-    return l->stage->batch(l->stage, &made, text, size);
+    fb_status st =
+        l->stage && l->stage->batch ? l->stage->batch(l->stage, &made, text, size) : FB_OK;
+    for (int f = 0; f < l->n_fields && !st && l->pad_to_batch; f++)
+        if (slot->lengths[f])
+            fit_rows(l, slot, f);
+    return st;
 }
 
 /* --- what is to be done; all under the lock --- */
@@ -109,6 +139,8 @@ static fbi_slot *plan_slot(fb_loader *l)
         return NULL;
     }
     slot->n = slot->left = slot->unit.n ? slot->unit.n : 1;
+    for (int f = 0; f < l->n_fields; f++)
+        slot->rows[f] = l->fields[f].rows;
     slot->next = 0;
     slot->done = false;
     slot->status = FB_OK;
@@ -155,9 +187,9 @@ static void make_some(fbi_worker *w, fbi_slot *slot, int64_t i, int64_t end)
         note_failure(l, slot, i - 1, st, text);
     if (slot->left)
         return;
-    if (!slot->status && l->stage && l->stage->batch && !atomic_load(&l->drop)) {
+    if (!slot->status && has_end(l) && !atomic_load(&l->drop)) {
         pthread_mutex_unlock(&l->lock);
-        st = make_batch(w, slot, text, sizeof text);
+        st = make_end(w, slot, text, sizeof text);
         pthread_mutex_lock(&l->lock);
         if (st)
             note_failure(l, slot, 0, st, text);

@@ -63,10 +63,11 @@ void fbi_sampler_facts(const fb_dataset *ds, const fb_loader_options *o,
 
 static fb_status check_signs(const fb_dataset *ds, const fb_loader_options *o)
 {
-    const int64_t counts[] = {o->shuffle_block, o->shuffle_bytes, o->shuffle_window,
-                              o->n_weights,     o->epoch_samples, o->bucket_window};
+    const int64_t counts[] = {o->shuffle_block, o->shuffle_bytes, o->shuffle_window, o->n_weights,
+                              o->epoch_samples, o->bucket_window, o->pad_multiple};
     static const char *const names[] = {"shuffle_block", "shuffle_bytes", "shuffle_window",
-                                        "n_weights",     "epoch_samples", "bucket_window"};
+                                        "n_weights",     "epoch_samples", "bucket_window",
+                                        "pad_multiple"};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         if (counts[i] < 0)
             return fbi_fail(ds->ctx, FB_E_ARG, "loader: %s %lld must not be negative", names[i],

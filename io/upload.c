@@ -26,7 +26,7 @@ static void wait_for_slot(fb_context *ctx, fbi_upload *u)
 
 static fb_status copy_field(fb_loader *l, fbi_upload *u, int f, int64_t n)
 {
-    size_t bytes = (size_t)n * fbi_loader_sample_bytes(l, f);
+    size_t bytes = (size_t)n * (size_t)u->slot->rows[f] * l->fields[f].bytes;
     u->fields[f] = fbi_storage_new_on(l->ctx, FBI_QUEUE_COPY, bytes);
     if (!u->fields[f])
         return fb_status_of(l->ctx);
