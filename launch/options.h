@@ -37,5 +37,9 @@ typedef struct fb_option_group {
     void *values; /**< the struct that the rows describe */
 } fb_option_group;
 
+/** The rows of fb_loader_options (io/loader.h) that a configuration can have, for a group of the
+ * program: with {"data", fb_loader_option_rows(), &options} it takes `--set data.shuffle=true`. */
+FB_API const fb_option *fb_loader_option_rows(void);
+
 FB_END
 #endif

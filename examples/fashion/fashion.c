@@ -67,11 +67,9 @@ static fb_dataset *open_data(fb_trainer *t, const char *folder, const char *name
     return fb_dataset_open_shared(fb_trainer_group(t), path);
 }
 
-static fb_loader *open_train(fb_trainer *t, const options *o)
+static fb_loader *open_train(fb_trainer *t, const options *o, const fb_loader_options *batches)
 {
-    return fb_loader_open(fb_trainer_group(t), open_data(t, o->data, "train.h5"),
-                          FB_OPTS(fb_loader_options, .global_batch = o->batch, .shuffle = true,
-                                  .limit = o->limit, .seed = (uint64_t)o->seed));
+    return fb_loader_open(fb_trainer_group(t), open_data(t, o->data, "train.h5"), batches);
 }
 
 static fb_loader *open_test(fb_trainer *t, const options *o)
@@ -153,6 +151,9 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, &r.o, &exit_code))
         return exit_code;
     fb_trainer_options o = trainer_options(&r.o);
+    fb_loader_options batches = {
+        .global_batch = r.o.batch, .shuffle = true, .limit = r.o.limit, .seed = (uint64_t)r.o.seed};
+    o.groups = (const fb_option_group[]){{"data", fb_loader_option_rows(), &batches}, {0}};
     fb_trainer *t = fb_trainer_open(&argc, &argv, &o);
     fb_context *ctx = fb_trainer_context(t);
     bool bits = r.o.print_bits;
@@ -164,7 +165,7 @@ int main(int argc, char **argv)
                             .on_log = bits ? say_loss : NULL,
                             .on_end = bits ? say_digest : NULL,
                             .user = &r};
-    task.train = r.train = open_train(t, &r.o);
+    task.train = r.train = open_train(t, &r.o, &batches);
     task.valid = bits ? NULL : open_test(t, &r.o);
     task.optimizer = fb_optim_adam(ctx, task.model, FB_OPTS(fb_adam_options, .lr = r.o.lr));
     int64_t whole = r.o.steps ? r.o.steps : fb_loader_steps(r.train) * r.o.epochs;

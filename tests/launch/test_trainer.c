@@ -4,6 +4,8 @@
 
 #include <unistd.h>
 
+#include <flambeau/io/loader.h>
+
 #include "launch/trainer_priv.h"
 
 typedef struct model {
@@ -163,6 +165,31 @@ static void every_row_is_a_field_that_both_ways_fill_alike(void **state)
     }
 }
 
+static void a_loader_takes_options_of_a_configuration(void **state)
+{
+    (void)state;
+    fixture f;
+    fb_loader_options o = {.global_batch = 16};
+    begin(&f);
+    f.groups[1] = (fb_option_group){"data", fb_loader_option_rows(), &o};
+    assert_true(read_text(&f, "data: {shuffle: true, shuffle_block: 64, weigh_by: target}\n"));
+    assert_true(fbi_option_assign(&f.r, "data.bucket_window=50"));
+    assert_true(o.shuffle && o.shuffle_block == 64 && o.bucket_window == 50);
+    assert_string_equal(o.weigh_by, "target");
+    assert_int_equal(o.global_batch, 16);
+    for (const fb_option *row = fb_loader_option_rows(); row->name; row++) {
+        static const char *const values[] = {"", "5", "0.5", "1:30", "word", "true", ""};
+        const fb_loader_options none = {0};
+        char text[128];
+        snprintf(text, sizeof text, "data.%s=%s", row->name, values[row->kind]);
+        o = none;
+        assert_true(fbi_option_assign(&f.r, text));
+        assert_memory_not_equal(&o, &none, sizeof none);
+        assert_non_null(row->about);
+    }
+    end(&f);
+}
+
 static void single_options_win_over_files_wherever_they_stand(void **state)
 {
     (void)state;
@@ -289,6 +316,7 @@ int main(void)
         cmocka_unit_test(a_file_fills_every_kind_of_option),
         cmocka_unit_test(an_empty_file_changes_nothing),
         cmocka_unit_test(every_row_is_a_field_that_both_ways_fill_alike),
+        cmocka_unit_test(a_loader_takes_options_of_a_configuration),
         cmocka_unit_test(single_options_win_over_files_wherever_they_stand),
         cmocka_unit_test(an_unknown_name_is_told_with_the_nearest),
         cmocka_unit_test(a_value_that_does_not_fit_is_told_with_what_would),
