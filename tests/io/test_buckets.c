@@ -24,7 +24,7 @@ static int set_up(void **state)
     *state = p;
     make_folder(p->folder);
     snprintf(p->path, sizeof p->path, "%s/d.h5", p->folder);
-    p->ctx = check_open(1);
+    p->ctx = check_open_device(1);
     fb_dataset_field fields[] = {
         {.name = "target", .dtype = FB_I64, .shape = FB_SCALAR},
         {.name = "input", .dtype = FB_U8, .shape = FB_SHAPE(2), .varies = true}};
@@ -59,8 +59,8 @@ static void check_batch(fb_loader *l, const fb_batch *b, int64_t width, int64_t 
 {
     int64_t n;
     const int64_t *index = fb_loader_indices(l, &n);
-    const uint8_t *x = fb_data(b->input);
-    const int64_t *lengths = fb_data(fb_loader_lengths(l, "input"));
+    const uint8_t *x = check_data(b->input);
+    const int64_t *lengths = check_data(fb_loader_lengths(l, "input"));
     assert_true(fb_shape_equal(fb_shape_of(b->input), FB_SHAPE(n, width, 2)));
     for (int64_t i = 0; i < n; i++) {
         int64_t has = length_of(index[i]) < most ? length_of(index[i]) : most;
