@@ -214,6 +214,51 @@ bool fbi_dataset_waits(const fb_dataset *ds)
     return !held;
 }
 
+/* --- long reads --- */
+
+/* Bytes of field f in rows first .. first + n of a shard, whose samples they are if it is fixed.
+ * false: nothing is known about them yet. */
+static bool bytes_of(reader *r, int f, int64_t first, int64_t n, int64_t *at, int64_t *bytes)
+{
+    int64_t begin[2] = {first, 0}, end[2] = {first + n, 0};
+    if (r->ds->fields[f].varies &&
+        (!find_rows(r, f, first, begin) || !find_rows(r, f, first + n - 1, end)))
+        return false;
+    int64_t stop = r->ds->fields[f].varies ? end[1] : end[0];
+    *at = r->shard->place[f].at + begin[0] * (int64_t)r->ds->bytes[f];
+    *bytes = (stop - begin[0]) * (int64_t)r->ds->bytes[f];
+    return true;
+}
+
+/* The kernel reads no more than its read-ahead at a time. */
+static void ask_for(reader *r, int f, int64_t first, int64_t n)
+{
+    enum { PIECE = 128 << 10 };
+    int64_t at, bytes;
+    if (r->shard->held[f] || !bytes_of(r, f, first, n, &at, &bytes))
+        return;
+    if (r->fd < 0)
+        r->fd = acquire(r->ds, r->shard, r->what, sizeof r->what);
+    for (int64_t k = 0; r->fd >= 0 && k < bytes; k += PIECE)
+        posix_fadvise(r->fd, (off_t)(at + k), bytes - k < PIECE ? bytes - k : PIECE,
+                      POSIX_FADV_WILLNEED);
+}
+
+void fbi_dataset_ahead(fb_dataset *ds, int64_t first, int64_t n)
+{
+    if (ds->read || ds->view || !fbi_dataset_waits(ds))
+        return;
+    int64_t at = fbi_dataset_place(ds, first), end = at + n;
+    while (at < end) {
+        reader r = {.ds = ds, .shard = shard_of(ds, at), .fd = -1};
+        int64_t stop = r.shard->begin + r.shard->n < end ? r.shard->begin + r.shard->n : end;
+        for (int f = 0; f < ds->n_fields; f++)
+            ask_for(&r, f, at - r.shard->begin, stop - at);
+        release(r.shard, r.fd);
+        at = stop;
+    }
+}
+
 /* --- one sample as a tensor --- */
 
 static fb_status check_sample(fb_dataset *ds, const char *field, int64_t index)

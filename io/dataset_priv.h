@@ -156,6 +156,9 @@ fb_status fbi_dataset_fetch(fb_dataset *ds, int64_t index, void *const *out, int
 /* Rows first .. first + n of a field that varies, as stored. Else like fbi_dataset_fetch. */
 fb_status fbi_dataset_fetch_rows(fb_dataset *ds, int f, int64_t index, int64_t first, int64_t n,
                                  void *out, char *text, size_t size);
+/* Samples first .. first + n, neighbours on the disk, will be fetched soon: the kernel may read
+ * them by long reads. Thread-safe; nothing happens if it cannot. */
+void fbi_dataset_ahead(fb_dataset *ds, int64_t first, int64_t n);
 /* Stored integers as I64. */
 void fbi_dataset_integers(fb_dtype dtype, const void *stored, int64_t n, int64_t *out);
 /* Rows of each sample of a field that varies (io/dataset_lengths.c), read by rank 0 of a group and

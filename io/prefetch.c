@@ -46,6 +46,7 @@ static fb_status run_stage(const fbi_worker *w, int64_t index, void *const *out,
 void fbi_loader_choose(fb_loader *l, fbi_slot *slot)
 {
     int64_t n = slot->unit.n ? slot->unit.n : 1;
+    fbi_sampler_ahead(&l->sampler, l->ds, slot->unit.position);
     for (int64_t i = 0; i < n; i++) {
         int64_t at = slot->unit.begin + i;
         if (at >= l->sampler.n)

@@ -141,7 +141,7 @@ static bool open_walks(fbi_sampler *s)
 fb_status fbi_sampler_open(fbi_sampler *s, fb_group *group, fb_dataset *ds,
                            const fb_loader_options *o)
 {
-    *s = (fbi_sampler){.n = o->epoch_samples, .seed = o->seed};
+    *s = (fbi_sampler){.n = o->epoch_samples, .seed = o->seed, .asked = -1};
     s->walk = fbi_walk_make((fbi_walk){.n = o->limit,
                                        .shuffle = o->shuffle,
                                        .block = o->shuffle_block,
@@ -220,4 +220,17 @@ int64_t fbi_sampler_at(fbi_sampler *s, int64_t position)
         fbi_buckets_sort(s->buckets, s->epoch);
     }
     return fbi_buckets_at(s->buckets, position);
+}
+
+void fbi_sampler_ahead(fbi_sampler *s, fb_dataset *ds, int64_t position)
+{
+    if (!s->walk.block || s->mix)
+        return;
+    fbi_walk walk = s->walk; /* the next pass is none of the walk's own yet */
+    int64_t window = fbi_walk_window(&walk, s->epoch * s->n + position), first, n;
+    if (s->asked < window - 1 || s->asked > window + 1)
+        s->asked = window - 1; /* the beginning, or another place than before */
+    for (; s->asked < window + 1; s->asked++)
+        for (int64_t k = 0; fbi_walk_block(&walk, s->asked + 1, k, &first, &n); k++)
+            fbi_dataset_ahead(ds, first, n);
 }

@@ -31,6 +31,7 @@ typedef struct fbi_sampler {
     int64_t n, epoch; /* positions of an epoch */
     uint64_t seed;
     fbi_walk walk; /* of the dataset */
+    int64_t asked; /* the last window of blocks that the dataset was asked to read; -1: none */
 
     fbi_alias *weights;
     int64_t n_weights;
@@ -58,6 +59,10 @@ void fbi_sampler_close(fbi_sampler *s);
 void fbi_sampler_begin(fbi_sampler *s, int64_t epoch);
 /* The dataset's index of the sample at a position of the current epoch. */
 int64_t fbi_sampler_at(fbi_sampler *s, int64_t position);
+
+/* Blocks of the window that a position is in, and of the next one, are read before their samples
+ * are wanted one by one. */
+void fbi_sampler_ahead(fbi_sampler *s, fb_dataset *ds, int64_t position);
 
 /* The table of draws by weights (io/weights.c). malloc'ed; NULL: error is set. Collective. */
 fbi_alias *fbi_weights_open(fb_group *group, fb_dataset *ds, const fb_loader_options *o);

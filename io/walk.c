@@ -63,3 +63,26 @@ int64_t fbi_walk_at(fbi_walk *w, int64_t draw)
         begin_pass(w, pass);
     return w->block ? at_in_blocks(w, position) : fbi_order_at(&w->order, position);
 }
+
+static int64_t windows_of(const fbi_walk *w)
+{
+    return (blocks_of(w) + w->window - 1) / w->window;
+}
+
+int64_t fbi_walk_window(fbi_walk *w, int64_t draw)
+{
+    fbi_walk_at(w, draw); /* its pass */
+    return w->pass * windows_of(w) + slot_of(w, draw % w->n) / w->window;
+}
+
+bool fbi_walk_block(fbi_walk *w, int64_t window, int64_t k, int64_t *first, int64_t *n)
+{
+    int64_t pass = window / windows_of(w), slot = window % windows_of(w) * w->window + k;
+    if (pass != w->pass)
+        begin_pass(w, pass);
+    if (k >= w->window || slot >= w->order.n)
+        return false;
+    *first = fbi_order_at(&w->order, slot) * w->block;
+    *n = w->n - *first < w->block ? w->n - *first : w->block;
+    return true;
+}

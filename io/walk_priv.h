@@ -24,5 +24,9 @@ typedef struct fbi_walk {
 fbi_walk fbi_walk_make(fbi_walk plain);
 /* The sample at place `draw` of all passes: O(1). */
 int64_t fbi_walk_at(fbi_walk *w, int64_t draw);
+/* Windows of blocks are numbered through all passes: that of a draw. */
+int64_t fbi_walk_window(fbi_walk *w, int64_t draw);
+/* Block k of a window: its first sample, and how many it has; false: there are not so many. */
+bool fbi_walk_block(fbi_walk *w, int64_t window, int64_t k, int64_t *first, int64_t *n);
 
 #endif

@@ -241,16 +241,41 @@ static void options_that_do_not_fit_are_refused(void **state)
     check_error(p->ctx, FB_E_ARG, "batches of 32 are more than 16777216 samples");
 }
 
+/* As if the fields were too large to be held. */
+static void open_as_large(place *p)
+{
+    fb_dataset_close(p->ds);
+    p->ds = fb_dataset_open(p->ctx, p->path);
+    for (int s = 0; s < p->ds->n_shards; s++)
+        for (int f = 0; f < p->ds->n_fields; f++) {
+            free(p->ds->shards[s].held[f]);
+            free(p->ds->shards[s].starts[f]);
+            p->ds->shards[s].held[f] = NULL;
+            p->ds->shards[s].starts[f] = NULL;
+        }
+}
+
+static void blocks_that_are_read_ahead_are_the_same_samples(void **state)
+{
+    place *p = *state;
+    open_as_large(p);
+    for (int64_t block = 1; block < 300; block = block * 3 + 1) {
+        fb_loader_options o = {.global_batch = 10,
+                               .shuffle = true,
+                               .shuffle_block = block,
+                               .shuffle_window = 2,
+                               .pad_to_batch = true};
+        check_epoch(p, o);
+        o.bucket_window = 3;
+        check_epoch(p, o);
+    }
+}
+
 static void damaged_lengths_are_told_when_the_loader_opens(void **state)
 {
     place *p = *state;
     char shard[512];
-    fb_dataset_close(p->ds);
-    p->ds = fb_dataset_open(p->ctx, p->path);
-    for (int s = 0; s < p->ds->n_shards; s++) { /* as if they were too large to be held */
-        free(p->ds->shards[s].starts[1]);
-        p->ds->shards[s].starts[1] = NULL;
-    }
+    open_as_large(p);
     shard_path(p->folder, 1, shard);
     FILE *f = fopen(shard, "r+b");
     int64_t first = -7;
@@ -271,6 +296,7 @@ int main(void)
         CASE(a_window_is_its_samples_sorted_and_dealt_out),
         CASE(the_rest_of_an_epoch_has_any_length),
         CASE(in_turn_batches_go_from_short_to_long),
+        CASE(blocks_that_are_read_ahead_are_the_same_samples),
         CASE(options_that_do_not_fit_are_refused),
         CASE(damaged_lengths_are_told_when_the_loader_opens),
     };

@@ -103,6 +103,38 @@ static void a_window_reads_its_blocks_whole_and_no_others(void **state)
     check_close(ctx);
 }
 
+/* What is read ahead is what the window's samples are from, in every pass. */
+static void a_window_says_which_blocks_it_has(void **state)
+{
+    (void)state;
+    enum { N = 203, BLOCK = 10, WINDOW = 4, BLOCKS = 21 };
+    fb_context *ctx = check_open(1);
+    fbi_sampler s = open_sampler(
+        ctx, N,
+        (fb_loader_options){
+            .shuffle = true, .seed = 8, .shuffle_block = BLOCK, .shuffle_window = WINDOW});
+    int64_t last = -1, first, n, left = 0;
+    char in[BLOCKS];
+    for (int64_t q = 0; q < 3 * N; q++) {
+        fbi_walk walk = s.walk;
+        int64_t window = fbi_walk_window(&walk, q);
+        if (window != last) {
+            assert_int_equal(window, last + 1);
+            assert_int_equal(left, 0); /* the one before was used up */
+            memset(in, 0, sizeof in);
+            for (int64_t k = 0; fbi_walk_block(&walk, window, k, &first, &n); k++, left += n) {
+                assert_int_equal(n, first == N / BLOCK * BLOCK ? N % BLOCK : BLOCK);
+                in[first / BLOCK] = 1;
+            }
+        }
+        last = window;
+        left--;
+        assert_true(in[fbi_walk_at(&s.walk, q) / BLOCK]);
+    }
+    assert_int_equal(left, 0);
+    check_close(ctx);
+}
+
 static void blocks_have_another_order_in_each_epoch(void **state)
 {
     (void)state;
@@ -451,6 +483,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_of_any_size_give_every_sample_once),
         cmocka_unit_test(a_window_reads_its_blocks_whole_and_no_others),
+        cmocka_unit_test(a_window_says_which_blocks_it_has),
         cmocka_unit_test(blocks_have_another_order_in_each_epoch),
         cmocka_unit_test(a_block_in_bytes_has_the_samples_that_fit),
         cmocka_unit_test(samples_come_as_often_as_their_weights_say),
