@@ -246,7 +246,7 @@ static void ask_for(reader *r, int f, int64_t first, int64_t n)
 
 void fbi_dataset_ahead(fb_dataset *ds, int64_t first, int64_t n)
 {
-    if (ds->read || ds->view || !fbi_dataset_waits(ds))
+    if (ds->read || ds->view || ds->cache || !fbi_dataset_waits(ds))
         return;
     int64_t at = fbi_dataset_place(ds, first), end = at + n;
     while (at < end) {
