@@ -45,7 +45,8 @@ FB_API fb_status fb_checkpoint_save_with(fb_world *world, const char *dir, fb_st
  * fb_world_close, which waits for it.
  *
  * A pointer that fb_data_mut gave before is not for writing after it: ask for it again. On a device
- * the copy is made at once. Collective.
+ * copies to pinned memory of the host are put into the compute queue by this call, which waits for
+ * none of them. Collective.
  */
 FB_API fb_status fb_checkpoint_save_async(fb_world *world, const char *dir, fb_state *state,
                                           const fb_checkpoint_options *opts);

@@ -69,10 +69,24 @@ static void write_now(fbi_saver *v)
 static void *work(void *arg)
 {
     fbi_saver *v = arg;
-    fbi_snapshot_copy(&v->snapshot);
+    bool copied = fbi_snapshot_copy(&v->snapshot);
     v->worked = thread_seconds();
-    write_now(v);
+    if (copied) {
+        write_now(v);
+        return NULL;
+    }
+    v->end = FBI_SAVE_FAILED;
+    snprintf(v->save.text, sizeof v->save.text, "the device has failed");
+    if (v->save.spread && fb_world_root(v->world))
+        fbi_spread_wait(v->save.spread, &v->save, false); /* who waits for us is met */
     return NULL;
+}
+
+/* The same on the context's thread. */
+static void work_here(fbi_saver *v)
+{
+    fbi_snapshot_settle(&v->snapshot);
+    work(v);
 }
 
 /* --- of the context's thread --- */
@@ -141,6 +155,7 @@ static void join(fbi_saver *v)
 {
     if (!v->running)
         return;
+    fbi_snapshot_settle(&v->snapshot);
     pthread_mutex_lock(&v->lock);
     v->hurry = true;
     pthread_cond_broadcast(&v->changed);
@@ -159,7 +174,7 @@ static bool wait_for_all(fbi_saver *v)
     bool failed = !root && v->end == FBI_SAVE_FAILED;
     fbi_spread_meet(&v->spread, failed ? v->save.text : NULL);
     if (late)
-        work(v);
+        work_here(v);
     join(v);
     return finished(v);
 }
@@ -282,6 +297,6 @@ bool fbi_saver_begin(const fbi_save_order *order)
     v->save.pace = (fbi_pace){0}; /* without a thread the save takes its time now */
     if (v->spreads && fb_world_root(order->world))
         return true; /* and on rank 0 when the others have written */
-    work(v);
+    work_here(v);
     return v->spreads || finished(v);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include <xxhash.h>
 
@@ -12,10 +13,11 @@
 #include "io/save_priv.h"
 
 enum {
-    BUCKET = 4 << 20,   /* bytes of a copy that is made at once */
-    LATER = 64 << 10,   /* smaller tensors are copied at once */
-    ROOM_ALIGN = 64,    /* of tensors in the room */
-    HUGE_PAGE = 2 << 20 /* fewer page faults when the room is first used */
+    BUCKET = 4 << 20,     /* bytes of a copy that is made at once */
+    LATER = 64 << 10,     /* smaller tensors are copied at once */
+    ROOM_ALIGN = 64,      /* of tensors in the room */
+    ARRIVED = 0x0a44d7ed, /* written by the device behind a copy */
+    HUGE_PAGE = 2 << 20   /* fewer page faults when the room is first used */
 };
 
 /* While it is filled. */
@@ -25,6 +27,9 @@ typedef struct taking {
     fbi_share share;
     int64_t next; /* item */
     size_t used;  /* of the room */
+    size_t sent;  /* of the pinned room */
+    int64_t arrivals;
+    bool device; /* there is a pinned room */
     char *text;
     size_t size;
 } taking;
@@ -56,20 +61,45 @@ static void changing(void *self, fbi_storage *storage)
     storage->flags &= (uint8_t)~FBI_S_GUARDED;
 }
 
-void fbi_snapshot_copy(fbi_snapshot *s)
+static bool has_arrived(const fbi_bucket *b)
+{
+    return atomic_load_explicit(b->arrived, memory_order_acquire) == ARRIVED;
+}
+
+/* The device writes into our memory, and nobody tells. */
+static void await(const fbi_snapshot *s, const fbi_bucket *b)
+{
+    const struct timespec moment = {.tv_nsec = 200 * 1000};
+    while (!has_arrived(b) && !atomic_load(&s->lost))
+        nanosleep(&moment, NULL);
+}
+
+bool fbi_snapshot_copy(fbi_snapshot *s)
 {
     pthread_mutex_lock(&s->lock);
     for (int64_t i = 0; i < s->n_buckets; i++)
-        if (s->buckets[i].state == FBI_BUCKET_WAITS)
+        if (s->buckets[i].storage && s->buckets[i].state == FBI_BUCKET_WAITS)
             copy_bucket(s, &s->buckets[i]);
     for (int64_t i = 0; i < s->n_buckets; i++)
-        while (s->buckets[i].state != FBI_BUCKET_DONE)
+        while (s->buckets[i].storage && s->buckets[i].state != FBI_BUCKET_DONE)
             pthread_cond_wait(&s->copied, &s->lock);
     pthread_mutex_unlock(&s->lock);
+    for (int64_t i = 0; i < s->n_buckets; i++)
+        if (s->buckets[i].arrived)
+            await(s, &s->buckets[i]);
+    return !atomic_load(&s->lost);
 }
 
-static bool add_bucket(fbi_snapshot *s, fbi_storage *storage, const char *from, char *to,
-                       size_t bytes)
+void fbi_snapshot_settle(fbi_snapshot *s)
+{
+    bool settled = true;
+    for (int64_t i = 0; settled && i < s->n_buckets; i++)
+        settled = !s->buckets[i].arrived || has_arrived(&s->buckets[i]);
+    if (!settled && s->ctx->backend->sync(s->ctx))
+        atomic_store(&s->lost, true);
+}
+
+static bool add_bucket(fbi_snapshot *s, fbi_bucket bucket)
 {
     if (s->n_buckets == s->cap_buckets) {
         int64_t cap = s->cap_buckets ? 2 * s->cap_buckets : 64;
@@ -79,9 +109,11 @@ static bool add_bucket(fbi_snapshot *s, fbi_storage *storage, const char *from, 
         s->buckets = v;
         s->cap_buckets = cap;
     }
-    s->buckets[s->n_buckets++] = (fbi_bucket){storage, from, to, bytes, FBI_BUCKET_WAITS};
-    storage->refs++;
-    storage->flags |= FBI_S_GUARDED;
+    s->buckets[s->n_buckets++] = bucket;
+    if (!bucket.storage)
+        return true;
+    bucket.storage->refs++;
+    bucket.storage->flags |= FBI_S_GUARDED;
     return true;
 }
 
@@ -137,10 +169,54 @@ static fb_status copy_later(taking *k, fbi_item *item, fbi_storage *storage, con
     from += item->from;
     for (size_t at = 0; at < bytes; at += BUCKET) {
         size_t left = bytes - at;
-        if (!add_bucket(k->s, storage, from + at, to + at, left < BUCKET ? left : BUCKET))
+        fbi_bucket bucket = {.storage = storage,
+                             .from = from + at,
+                             .to = to + at,
+                             .bytes = left < BUCKET ? left : BUCKET};
+        if (!add_bucket(k->s, bucket))
             return no_memory(k, item->key);
     }
     return FB_OK;
+}
+
+/* --- copies from a device: in the order of the compute queue, so before any later change --- */
+
+static bool on_device(const fb_tensor *t)
+{
+    return !t->ctx->backend->host_memory && !(t->storage->flags & FBI_S_HOST) && fbi_contiguous(t);
+}
+
+/* Copies that tell of their arrival: numbers of buckets, behind the values. */
+static atomic_int *arrival(const fbi_snapshot *s, int64_t number)
+{
+    return (atomic_int *)(void *)(s->pinned + s->pinned_bytes) - 1 - number;
+}
+
+static fb_status send_bucket(taking *k, char *to, const char *from, size_t bytes)
+{
+    fbi_snapshot *s = k->s;
+    fb_context *ctx = s->ctx;
+    atomic_int *arrived = arrival(s, k->arrivals++);
+    atomic_store(arrived, 0);
+    fb_status st = ctx->backend->copy_on(ctx, FBI_QUEUE_COMPUTE, to, from, bytes);
+    if (!st)
+        st = ctx->backend->copy_on(ctx, FBI_QUEUE_COMPUTE, arrived, s->one->data, sizeof *arrived);
+    if (!st && !add_bucket(s, (fbi_bucket){.arrived = arrived}))
+        st = no_memory(k, "a bucket");
+    return st;
+}
+
+static fb_status copy_from_device(taking *k, fbi_item *item, const char *from)
+{
+    char *to = k->s->pinned + k->sent;
+    size_t bytes = item->to - item->from;
+    fb_status st = FB_OK;
+    item->data = to;
+    k->sent += room_of(bytes);
+    from += item->from;
+    for (size_t at = 0; !st && at < bytes; at += BUCKET)
+        st = send_bucket(k, to + at, from + at, bytes - at < BUCKET ? bytes - at : BUCKET);
+    return st;
 }
 
 /* --- first what there is --- */
@@ -196,6 +272,8 @@ static fb_status take_tensor(taking *k, fbi_item *item, const fbi_state_entry *e
         item->data = (const char *)fbi_ptr(e->t) + item->from;
         return FB_OK;
     }
+    if (k->device && on_device(e->t))
+        return copy_from_device(k, item, fbi_ptr(e->t));
     if (is_later(k, e, item->bytes))
         return copy_later(k, item, e->t->storage, fbi_ptr(e->t));
     char *own = malloc(item->bytes + 1);
@@ -253,9 +331,40 @@ static fb_status add_room(const fbi_state_entry *e, void *user)
 {
     taking *k = user;
     const fbi_item *item = &k->s->items[k->next++];
-    if (e->t && is_later(k, e, item->bytes))
-        k->used += room_of(item->to - item->from);
+    if (!e->t)
+        return FB_OK;
+    size_t bytes = item->to - item->from;
+    if (on_device(e->t)) {
+        k->sent += room_of(bytes);
+        k->arrivals += (int64_t)((bytes + BUCKET - 1) / BUCKET);
+    } else if (is_later(k, e, item->bytes)) {
+        k->used += room_of(bytes);
+    }
     return FB_OK;
+}
+
+static void free_pinned(fbi_snapshot *s)
+{
+    if (s->pinned)
+        s->ctx->backend->host_free(s->ctx, s->pinned);
+    s->pinned = NULL;
+    s->pinned_bytes = 0;
+}
+
+/* Memory that the device writes to. Without it values are read one by one, at once. */
+static bool make_pinned(fbi_snapshot *s, size_t bytes, int64_t arrivals)
+{
+    const int one = ARRIVED;
+    fb_context *ctx = s->ctx;
+    if (!s->one && (s->one = fbi_storage_new(ctx, sizeof one)))
+        ctx->backend->copy_in(ctx, s->one->data, &one, sizeof one);
+    bytes = room_of(bytes + (size_t)arrivals * sizeof(atomic_int));
+    if (bytes > s->pinned_bytes && fb_ok(ctx)) {
+        free_pinned(s);
+        s->pinned = ctx->backend->host_alloc(ctx, bytes);
+        s->pinned_bytes = s->pinned ? bytes : 0;
+    }
+    return fb_ok(ctx) || fb_error_take(ctx, NULL, 0) == FB_OK;
 }
 
 static bool make_room(fbi_snapshot *s, size_t bytes)
@@ -288,16 +397,21 @@ bool fbi_snapshot_take_copies(fbi_snapshot *s, fb_state *state, fbi_share share,
         st = no_memory(&k, "the state");
     if (st)
         return end_taking(&k, st);
+    k.device = k.sent && make_pinned(s, k.sent, k.arrivals);
+    atomic_store(&s->lost, false);
     s->ctx->guard.self = s;
     s->ctx->guard.changing = changing;
-    k.next = 0;
-    k.used = 0;
+    k.next = k.arrivals = 0;
+    k.used = k.sent = 0;
     return end_taking(&k, fbi_state_each(state, take_entry, &k));
 }
 
 void fbi_snapshot_drop(fbi_snapshot *s)
 {
+    fbi_snapshot_settle(s); /* the room is used again */
     for (int64_t i = 0; i < s->n_buckets; i++) {
+        if (!s->buckets[i].storage)
+            continue;
         s->buckets[i].storage->flags &= (uint8_t)~FBI_S_GUARDED;
         fbi_storage_unref(s->ctx, s->buckets[i].storage);
     }
@@ -322,6 +436,9 @@ void fbi_snapshot_close(fbi_snapshot *s)
         s->ctx->guard = (fbi_guard){0};
     if (s->room)
         munmap(s->room, s->room_bytes);
+    free_pinned(s);
+    if (s->one)
+        fbi_storage_unref(s->ctx, s->one);
     free(s->items);
     free(s->buckets);
     pthread_cond_destroy(&s->copied);

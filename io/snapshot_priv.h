@@ -3,6 +3,7 @@
 #define FLAMBEAU_IO_SNAPSHOT_PRIV_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "io/state_priv.h"
 
@@ -26,9 +27,11 @@ typedef struct fbi_share {
     int64_t number, of;
 } fbi_share;
 
-/* Part of a tensor, to be copied before its memory changes. */
+/* Part of a tensor, to be copied before its memory changes; on a device it is copied in the order
+ * of the compute queue, and `arrived` behind it. */
 typedef struct fbi_bucket {
-    struct fbi_storage *storage; /* counted */
+    struct fbi_storage *storage; /* counted; NULL: of a device */
+    const atomic_int *arrived;   /* of a device: its word when the copy is there */
     const char *from;
     char *to;
     size_t bytes;
@@ -41,6 +44,10 @@ typedef struct fbi_snapshot {
     int64_t n, cap;
     char *room; /* of the copies, kept from save to save */
     size_t room_bytes;
+    char *pinned; /* the same of copies from a device, and what tells that they have arrived */
+    size_t pinned_bytes;
+    struct fbi_storage *one; /* on the device: the word that says so */
+    atomic_bool lost;        /* the device has failed: some copies never arrive */
     /* copies that are to be made; of two threads, so under the lock */
     pthread_mutex_t lock;
     pthread_cond_t copied;
@@ -58,8 +65,12 @@ bool fbi_snapshot_take(fbi_snapshot *s, fb_state *state, fbi_share share, char *
  * context's guard tells of changes, by fbi_snapshot_copy and at the latest before the change. */
 bool fbi_snapshot_take_copies(fbi_snapshot *s, fb_state *state, fbi_share share, char *text,
                               size_t size);
-/* Make the copies that are still to be made. Any thread. */
-void fbi_snapshot_copy(fbi_snapshot *s);
+/* Make the copies that are still to be made, and wait for those from a device. Any thread. false:
+ * the device has failed. */
+bool fbi_snapshot_copy(fbi_snapshot *s);
+/* Copies from a device have arrived, or never will. Of the context's thread, which another one may
+ * wait for in fbi_snapshot_copy. */
+void fbi_snapshot_settle(fbi_snapshot *s);
 /* Let go of the items. Of the context's thread, when nobody writes them any more. */
 void fbi_snapshot_drop(fbi_snapshot *s);
 /* fb_state_digest of the state. */
