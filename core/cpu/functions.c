@@ -12,8 +12,10 @@
 #define UNARY_S                      UNARY
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     BINARY_INNERS(name, float, _f32, f, fa, fb, faa, fab, fbb)
-#define COMPARE(name, e)   EACH_TYPE(INNER_C, name, e)
-#define PREDICATE(name, e) EACH_TYPE(INNER_P, name, e)
+#define UNARY_GATE(name, f, open, df, ddf, ...) GATE_INNERS(name, float, _f32, f, open, df, ddf)
+#define UNARY_GATE_S                            UNARY_GATE
+#define COMPARE(name, e)                        EACH_TYPE(INNER_C, name, e)
+#define PREDICATE(name, e)                      EACH_TYPE(INNER_P, name, e)
 #include "core/ops/ops_begin.h"
 #include "core/ops/functions.def"
 #include "core/ops/ops_end.h"
@@ -29,6 +31,8 @@
 #define UNARY_S                      UNARY
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     BINARY_INNERS(name, double, _f64, f, fa, fb, faa, fab, fbb)
+#define UNARY_GATE(name, f, open, df, ddf, ...) GATE_INNERS(name, double, _f64, f, open, df, ddf)
+#define UNARY_GATE_S                            UNARY_GATE
 #include "core/ops/ops_begin.h"
 #include "core/ops/functions.def"
 #include "core/ops/ops_end.h"
@@ -55,6 +59,7 @@ static const fbi_inner int_inners[FBI_OP_COUNT] = {
 #include "core/ops/ops_end.h"
 };
 
+#define PAST_OF(op)        NULL
 #define UNARY(name, ...)   UNARY_KERNELS(name)
 #define UNARY_S(name, ...) UNARY_KERNELS(name)
 #define BINARY(name, ...)  BINARY_KERNELS(name)

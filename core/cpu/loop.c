@@ -20,7 +20,8 @@ typedef struct fbi_plan {
     char *data[FBI_LOOP_ARGS];
     fb_dtype dtype[FBI_LOOP_ARGS], as[FBI_LOOP_ARGS];
     int64_t bytes[FBI_LOOP_ARGS];
-    bool past; /* the output goes past the caches */
+    bool past;          /* the output goes past the caches */
+    fbi_inner own_past; /* what brings it there, or NULL */
 } fbi_plan;
 
 /* Indices of the output's dimensions, smallest stride first; ties keep the later dimension inside.
@@ -117,6 +118,10 @@ static void fbi_run_past(const fbi_plan *p, char *const *at, int64_t n, fbi_inne
             for (int64_t k = 0; in[a - 1] && k < FBI_LOOP_PAST * p->bytes[a]; k += 64)
                 __builtin_prefetch((const char *)in[a - 1] + FBI_LOOP_AHEAD + k);
         fbi_stream_ahead(at[0] + i * bytes, (size_t)(FBI_LOOP_PAST * bytes));
+        if (p->own_past) {
+            p->own_past(at[0] + i * bytes, in, FBI_LOOP_PAST, attrs);
+            continue;
+        }
         fn(buf, in, FBI_LOOP_PAST, attrs);
         fbi_stream_lines(at[0] + i * bytes, buf, (size_t)(FBI_LOOP_PAST * bytes));
     }
@@ -238,7 +243,8 @@ static bool fbi_run_small(const fbi_call *c, int n_in, const fb_dtype *as, fbi_i
     return true;
 }
 
-fb_status fbi_loop(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn)
+fb_status fbi_loop_past(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn,
+                        fbi_inner past)
 {
     if (fbi_run_small(c, n_in, as, fn))
         return FB_OK;
@@ -248,8 +254,14 @@ fb_status fbi_loop(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn
     fbi_plan p;
     fbi_plan_make(&p, t, n_in + 1, as);
     p.past = fbi_goes_past(t, n_in + 1);
+    p.own_past = past;
     fbi_run_plan(&p, c->threads, fn, c->attrs);
     return FB_OK;
+}
+
+fb_status fbi_loop(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn)
+{
+    return fbi_loop_past(c, n_in, as, fn, NULL);
 }
 
 static void fbi_inner_same(void *out, const void *const *in, int64_t n, const void *attrs)

@@ -12,6 +12,10 @@ typedef void (*fbi_inner)(void *out, const void *const *in, int64_t n, const voi
  * which fn writes, as[1 + i] the one in which it reads input i; other dtypes and strides go through
  * a buffer. An absent input is passed as NULL. Bits do not depend on threads. */
 fb_status fbi_loop(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn);
+/* The same; `past`, if there is one, makes what fn makes where that goes past the caches: whole
+ * lines of a multiple of 16 elements. */
+fb_status fbi_loop_past(const fbi_call *c, int n_in, const fb_dtype *as, fbi_inner fn,
+                        fbi_inner past);
 
 /* n elements from one dtype and stride to another. */
 void fbi_convert(void *dst, fb_dtype to, int64_t dst_stride, const void *src, fb_dtype from,

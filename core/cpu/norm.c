@@ -68,19 +68,6 @@ static bool goes_past(const void *to, int64_t rows, int64_t cols, size_t size)
            fbi_streams((size_t)rows * row);
 }
 
-/* A vector, past the caches or not. */
-static inline void put_vector(void *to, const void *from, bool past)
-{
-#if defined __AVX512F__
-    if (past) {
-        _mm512_stream_si512(to, _mm512_loadu_si512(from));
-        return;
-    }
-#endif
-    (void)past;
-    memcpy(to, from, FBI_VECTOR_BYTES);
-}
-
 /* One value of the data, so that the sum of the squares of the distances from it is not much larger
  * than that from the mean. */
 static double first_value(double v)

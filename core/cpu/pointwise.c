@@ -1,6 +1,7 @@
 /* Kernels of the rows of pointwise.def: one inner loop per row and compute type, made from the row.
  */
 #include "core/cpu/pointwise_priv.h"
+#include "core/cpu/sixteen_priv.h"
 
 /* --- F32 --- */
 #define V_C(x)                       ((float)(x))
@@ -23,8 +24,9 @@
 #define UNARY_S                      UNARY
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     BINARY_INNERS(name, float, _f32, f, fa, fb, faa, fab, fbb)
-#define UNARY_GATE(name, f, open, ...) GATE_INNERS(name, float, _f32, f, open)
-#define COMPARE(name, e)               EACH_TYPE(INNER_C, name, e)
+#define UNARY_GATE(name, f, open, df, ddf, ...) GATE_INNERS(name, float, _f32, f, open, df, ddf)
+#define UNARY_GATE_S                            UNARY_GATE
+#define COMPARE(name, e)                        EACH_TYPE(INNER_C, name, e)
 #include "core/ops/ops_begin.h"
 #include "core/ops/pointwise.def"
 #include "core/ops/ops_end.h"
@@ -66,7 +68,8 @@
 #define UNARY_S                      UNARY
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     BINARY_INNERS(name, double, _f64, f, fa, fb, faa, fab, fbb)
-#define UNARY_GATE(name, f, open, ...) GATE_INNERS(name, double, _f64, f, open)
+#define UNARY_GATE(name, f, open, df, ddf, ...) GATE_INNERS(name, double, _f64, f, open, df, ddf)
+#define UNARY_GATE_S                            UNARY_GATE
 #include "core/ops/ops_begin.h"
 #include "core/ops/pointwise.def"
 #include "core/ops/ops_end.h"
@@ -98,6 +101,41 @@ static const fbi_inner int_inners[FBI_OP_COUNT] = {
 #include "core/ops/ops_end.h"
 };
 
+/* --- past the caches --- */
+
+/* GELU computes for as long as the memory takes: stores of its own (one core, of 62 GB/s 61 -> 69
+ * %). */
+#if defined __AVX512F__
+static void gelu_past(void *out, const void *const *in, int64_t n, const void *attrs)
+{
+    (void)attrs;
+    for (int64_t i = 0; i < n; i += 16) {
+        __m512 x = _mm512_loadu_ps((const float *)in[0] + i);
+        __m512 y = _mm512_mul_ps(x, fbi_ncdff_16(x, fbi_normal_exp_16(x)));
+        _mm512_stream_ps((float *)out + i, y);
+    }
+}
+
+static void gelu_bwd_past(void *out, const void *const *in, int64_t n, const void *attrs)
+{
+    (void)attrs;
+    for (int64_t i = 0; i < n; i += 16) {
+        __m512 g = _mm512_loadu_ps((const float *)in[0] + i);
+        __m512 x = _mm512_loadu_ps((const float *)in[1] + i), e = fbi_normal_exp_16(x);
+        __m512 d = _mm512_add_ps(fbi_ncdff_16(x, e), _mm512_mul_ps(x, fbi_npdff_16(e)));
+        _mm512_stream_ps((float *)out + i, _mm512_mul_ps(g, d));
+    }
+}
+#endif
+
+static const fbi_inner past_inners[FBI_OP_COUNT] = {
+#if defined __AVX512F__
+    [FBI_OP_gelu] = gelu_past,
+    [FBI_OP_gelu_bwd] = gelu_bwd_past,
+#endif
+};
+
+#define PAST_OF(op)        past_inners[op]
 #define UNARY(name, ...)   UNARY_KERNELS(name)
 #define UNARY_S(name, ...) UNARY_KERNELS(name)
 #define BINARY(name, ...)  BINARY_KERNELS(name)

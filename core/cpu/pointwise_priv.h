@@ -46,18 +46,18 @@ static inline fb_dtype compute_dtype(const fb_tensor *t)
             o[i] = g[i] * (T)(d);                                                            \
         }                                                                                    \
     }
-/* g where open, which looks at x or y */
-#define INNER_G(name, T, suffix, open)                                                       \
+/* The same where open, which looks at x or y, and 0 elsewhere. */
+#define INNER_G(name, T, suffix, open, d)                                                    \
     static void name##suffix(void *out, const void *const *in, int64_t n, const void *attrs) \
     {                                                                                        \
-        (void)attrs;                                                                         \
+        ATTR_AB(T)                                                                           \
         T *o = out;                                                                          \
         const T *g = in[0], *s = in[1];                                                      \
         _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++)                                 \
         {                                                                                    \
             const T x = s[i], y = x;                                                         \
             (void)x, (void)y;                                                                \
-            o[i] = (open) ? g[i] : 0;                                                        \
+            o[i] = (open) ? g[i] * (T)(d) : 0;                                               \
         }                                                                                    \
     }
 #define INNER_B(name, T, suffix, f)                                                          \
@@ -113,9 +113,9 @@ static inline fb_dtype compute_dtype(const fb_tensor *t)
 #define UNARY_INNERS(name, T, suffix, f, df, ddf) \
     INNER_F(name, T, suffix, f)                   \
     INNER_D(name##_bwd, T, suffix, df) INNER_D(name##_bwd2, T, suffix, ddf)
-#define GATE_INNERS(name, T, suffix, f, open) \
-    INNER_F(name, T, suffix, f)               \
-    INNER_G(name##_bwd, T, suffix, open) INNER_D(name##_bwd2, T, suffix, 0)
+#define GATE_INNERS(name, T, suffix, f, open, df, ddf) \
+    INNER_F(name, T, suffix, f)                        \
+    INNER_G(name##_bwd, T, suffix, open, df) INNER_G(name##_bwd2, T, suffix, open, ddf)
 #define BINARY_INNERS(name, T, suffix, f, fa, fb, faa, fab, fbb) \
     INNER_B(name, T, suffix, f)                                  \
     INNER_BG(name##_ga, T, suffix, fa)                           \
@@ -206,15 +206,16 @@ static fb_status run_integers(const fbi_call *c, int n_in, fbi_inner fn)
     return st ? st : fbi_loop(c, n_in, (fb_dtype[]){FB_I64, FB_I64, FB_I64}, fn);
 }
 
-/* Integers become floats on the way where the row has no form for them. */
+/* Integers become floats on the way where the row has no form for them. `past`: see
+ * fbi_loop_past, for F32. */
 static inline fb_status run_pointwise(const fbi_call *c, int n_in, fbi_inner f32, fbi_inner f64,
-                                      fbi_inner integers)
+                                      fbi_inner integers, fbi_inner past)
 {
     fb_dtype d = compute_dtype(c->out[0]);
     if (d != FB_F32 && d != FB_F64)
         return run_integers(c, n_in, integers);
     fb_dtype as[4] = {d, d, d, d};
-    return fbi_loop(c, n_in, as, d == FB_F32 ? f32 : f64);
+    return fbi_loop_past(c, n_in, as, d == FB_F32 ? f32 : f64, d == FB_F32 ? past : NULL);
 }
 
 /* fn: of F32, F64, I32, I64, U8 */
@@ -229,11 +230,13 @@ static inline fb_status run_compare(const fbi_call *c, int n_in, const fbi_inner
     return fbi_loop(c, n_in, (fb_dtype[]){FB_BOOL, d, d}, fn[k]);
 }
 
-/* The kernels of a row; int_inners is the file's table of integer forms. */
-#define KERNEL_F(name, n_in)                                                          \
-    fb_status FBI_KERNEL(name)(const fbi_call *c)                                     \
-    {                                                                                 \
-        return run_pointwise(c, n_in, name##_f32, name##_f64, int_inners[c->op->op]); \
+/* The kernels of a row; int_inners is the file's table of integer forms, PAST_OF(op) what an
+ * operator has for fbi_loop_past. */
+#define KERNEL_F(name, n_in)                                                         \
+    fb_status FBI_KERNEL(name)(const fbi_call *c)                                    \
+    {                                                                                \
+        return run_pointwise(c, n_in, name##_f32, name##_f64, int_inners[c->op->op], \
+                             PAST_OF(c->op->op));                                    \
     }
 #define UNARY_KERNELS(name) KERNEL_F(name, 1) KERNEL_F(name##_bwd, 2) KERNEL_F(name##_bwd2, 2)
 #define BINARY_KERNELS(name) \

@@ -1,26 +1,37 @@
-/* Softmax of one floating type T with T X_EXP(T), T X_LOG(T); X(name). No guard. Rows [n] are
- * contiguous; lines [n] with stride `inner` go in groups of 64, one column each. */
+/* Softmax of one floating type T, V a vector of T, with T X_EXP(T), T X_LOG(T); X(name). No guard.
+ * Rows [n] are contiguous; lines [n] with stride `inner` go in groups of SIDE, one column each. */
 
-static void X(softmax_row)(const T *restrict x, T *restrict y, int64_t n, bool logs)
+static inline V X(load)(const T *p)
+{
+    V v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* `made` is y, or memory near for what goes past the caches. */
+static void X(softmax_row)(const T *restrict x, T *y, T *restrict made, int64_t n, bool logs)
 {
     T top = X(largest)(x, n);
-    for (int64_t i = 0; i < n; i++)
-        y[i] = X_EXP(x[i] - top);
-    T total = X(run)(y, n, 0, false);
-    if (logs) {
-        T down = X_LOG(total);
+    X(exponentials)(x, top, made, n);
+    T total = X(run)(made, n, 0, false);
+    T last = logs ? X_LOG(total) : 1 / total;
+    if (y != made) {
+        for (int64_t i = 0; i < n; i += WIDTH_OF(V)) {
+            V v = logs ? (X(load)(x + i) - top) - last : X(load)(made + i) * last;
+            put_vector(y + i, &v, true);
+        }
+    } else if (logs) {
         for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] - top) - down;
+            made[i] = (x[i] - top) - last;
     } else {
-        T scale = 1 / total;
         for (int64_t i = 0; i < n; i++)
-            y[i] *= scale;
+            made[i] *= last;
     }
 }
 
 static void X(softmax_columns)(const T *x, T *y, int64_t n, int64_t inner, int w, bool logs)
 {
-    T top[64], total[64];
+    T top[SIDE], total[SIDE];
     for (int k = 0; k < w; k++) {
         top[k] = -(T)INFINITY;
         total[k] = 0;
@@ -43,43 +54,35 @@ static void X(softmax_columns)(const T *x, T *y, int64_t n, int64_t inner, int w
         }
 }
 
-static void X(softmax)(const fbi_call *c, fbi_line l, const T *x, bool logs)
+static void X(softmax_line)(const line_args *p, int64_t i, void *near)
 {
-    T *y = fbi_ptr(c->out[0]);
-    int64_t groups = (l.inner + 63) / 64;
-    int team = fbi_team(c, c->in[0]->numel);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t i = 0; i < l.outer * groups; i++) {
-        int64_t first = i % groups * 64, at = i / groups * l.n * l.inner + first;
-        if (l.inner == 1)
-            X(softmax_row)(x + at, y + at, l.n, logs);
-        else
-            X(softmax_columns)
-        (x + at, y + at, l.n, l.inner, (int)(l.inner - first < 64 ? l.inner - first : 64), logs);
-    }
+    const T *x = p->x;
+    T *y = p->out;
+    int64_t groups = (p->l.inner + SIDE - 1) / SIDE, first = i % groups * SIDE;
+    int64_t at = i / groups * p->l.n * p->l.inner + first, left = p->l.inner - first;
+    if (p->l.inner != 1)
+        X(softmax_columns)
+    (x + at, y + at, p->l.n, p->l.inner, (int)(left < SIDE ? left : SIDE), p->logs);
+    else X(softmax_row)(x + at, y + at, near ? near : y + at, p->l.n, p->logs);
 }
 
 /* softmax: y * (g - sum(g * y)); log_softmax: g - exp(y) * sum(g) */
-static void X(bwd_row)(const T *restrict g, const T *restrict y, T *restrict out, int64_t n,
-                       bool logs)
+static void X(bwd_row)(const T *restrict g, const T *restrict y, T *out, T *restrict made,
+                       int64_t n, bool logs)
 {
-    if (logs) {
-        T total = X(run)(g, n, 0, false);
-        for (int64_t i = 0; i < n; i++)
-            out[i] = g[i] - X_EXP(y[i]) * total;
-        return;
-    }
+    for (int64_t i = 0; i < n && !logs; i++)
+        made[i] = g[i] * y[i];
+    T total = X(run)(logs ? g : made, n, 0, false);
     for (int64_t i = 0; i < n; i++)
-        out[i] = g[i] * y[i];
-    T total = X(run)(out, n, 0, false);
-    for (int64_t i = 0; i < n; i++)
-        out[i] = y[i] * (g[i] - total);
+        made[i] = logs ? g[i] - X_EXP(y[i]) * total : y[i] * (g[i] - total);
+    if (out != made)
+        fbi_stream_lines(out, made, (size_t)n * sizeof(T));
 }
 
 static void X(bwd_columns)(const T *g, const T *y, T *out, int64_t n, int64_t inner, int w,
                            bool logs)
 {
-    T total[64] = {0};
+    T total[SIDE] = {0};
     for (int64_t j = 0; j < n; j++)
         for (int k = 0; k < w; k++)
             total[k] += logs ? g[j * inner + k] : g[j * inner + k] * y[j * inner + k];
@@ -90,19 +93,14 @@ static void X(bwd_columns)(const T *g, const T *y, T *out, int64_t n, int64_t in
         }
 }
 
-static void X(softmax_bwd)(const fbi_call *c, fbi_line l, const T *g, const T *y, bool logs)
+static void X(bwd_line)(const line_args *p, int64_t i, void *near)
 {
-    T *out = fbi_ptr(c->out[0]);
-    int64_t groups = (l.inner + 63) / 64;
-    int team = fbi_team(c, c->in[0]->numel);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t i = 0; i < l.outer * groups; i++) {
-        int64_t first = i % groups * 64, at = i / groups * l.n * l.inner + first;
-        if (l.inner == 1)
-            X(bwd_row)(g + at, y + at, out + at, l.n, logs);
-        else
-            X(bwd_columns)
-        (g + at, y + at, out + at, l.n, l.inner, (int)(l.inner - first < 64 ? l.inner - first : 64),
-         logs);
-    }
+    const T *g = p->x, *y = p->y;
+    T *out = p->out;
+    int64_t groups = (p->l.inner + SIDE - 1) / SIDE, first = i % groups * SIDE;
+    int64_t at = i / groups * p->l.n * p->l.inner + first, left = p->l.inner - first;
+    if (p->l.inner != 1)
+        X(bwd_columns)
+    (g + at, y + at, out + at, p->l.n, p->l.inner, (int)(left < SIDE ? left : SIDE), p->logs);
+    else X(bwd_row)(g + at, y + at, out + at, near ? near : out + at, p->l.n, p->logs);
 }

@@ -194,6 +194,11 @@ template <class T> struct real_rows {
     CASE(name##_bwd, SLOPE_OF, p *(T)(df)) \
     CASE(name##_bwd2, SLOPE_OF, p *(T)(ddf))
 #define UNARY_S UNARY
+#define UNARY_GATE(name, f, open, df, ddf, ...)            \
+    CASE(name, UNARY_OF, (T)(f))                           \
+    CASE(name##_bwd, SLOPE_OF, (open) ? p *(T)(df) : (T)0) \
+    CASE(name##_bwd2, SLOPE_OF, (open) ? p *(T)(ddf) : (T)0)
+#define UNARY_GATE_S UNARY_GATE
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     CASE(name, BINARY_OF, (T)(f))                   \
     CASE(name##_ga, PART_OF, p *(T)(fa))            \

@@ -82,10 +82,11 @@ template <class T> static __device__ inline T fbi_sigmoid(T x)
     FUNCTION(name##_bwd, 2, SLOPE_OF, p *(T)(df)) \
     FUNCTION(name##_bwd2, 2, SLOPE_OF, p *(T)(ddf))
 #define UNARY_S UNARY
-#define UNARY_GATE(name, f, open, ...)                   \
-    FUNCTION(name, 1, UNARY_OF, f)                       \
-    FUNCTION(name##_bwd, 2, SLOPE_OF, (open) ? p : (T)0) \
-    FUNCTION(name##_bwd2, 2, SLOPE_OF, p *(T)0)
+#define UNARY_GATE(name, f, open, df, ddf, ...)                   \
+    FUNCTION(name, 1, UNARY_OF, f)                                \
+    FUNCTION(name##_bwd, 2, SLOPE_OF, (open) ? p *(T)(df) : (T)0) \
+    FUNCTION(name##_bwd2, 2, SLOPE_OF, (open) ? p *(T)(ddf) : (T)0)
+#define UNARY_GATE_S UNARY_GATE
 #define BINARY(name, f, fa, fb, faa, fab, fbb, ...) \
     FUNCTION(name, 2, BINARY_OF, f)                 \
     FUNCTION(name##_ga, 3, PART_OF, p *(T)(fa))     \
@@ -280,6 +281,35 @@ template <template <class> class F> static fb_status run_compare(const fbi_call 
         return run<F<double>, double, int64_t>(c);
     return fbi_cuda_is_float(c->in[0]->dtype) ? run<F<float>, float, int64_t>(c)
                                               : run<F<int64_t>, int64_t, int64_t>(c);
+}
+
+/* The gradients of a product: operands of one dtype and layout. */
+template <class T>
+__global__ void products(int64_t n, const T *g, const T *a, const T *b, T *ga, T *gb)
+{
+    FBI_EACH(i, n)
+    {
+        const T v = g[i];
+        ga[i] = v * b[i];
+        gb[i] = v * a[i];
+    }
+}
+
+template <class T> static fb_status run_products(const fbi_call *c)
+{
+    int64_t n = c->in[0]->numel;
+    const T *in[3];
+    for (int i = 0; i < 3; i++)
+        in[i] = (const T *)fbi_cuda_data(c->in[i]);
+    if (n)
+        FBI_LAUNCH(c, (products<T>), fbi_blocks(c->ctx, n), FBI_BLOCK, n, in[0], in[1], in[2],
+                   (T *)fbi_cuda_data(c->out[0]), (T *)fbi_cuda_data(c->out[1]));
+    return FB_OK;
+}
+
+FBI_CUDA_KERNEL(mul_bwd)
+{
+    return c->in[0]->dtype == FB_F64 ? run_products<double>(c) : run_products<float>(c);
 }
 
 /* The integer form of a row, where it has one. */

@@ -143,7 +143,8 @@ fb_status fbi_bw_run_pair(fbi_bw *bw, int i, int j, fbi_op op, fb_tensor *const 
     float beta[2] = {0, 0};
     fb_tensor *dst[2] = {fbi_pass_dst(pass, bw->node, i, &beta[0]),
                          fbi_pass_dst(pass, bw->node, j, &beta[1])};
-    bool both = dst[0] && dst[1] && beta[0] == beta[1]; /* the kernel has one beta */
+    bool both = dst[0] && dst[1] && dst[0] != dst[1] && beta[0] == beta[1] && /* of one beta */
+                (beta[0] == 0 || d->flags & FBI_BETA);
     fb_tensor *out[2] = {both ? dst[0] : NULL, both ? dst[1] : NULL};
     fbi_call c = {.ctx = bw->ctx,
                   .op = d,

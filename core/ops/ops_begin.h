@@ -13,7 +13,12 @@
 #define UNARY_S(...)
 #endif
 #ifndef UNARY_GATE
-#define UNARY_GATE(name, f, open, ...) UNARY(name, f, V_SEL(open, 1, 0), 0, __VA_ARGS__)
+#define UNARY_GATE(name, f, open, df, ddf, ...) \
+    UNARY(name, f, V_SEL(open, df, 0), V_SEL(open, ddf, 0), __VA_ARGS__)
+#endif
+#ifndef UNARY_GATE_S
+#define UNARY_GATE_S(name, f, open, df, ddf, ...) \
+    UNARY_S(name, f, V_SEL(open, df, 0), V_SEL(open, ddf, 0), __VA_ARGS__)
 #endif
 #ifndef BINARY
 #define BINARY(...)

@@ -2,6 +2,7 @@
 #undef UNARY
 #undef UNARY_S
 #undef UNARY_GATE
+#undef UNARY_GATE_S
 #undef BINARY
 #undef UNARY_INT
 #undef BINARY_INT

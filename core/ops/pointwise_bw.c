@@ -163,15 +163,37 @@ fb_status fbi_bwd_ops_unary_bwd2(fbi_bw *bw)
                                 (fb_tensor *[]){bw->grad[0], fbi_bw_in(bw, 1)}));
 }
 
+/* One kernel makes both gradients. */
+static bool fbi_makes_both(const fbi_bw *bw, fb_tensor *const in[3])
+{
+    bool both = fbi_has_kernel(bw->ctx, FBI_OP_mul_bwd) &&
+                (in[0]->dtype == FB_F32 || in[0]->dtype == FB_F64);
+    for (int i = 0; i < 3 && both; i++)
+        both = in[i]->dtype == in[0]->dtype && fbi_contiguous(in[i]);
+    return both;
+}
+
+fb_status fbi_infer_mul_bwd(fbi_call *c)
+{
+    fb_status st = FB_OK;
+    for (int i = 0; i < 2 && !st; i++) {
+        if (c->out[i] && !fbi_contiguous(c->out[i]))
+            c->out[i] = NULL; /* the kernel writes row by row */
+        st = fbi_out(c, i, (fb_dtype)c->in[0]->dtype, fb_shape_of(c->in[0]));
+    }
+    return st;
+}
+
 static fb_status fbi_bwd_mul(fbi_bw *bw)
 {
-    for (int i = 0; i < 2; i++) {
-        if (!fbi_bw_needs(bw, i))
-            continue;
-        fb_tensor *in[2] = {bw->grad[0], fbi_bw_in(bw, 1 - i)};
-        if (!in[1])
+    fb_tensor *in[3] = {bw->grad[0]}; /* and the operands of which a gradient reads */
+    for (int i = 0; i < 2; i++)
+        if (fbi_bw_needs(bw, 1 - i) && !(in[1 + i] = fbi_bw_in(bw, i)))
             return bw->ctx->status;
-        fb_status st = fbi_bw_apply(bw, i, FBI_OP_mul, NULL, 2, in);
+    if (in[1] && in[2] && !bw->linked && fbi_makes_both(bw, in))
+        return fbi_bw_run_pair(bw, 0, 1, FBI_OP_mul_bwd, in, 3);
+    for (int i = 0; i < 2; i++) {
+        fb_status st = fbi_bw_apply(bw, i, FBI_OP_mul, NULL, 2, (fb_tensor *[]){in[0], in[2 - i]});
         if (st)
             return st;
     }

@@ -7,6 +7,8 @@
 #include <flambeau/core/ops/functions.h>
 #include <flambeau/core/ops/op.h>
 #include <flambeau/core/ops/pointwise.h>
+#include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/view.h>
 
 typedef struct edge {
     const char *op;
@@ -240,6 +242,97 @@ static void functions_in_place(void **state)
     expect_error(ctx, FB_E_DTYPE, "exp: ");
 }
 
+/* --- gradients --- */
+
+static void gradients_of(fb_tensor *y, fb_tensor *seed, fb_tensors x, fb_tensor **g)
+{
+    fb_gradient_options o = {.seeds = {&seed, 1}};
+    assert_int_equal(fb_gradients((fb_tensors){&y, 1}, x, &o, g), FB_OK);
+}
+
+/* Nothing passes where a gate is closed, also if it is infinite, as in PyTorch. */
+static void an_infinite_gradient_stops_at_a_closed_gate(void **state)
+{
+    fb_context *ctx = *state;
+    static const struct {
+        const char *op;
+        double a, b, closed, open;
+    } gates[] = {{"relu", 0, 0, -1, 1},
+                 {"relu6", 0, 0, 7, 5},
+                 {"clamp", -1, 2, 2.5, 1.5},
+                 {"clamp", -1, 2, -1, -0.5},
+                 {"hardtanh", -1, 2, 3, 0},
+                 {"hardshrink", 0.5, 0, 0.25, 1},
+                 {"softshrink", 0.5, 0, -0.25, -1},
+                 {"threshold", 1, 20, 0.5, 1.5},
+                 {"hardsigmoid", 0, 0, -4, 0},
+                 {"hardswish", 0, 0, -4, 1}};
+    enum { N = 37 }; /* vectors and what is left */
+    for (size_t k = 0; k < 2 * sizeof gates / sizeof gates[0]; k++) {
+        FB_SCOPE(ctx);
+        const fb_op_description *op = describe(gates[k / 2].op);
+        fb_attr attrs[2] = {{.name = "a", .number = gates[k / 2].a},
+                            {.name = "b", .number = gates[k / 2].b}};
+        fb_dtype dtype = k % 2 ? FB_F64 : FB_F32;
+        double v[N], got[N];
+        for (int i = 0; i < N; i++)
+            v[i] = i % 3 ? gates[k / 2].closed : gates[k / 2].open;
+        fb_tensor *x = fb_to(fb_from(ctx, FB_F64, FB_SHAPE(N), v), dtype), *y = NULL, *g = NULL;
+        fb_requires_grad(x, true);
+        assert_int_equal(
+            fb_op_call(ctx, op->name, (fb_tensors){&x, 1}, attrs, op->n_attrs ? 2 : 0, &y), FB_OK);
+        gradients_of(y, fb_full(ctx, dtype, FB_SHAPE(N), INFINITY), (fb_tensors){&x, 1}, &g);
+        assert_int_equal(fb_read(fb_to(g, FB_F64), got, sizeof got), FB_OK);
+        for (int i = 0; i < N; i++)
+            if (got[i] != (i % 3 ? 0 : INFINITY))
+                fail_msg("%s, element %d: %g", op->name, i, got[i]);
+    }
+}
+
+static fb_tensor *leaf_of(fb_context *ctx, fb_shape shape, const double *v)
+{
+    return fb_requires_grad(fb_to(fb_from(ctx, FB_F64, shape, v), FB_F32), true);
+}
+
+/* Of operands side by side, of one that is both, of one that lies otherwise, and into gradients
+ * that are there already. */
+static void a_product_gives_both_gradients(void **state)
+{
+    fb_context *ctx = *state;
+    double a[6] = {1, 2, 3, 4, 5, 6}, b[6] = {7, -8, 9, -10, 11, -12};
+    double turned[6] = {7, -10, -8, 11, 9, -12}; /* b as [3, 2], seen as [2, 3] */
+    fb_shape shape = FB_SHAPE(2, 3);
+    fb_tensor *p = leaf_of(ctx, shape, a), *q = leaf_of(ctx, shape, b), *g[2] = {NULL};
+    fb_tensor *one = fb_ones(ctx, FB_F32, shape);
+    gradients_of(fb_mul(p, q), one, FB_TENSORS(p, q), g);
+    expect_values(g[0], b, 6, 0);
+    expect_values(g[1], a, 6, 0);
+    gradients_of(fb_mul(p, p), one, FB_TENSORS(p), g);
+    expect_values(g[0], (double[]){2, 4, 6, 8, 10, 12}, 6, 0);
+    fb_tensor *t = fb_t(fb_detach(leaf_of(ctx, FB_SHAPE(3, 2), turned)));
+    fb_requires_grad(t, true);
+    gradients_of(fb_mul(p, t), one, FB_TENSORS(p, t), g);
+    expect_values(g[0], b, 6, 0);
+    expect_values(g[1], a, 6, 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(fb_backward(fb_sum(fb_mul(p, q), FB_ALL, false)), FB_OK);
+    assert_int_equal(fb_backward(fb_sum(fb_mul(q, q), FB_ALL, false)), FB_OK);
+    expect_values(fb_grad_of(p), (double[]){14, -16, 18, -20, 22, -24}, 6, 0);
+    expect_values(fb_grad_of(q), (double[]){16, -12, 24, -12, 32, -12}, 6, 0);
+}
+
+/* What no gradient reads may change. */
+static void a_product_reads_only_what_its_gradients_need(void **state)
+{
+    fb_context *ctx = *state;
+    fb_tensor *x = fb_requires_grad(fb_full(ctx, FB_F32, FB_SHAPE(2), 3), true), *g = NULL;
+    fb_tensor *doubled = fb_mul_scalar(x, 2), *mask = fb_full(ctx, FB_F32, FB_SHAPE(2), 5);
+    fb_tensor *y = fb_mul(doubled, mask);
+    assert_int_equal(fb_mul_scalar_(doubled, 7), FB_OK);
+    gradients_of(y, fb_ones(ctx, FB_F32, FB_SHAPE(2)), FB_TENSORS(x), &g);
+    expect_values(g, (double[]){10, 10}, 2, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +348,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(other_names_of_pytorch_are_known, open_context,
                                         close_context),
         cmocka_unit_test_setup_teardown(functions_in_place, open_context, close_context),
+        cmocka_unit_test_setup_teardown(an_infinite_gradient_stops_at_a_closed_gate, open_context,
+                                        close_context),
+        cmocka_unit_test_setup_teardown(a_product_gives_both_gradients, open_context,
+                                        close_context),
+        cmocka_unit_test_setup_teardown(a_product_reads_only_what_its_gradients_need, open_context,
+                                        close_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
