@@ -49,6 +49,8 @@ void fbi_group_free(fb_group *g)
     if (!g)
         return;
     fbi_staging_free(g->staging);
+    fbi_stages_free(g->stages[0]);
+    fbi_stages_free(g->stages[1]);
     fbi_shm_close(g->shm);
     if (g->leaves != g->flat)
         fbi_layout_free(g->leaves);

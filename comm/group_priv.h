@@ -29,6 +29,7 @@ struct fb_group {
     fbi_shm *shm;                     /* NULL: messages */
     fbi_staging *staging;             /* NULL: every rank to every rank */
     struct fbi_link *link;            /* between the ranks' devices (comm/link.c); NULL: none */
+    struct fbi_stages *stages[2];     /* of sums on it, for `flat` and for `leaves` */
     fb_group *next;
 };
 

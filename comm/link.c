@@ -272,7 +272,9 @@ static void make(fb_world *world, fb_group *g, fb_group *parent, const fbi_excha
     bool by_split = parent && parent->link;
     fbi_link *link =
         by_split ? split(world, g, parent, mine.why) : join(world, g, exchange, mine.why);
-    mine.ok = link != NULL;
+    mine.ok = link && (!g || fbi_stages_open(g));
+    if (link && !mine.ok)
+        snprintf(mine.why, sizeof mine.why, "no memory");
     bool told = all && exchange->gather(exchange->self, &mine, sizeof mine, all);
     if (told && g && all_have(g, exchange, all, why, size)) {
         g->link = link;

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "comm/reduce_priv.h"
+
 /* A program and its operands; `dtype`: theirs. */
 typedef struct level {
     fb_dtype dtype;
@@ -19,21 +21,11 @@ typedef struct sum {
     level from, to;
 } sum;
 
-static bool is_half(fb_dtype dtype)
-{
-    return dtype == FB_F16 || dtype == FB_BF16;
-}
-
-static fb_dtype wide_of(fb_dtype dtype)
-{
-    return is_half(dtype) ? FB_F32 : dtype;
-}
-
 size_t fbi_link_sum_bytes(fb_dtype dtype, int operands)
 {
     if (operands <= FBI_LINK_OPERANDS)
         return 0;
-    return 2 * (size_t)operands * fb_dtype_size(wide_of(dtype));
+    return 2 * (size_t)operands * fb_dtype_size(fbi_reduce_between(dtype, dtype));
 }
 
 static fb_status combine(const sum *s, const level *l, int begin, int end, fb_dtype out_dtype,
@@ -60,7 +52,7 @@ static fb_status shrink(sum *s, int begin, int last)
     fb_status st = FB_OK;
     if ((last - begin) / 2 + 1 <= FBI_LINK_OPERANDS) {
         void *out = s->room;
-        s->room += (size_t)s->work->chunk * fb_dtype_size(s->to.dtype);
+        s->room += (size_t)s->count * fb_dtype_size(s->to.dtype);
         s->to.operands[s->to.n] = out;
         s->to.program[s->to.length++] = (int16_t)s->to.n++;
         return combine(s, &s->from, begin, last + 1, s->to.dtype, out);
@@ -86,14 +78,15 @@ static void free_level(level *l)
     free(l->operands);
 }
 
-fb_status fbi_link_sum(fb_work *w, void *out, int64_t count, char *room)
+fb_status fbi_link_sum(fb_work *w, fb_dtype dtype, fb_dtype out_dtype, void *out, int64_t count,
+                       char *room)
 {
     sum s = {.work = w, .count = count, .room = room};
-    level own = {w->task.dtype, w->program, w->program_n, 0, w->operands};
+    level own = {dtype, w->program, w->program_n, 0, w->operands};
     fb_status st = FB_OK;
     s.from = own;
     while (s.from.length > 2 * FBI_LINK_OPERANDS - 1 && !st) {
-        s.to = new_level(wide_of(w->task.dtype), s.from.length / 2 + 1);
+        s.to = new_level(fbi_reduce_between(dtype, dtype), s.from.length / 2 + 1);
         if (s.to.program && s.to.operands)
             st = shrink(&s, 0, s.from.length - 1);
         else
@@ -103,7 +96,7 @@ fb_status fbi_link_sum(fb_work *w, void *out, int64_t count, char *room)
         s.from = s.to;
     }
     if (!st)
-        st = combine(&s, &s.from, 0, s.from.length, w->task.out_dtype, out);
+        st = combine(&s, &s.from, 0, s.from.length, out_dtype, out);
     if (s.from.program != own.program)
         free_level(&s.from);
     return st;

@@ -1,18 +1,13 @@
 /* Works between devices: what they ask the library for, one call after the other, each when the one
  * before is in the communication queue. All links of a rank share that queue, so works set out in
- * the order in which they were started, whatever their groups.
- *
- * Sums of fixed order are made of transfers: every rank gets the pieces of its part, adds them
- * along the tree, and sends the result to all. They need to know which pieces there are, so they
- * wait for the signatures; everything else does not. */
+ * the order in which they were started, whatever their groups. Sums of fixed order need to know
+ * which pieces there are, so they wait for the signatures; everything else does not. */
 #include "comm/link_priv.h"
 
 #include <stdlib.h>
 
 #include "comm/mail_priv.h"
 #include "comm/shm_priv.h"
-
-enum { LINE = 64 }; /* elements: parts and rounds are multiples */
 
 static const fbi_device_comm *comm_of(const fb_work *w)
 {
@@ -53,46 +48,6 @@ bool fbi_link_serves(const fb_work *w)
     }
 }
 
-/* --- plans --- */
-
-static int64_t divide_up(int64_t n, int64_t by)
-{
-    return (n + by - 1) / by;
-}
-
-static int calls_of_round(const fb_work *w)
-{
-    return w->task.kind == FBI_KIND_REDUCE_SCATTER ? 2 : 3;
-}
-
-/* Pieces of other ranks that come in at once. */
-static int64_t slots_of(const fb_work *w)
-{
-    const fbi_layout *l = w->task.layout;
-    int me = w->group->rank;
-    return l->n - (l->first[me + 1] - l->first[me]);
-}
-
-static bool plan_fixed(fb_work *w)
-{
-    fb_world *world = w->group->world;
-    int64_t size = w->group->size, n = w->task.layout->n;
-    bool scatter = w->task.kind == FBI_KIND_REDUCE_SCATTER;
-    w->part = divide_up(w->task.count, size);
-    if (!scatter)
-        w->part = divide_up(w->part, LINE) * LINE;
-    /* Rounds are the same on every rank, whatever its pieces. */
-    int64_t each = n * (int64_t)w->size + (int64_t)fbi_link_sum_bytes(w->task.dtype, (int)n);
-    w->chunk = world->link_room / each / LINE * LINE;
-    if (w->chunk < LINE)
-        w->chunk = LINE;
-    if (w->chunk > w->part)
-        w->chunk = divide_up(w->part, LINE) * LINE;
-    w->calls = (int)divide_up(w->part, w->chunk) * calls_of_round(w);
-    w->scratch = fbi_storage_new(world->ctx, (size_t)(w->chunk * each));
-    return w->scratch != NULL;
-}
-
 bool fbi_link_begin(fb_work *w)
 {
     fb_context *ctx = w->group->world->ctx;
@@ -100,7 +55,7 @@ bool fbi_link_begin(fb_work *w)
     w->linked = true;
     w->fixed = is_fixed(w);
     w->calls = t->count > 0;
-    if (w->fixed && t->count && !plan_fixed(w))
+    if (w->fixed && t->count && !fbi_link_fixed_begin(w))
         return false;
     if (fbi_is_reduction((int)t->kind) && !w->fixed && !t->src[0] && t->count) {
         /* An absent rank, and no promise of bits: zeros do. */
@@ -114,92 +69,21 @@ bool fbi_link_begin(fb_work *w)
 
 /* --- one call --- */
 
-typedef struct transfers {
-    fbi_link_transfer *list;
-    int n;
-} transfers;
-
-static void add(transfers *t, int peer, bool out, const void *data, size_t bytes)
-{
-    if (bytes)
-        t->list[t->n++] = (fbi_link_transfer){peer, out, (void *)(uintptr_t)data, bytes};
-}
-
-static bool reserve(fb_world *world, int n, transfers *t)
+static bool reserve(fb_world *world, int64_t n, fbi_transfers *t)
 {
     if (world->transfers_cap < n) {
         free(world->transfers);
         world->transfers = malloc((size_t)n * sizeof(fbi_link_transfer));
         world->transfers_cap = world->transfers ? n : 0;
     }
-    *t = (transfers){world->transfers, 0};
+    *t = (fbi_transfers){world->transfers, 0};
     return t->list != NULL;
 }
 
-/* Elements of rank r's part that belong to this round. */
-static int64_t round_of(const fb_work *w, int r, int64_t *at)
+fb_status fbi_link_exchange(fb_work *w, void (*list)(fb_work *, fbi_transfers *), int64_t most)
 {
-    int64_t begin, end;
-    fbi_work_part(w, r, &begin, &end);
-    *at = begin + (int64_t)(w->call / calls_of_round(w)) * w->chunk;
-    if (*at > end)
-        *at = end;
-    return end - *at < w->chunk ? end - *at : w->chunk;
-}
-
-/* Where piece k of the layout, of another rank, comes in. */
-static char *incoming(const fb_work *w, int k)
-{
-    const fbi_layout *l = w->task.layout;
-    int me = w->group->rank;
-    int64_t slot = k < l->first[me] ? k : k - (l->first[me + 1] - l->first[me]);
-    return (char *)w->scratch->data + (size_t)(slot * w->chunk) * w->size;
-}
-
-static void list_pieces(fb_work *w, transfers *t)
-{
-    const fbi_layout *l = w->task.layout;
-    int me = w->group->rank;
-    int64_t at, own = round_of(w, me, &at);
-    for (int r = 0; r < w->group->size; r++) {
-        if (r == me)
-            continue;
-        for (int k = l->first[r]; k < l->first[r + 1]; k++)
-            if (w->present[r] >> (k - l->first[r]) & 1)
-                add(t, r, false, incoming(w, k), (size_t)own * w->size);
-        int64_t n = round_of(w, r, &at);
-        for (int i = 0; i < w->task.n_src; i++)
-            if (w->task.src[i])
-                add(t, r, true, fbi_work_src(w, i, at), (size_t)n * w->size);
-    }
-}
-
-static void list_results(fb_work *w, transfers *t)
-{
-    int me = w->group->rank;
-    int64_t at, own_at, own = round_of(w, me, &own_at);
-    for (int r = 0; r < w->group->size; r++) {
-        int64_t n = round_of(w, r, &at);
-        if (r == me)
-            continue;
-        add(t, r, true, fbi_work_dst(w, own_at), (size_t)own * w->out_size);
-        add(t, r, false, fbi_work_dst(w, at), (size_t)n * w->out_size);
-    }
-}
-
-static void list_parts(fb_work *w, transfers *t)
-{
-    int64_t part = w->task.count / w->group->size;
-    for (int r = 0; r < w->group->size; r++) {
-        add(t, r, true, fbi_work_src(w, 0, r * part), (size_t)part * w->size);
-        add(t, r, false, fbi_work_dst(w, r * part), (size_t)part * w->size);
-    }
-}
-
-static fb_status exchange(fb_work *w, void (*list)(fb_work *, transfers *))
-{
-    transfers t;
-    if (!reserve(w->group->world, 2 * (w->task.layout->n + FBI_MAX_PIECES * w->group->size), &t))
+    fbi_transfers t;
+    if (!reserve(w->group->world, most, &t))
         return fbi_fail(w->group->world->ctx, FB_E_NOMEM, "no memory");
     list(w, &t);
     if (t.n == 0)
@@ -208,20 +92,13 @@ static fb_status exchange(fb_work *w, void (*list)(fb_work *, transfers *))
     return comm_of(w)->start(w->group->link, &call);
 }
 
-static fb_status add_up(fb_work *w)
+static void list_parts(fb_work *w, fbi_transfers *t)
 {
-    const fbi_layout *l = w->task.layout;
-    int me = w->group->rank;
-    int64_t at, begin, end, n = round_of(w, me, &at);
-    fbi_work_part(w, me, &begin, &end);
-    for (int k = 0; k < l->n; k++) {
-        int i = k - l->first[me];
-        bool own = k >= l->first[me] && k < l->first[me + 1];
-        w->operands[k] = !own ? incoming(w, k) : w->task.src[i] ? fbi_work_src(w, i, at) : NULL;
+    int64_t part = w->task.count / w->group->size;
+    for (int r = 0; r < w->group->size; r++) {
+        fbi_transfers_add(t, r, true, fbi_work_src(w, 0, r * part), (size_t)part * w->size);
+        fbi_transfers_add(t, r, false, fbi_work_dst(w, r * part), (size_t)part * w->size);
     }
-    int64_t to = w->task.kind == FBI_KIND_REDUCE_SCATTER ? at - begin : at;
-    char *temporary = (char *)w->scratch->data + (size_t)(slots_of(w) * w->chunk) * w->size;
-    return n ? fbi_link_sum(w, fbi_work_dst(w, to), n, temporary) : FB_OK;
 }
 
 static fb_status one_call(fb_work *w)
@@ -234,11 +111,9 @@ static fb_status one_call(fb_work *w)
                           .src = t->src[0],
                           .dst = t->dst};
     if (t->kind == FBI_KIND_ALL_TO_ALL)
-        return exchange(w, list_parts);
-    if (w->fixed) {
-        int phase = w->call % calls_of_round(w);
-        return phase == 1 ? add_up(w) : exchange(w, phase ? list_results : list_pieces);
-    }
+        return fbi_link_exchange(w, list_parts, 2 * (int64_t)w->group->size);
+    if (w->fixed)
+        return fbi_link_fixed_call(w);
     if (t->kind == FBI_KIND_ALL_GATHER)
         call.kind = FBI_LINK_ALL_GATHER;
     else if (t->kind == FBI_KIND_BROADCAST)

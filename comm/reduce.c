@@ -63,6 +63,11 @@ static bool is_half(fb_dtype dtype)
     return dtype == FB_F16 || dtype == FB_BF16;
 }
 
+fb_dtype fbi_reduce_between(fb_dtype dtype, fb_dtype out_dtype)
+{
+    return is_half(dtype) || is_half(out_dtype) ? FB_F32 : dtype;
+}
+
 static void widen(fb_dtype dtype, const void *from, float *to, int64_t n)
 {
     const uint16_t *h = from;

@@ -17,6 +17,9 @@ fb_status fbi_combine(fb_context *ctx, fb_reduce_op op, fb_dtype dtype, fb_dtype
                       const int16_t *program, int length, const void *const *src, void *out,
                       int64_t n);
 
+/* What a part of such a sum is on its way to the rest: F32 where 16 bits would be rounded. */
+fb_dtype fbi_reduce_between(fb_dtype dtype, fb_dtype out_dtype);
+
 /* Whether `op` is defined on `dtype`. */
 bool fbi_reduce_supports(fb_reduce_op op, fb_dtype dtype);
 

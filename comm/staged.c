@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "comm/mail_priv.h"
+#include "comm/reduce_priv.h"
 #include "comm/shm_priv.h"
 
 int fbi_staging_block(const fb_group *g)
@@ -26,66 +27,6 @@ int fbi_staging_block(const fb_group *g)
     return block;
 }
 
-/* The subtree that is exactly the leaves [lo, hi); false: there is none. */
-static bool subtree(int lo, int hi, int shards, fbi_piece *out)
-{
-    int level = 0;
-    while (lo + (1 << level) < hi)
-        level++;
-    int end = lo + (1 << level) < shards ? lo + (1 << level) : shards;
-    *out = (fbi_piece){level, lo >> level};
-    return lo % (1 << level) == 0 && end == hi;
-}
-
-static fbi_layout *layout_of(int shards, int ranks, int pieces)
-{
-    fbi_layout *l = calloc(1, sizeof *l);
-    if (!l)
-        return NULL;
-    *l = (fbi_layout){.shards = shards, .ranks = ranks, .most = 1};
-    l->first = calloc((size_t)ranks + 1, sizeof *l->first);
-    l->pieces = calloc((size_t)pieces, sizeof *l->pieces);
-    if (l->first && l->pieces)
-        return l;
-    fbi_layout_free(l);
-    return NULL;
-}
-
-/* The part of `whole` that ranks [from, from + n) of the group make up, as a tree of its own. */
-static fbi_layout *node_layout(const fbi_layout *whole, int from, int n)
-{
-    int first = whole->first[from], pieces = whole->first[from + n] - first;
-    fbi_layout *l = layout_of(whole->shards, n, pieces);
-    if (!l)
-        return NULL;
-    subtree(fbi_first_leaf(whole->shards, whole->ranks, from),
-            fbi_first_leaf(whole->shards, whole->ranks, from + n), whole->shards, &l->root);
-    memcpy(l->pieces, whole->pieces + first, (size_t)pieces * sizeof *l->pieces);
-    for (int r = 0; r <= n; r++)
-        l->first[r] = whole->first[from + r] - first;
-    l->n = pieces;
-    l->most = whole->most; /* the same on every node */
-    return l;
-}
-
-static fbi_layout *column_layout(const fbi_layout *whole, int block)
-{
-    int nodes = whole->ranks / block;
-    fbi_layout *l = layout_of(whole->shards, nodes, nodes);
-    for (int k = 0; l && k < nodes; k++) {
-        l->first[k + 1] = ++l->n;
-        if (!subtree(fbi_first_leaf(whole->shards, whole->ranks, k * block),
-                     fbi_first_leaf(whole->shards, whole->ranks, (k + 1) * block), whole->shards,
-                     &l->pieces[k])) {
-            fbi_layout_free(l);
-            return NULL;
-        }
-    }
-    if (l)
-        l->root = whole->root;
-    return l;
-}
-
 fbi_staging *fbi_staging_new(fb_group *g, fbi_shm *shm)
 {
     int block = fbi_staging_block(g), nodes = g->size / block, from = g->rank / block * block;
@@ -101,9 +42,12 @@ fbi_staging *fbi_staging_new(fb_group *g, fbi_shm *shm)
         goto fail;
     for (int i = 0; i < 2; i++) {
         const fbi_layout *whole = i ? g->leaves : g->flat;
-        s->column_layout[i] = column_layout(whole, block);
-        if (s->column_layout[i])
-            s->node_layout[i] = node_layout(whole, from, block);
+        if (!fbi_layout_has_blocks(whole, block))
+            continue;
+        s->column_layout[i] = fbi_layout_part(whole, 0, block, nodes);
+        s->node_layout[i] = fbi_layout_part(whole, from, 1, block);
+        if (!s->column_layout[i] || !s->node_layout[i])
+            goto fail;
     }
     s->node->shm = shm;
     free(ranks);
@@ -172,12 +116,10 @@ static fbi_task inner_task(const fb_work *w)
     return t;
 }
 
-/* What goes from the node to the column: F32 where 16 bits would be rounded on the way. */
+/* What goes from the node to the column. */
 static fb_dtype between(const fbi_task *t)
 {
-    return fb_dtype_size(t->dtype) == fb_dtype_size(t->out_dtype) && fb_dtype_size(t->dtype) != 2
-               ? t->dtype
-               : FB_F32;
+    return fbi_reduce_between(t->dtype, t->out_dtype);
 }
 
 /* --- all_reduce: each rank of a node has a part of its sum, which the column completes --- */

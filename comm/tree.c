@@ -1,6 +1,7 @@
 #include "comm/tree_priv.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int fbi_tree_pieces(int first, int end, fbi_piece out[FBI_MAX_PIECES])
 {
@@ -23,19 +24,27 @@ static int root_level(int shards)
     return level;
 }
 
-fbi_layout *fbi_layout_new(int shards, int ranks)
+static fbi_layout *layout_of(fbi_layout head, int pieces)
 {
     fbi_layout *layout = calloc(1, sizeof *layout);
     if (!layout)
         return NULL;
-    *layout = (fbi_layout){.shards = shards, .ranks = ranks, .root = {root_level(shards), 0}};
-    layout->first = calloc((size_t)ranks + 1, sizeof *layout->first);
+    *layout = head;
+    layout->first = calloc((size_t)head.ranks + 1, sizeof *layout->first);
+    layout->pieces = calloc((size_t)pieces, sizeof *layout->pieces);
+    if (layout->first && layout->pieces)
+        return layout;
+    fbi_layout_free(layout);
+    return NULL;
+}
+
+fbi_layout *fbi_layout_new(int shards, int ranks)
+{
+    const fbi_layout head = {.shards = shards, .ranks = ranks, .root = {root_level(shards), 0}};
     /* Pieces are never more than leaves. */
-    layout->pieces = calloc((size_t)shards, sizeof *layout->pieces);
-    if (!layout->first || !layout->pieces) {
-        fbi_layout_free(layout);
+    fbi_layout *layout = layout_of(head, shards);
+    if (!layout)
         return NULL;
-    }
     for (int r = 0; r < ranks; r++) {
         fbi_piece own[FBI_MAX_PIECES];
         int n = fbi_tree_pieces(fbi_first_leaf(shards, ranks, r),
@@ -48,6 +57,43 @@ fbi_layout *fbi_layout_new(int shards, int ranks)
     }
     layout->first[ranks] = layout->n;
     return layout;
+}
+
+/* The subtree that is exactly the leaves of ranks [from, end); false: there is none. */
+static bool subtree(const fbi_layout *l, int from, int end, fbi_piece *out)
+{
+    int lo = fbi_first_leaf(l->shards, l->ranks, from),
+        hi = fbi_first_leaf(l->shards, l->ranks, end);
+    int level = root_level(hi - lo), last = lo + (1 << level);
+    *out = (fbi_piece){level, lo >> level};
+    return lo % (1 << level) == 0 && hi == (last < l->shards ? last : l->shards);
+}
+
+bool fbi_layout_has_blocks(const fbi_layout *whole, int block)
+{
+    fbi_piece piece;
+    bool all = whole->ranks % block == 0;
+    for (int r = 0; all && r < whole->ranks; r += block)
+        all = subtree(whole, r, r + block, &piece);
+    return all;
+}
+
+fbi_layout *fbi_layout_part(const fbi_layout *whole, int from, int block, int n)
+{
+    int first = whole->first[from], pieces = block > 1 ? n : whole->first[from + n] - first;
+    const fbi_layout head = {
+        .shards = whole->shards, .ranks = n, .n = pieces, .most = block > 1 ? 1 : whole->most};
+    fbi_layout *l = layout_of(head, pieces);
+    if (!l)
+        return NULL;
+    subtree(whole, from, from + n * block, &l->root);
+    for (int i = 0; i <= n; i++)
+        l->first[i] = block > 1 ? i : whole->first[from + i] - first;
+    if (block == 1)
+        memcpy(l->pieces, whole->pieces + first, (size_t)pieces * sizeof *l->pieces);
+    for (int i = 0; block > 1 && i < n; i++)
+        subtree(whole, from + i * block, from + (i + 1) * block, &l->pieces[i]);
+    return l;
 }
 
 void fbi_layout_free(fbi_layout *layout)

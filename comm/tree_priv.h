@@ -41,6 +41,12 @@ int fbi_tree_pieces(int first, int end, fbi_piece out[FBI_MAX_PIECES]);
 /* NULL: no memory. ranks <= shards <= FBI_MAX_SHARDS. */
 fbi_layout *fbi_layout_new(int shards, int ranks);
 void fbi_layout_free(fbi_layout *layout);
+/* Whether every `block` ranks, from the first on, own one aligned subtree together. */
+bool fbi_layout_has_blocks(const fbi_layout *whole, int block);
+/* The tree of n * block ranks, from `from` on, as if they were n: each has the subtree of `block`
+ * ranks, or, block 1, the pieces of one. `whole` has blocks of `block` and of n * block ranks.
+ * `most` is the same for every `from`. NULL: no memory. */
+fbi_layout *fbi_layout_part(const fbi_layout *whole, int from, int block, int n);
 
 /* The order of additions as a postfix program: k >= 0 pushes piece k of the layout, FBI_ADD adds
  * the two newest. present[r] has bit i set if piece i of rank r is there. `out` has room for 2 * n.

@@ -164,8 +164,9 @@ static bool open_group(fb_world *world, int shards)
         fbi_logline("world_open: no memory for a group of %d ranks", world->size);
         return false;
     }
-    if (world->rank == 0 && !world->messages && world->nodes > 1 && world->size > world->nodes &&
-        !fbi_staging_serves(world->all))
+    bool flat = (!world->messages && !fbi_staging_serves(world->all)) ||
+                (world->all->link && !fbi_stages_serve(world->all));
+    if (world->rank == 0 && flat && world->nodes > 1 && world->size > world->nodes)
         fbi_logline("world_open: sums go from each rank to each, not node by node: that needs the "
                     "same number of ranks on each node, a power of two, one node after the other");
     world->ctx->hooks = (fbi_context_hooks){.self = world,

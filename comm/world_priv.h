@@ -77,7 +77,7 @@ struct fb_world {
     double link_s;           /* how long a device may wait for others that have called */
     fbi_signature last_link; /* the last work that went by one */
     void *transfers;         /* room for a list of them */
-    int transfers_cap;
+    int64_t transfers_cap;
 };
 
 /* --- errors between ranks (comm/poison.c) --- */

@@ -9,22 +9,32 @@
 
 #include "core/ops/backend.h"
 
-/* 0, or the exit code of a test that cannot run: 77 where the build has no NCCL. */
-static inline int linked_world(int *argc, char ***argv, const fb_world_options *options,
-                               fb_world **world)
+static inline void linked_cards(void)
 {
     setenv("FLAMBEAU_DEVICE", "cudasim", 1);
-    setenv("CUDASIM_DEVICES", "4", 1);
-    *world = fb_world_open_with(argc, argv, options);
-    if (!*world)
+    setenv("CUDASIM_DEVICES", "8", 1);
+}
+
+/* 0, or the exit code of a test that cannot run: 77 where the build has no NCCL. */
+static inline int linked_code(fb_world *world)
+{
+    if (!world)
         return 1;
-    fb_context *ctx = fb_world_context(*world);
+    fb_context *ctx = fb_world_context(world);
     char card[FBI_LINK_CARD_BYTES];
     if (ctx->backend->comm->usable(ctx, card))
         return 0;
     puts(ctx->backend->comm->reason(ctx));
-    fb_world_close(*world);
+    fb_world_close(world);
     return 77;
+}
+
+static inline int linked_world(int *argc, char ***argv, const fb_world_options *options,
+                               fb_world **world)
+{
+    linked_cards();
+    *world = fb_world_open_with(argc, argv, options);
+    return linked_code(*world);
 }
 
 #endif

@@ -29,25 +29,6 @@ static void pieces_may_be_absent(void **state)
     all_dtypes(all, 9001, ~0ull);       /* all: zeros */
 }
 
-/* Part r of what all_reduce gives. */
-static void one_scatter(fb_dtype dtype, int64_t n)
-{
-    fb_context *ctx = fbi_group_context(all);
-    FB_SCOPE(ctx);
-    int64_t whole = n * all->size;
-    size_t bytes = (size_t)n * fb_dtype_size(dtype);
-    void *data = malloc((size_t)all->size * bytes);
-    fill(dtype, all->rank, whole, data);
-    fb_tensor *t = fb_from(ctx, dtype, FB_SHAPE(whole), data);
-    fb_tensor *part = fb_reduce_scatter(all, t, FB_SUM);
-    assert_non_null(part);
-    assert_memory_equal(check_data(t), data, (size_t)all->size * bytes); /* left alone */
-    assert_int_equal(fb_all_reduce_(all, t, FB_SUM), FB_OK);
-    const char *want = check_data(t);
-    assert_memory_equal(check_data(part), want + (size_t)all->rank * bytes, bytes);
-    free(data);
-}
-
 static void reduce_scatter_has_the_bits_of_all_reduce(void **state)
 {
     (void)state;
@@ -55,7 +36,7 @@ static void reduce_scatter_has_the_bits_of_all_reduce(void **state)
     static const int64_t lengths[] = {1, 5, 1023, 40001};
     for (int d = 0; d < 4; d++)
         for (int i = 0; i < 4; i++)
-            one_scatter(dtypes[d], lengths[i]);
+            one_scatter(all, dtypes[d], lengths[i]);
 }
 
 /* Several at once, of any length, and one small one that overtakes none. */

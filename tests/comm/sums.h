@@ -81,4 +81,23 @@ static inline void all_dtypes(fb_group *all, int64_t n, uint64_t absent)
         one_sum(all, dtypes[d][0], dtypes[d][1], n, absent);
 }
 
+/* Part r of what all_reduce gives. */
+static inline void one_scatter(fb_group *all, fb_dtype dtype, int64_t n)
+{
+    fb_context *ctx = fbi_group_context(all);
+    FB_SCOPE(ctx);
+    int64_t whole = n * all->size;
+    size_t bytes = (size_t)n * fb_dtype_size(dtype);
+    void *data = malloc((size_t)all->size * bytes);
+    fill(dtype, all->rank, whole, data);
+    fb_tensor *t = fb_from(ctx, dtype, FB_SHAPE(whole), data);
+    fb_tensor *part = fb_reduce_scatter(all, t, FB_SUM);
+    assert_non_null(part);
+    assert_memory_equal(check_data(t), data, (size_t)all->size * bytes); /* left alone */
+    assert_int_equal(fb_all_reduce_(all, t, FB_SUM), FB_OK);
+    const char *want = check_data(t);
+    assert_memory_equal(check_data(part), want + (size_t)all->rank * bytes, bytes);
+    free(data);
+}
+
 #endif
