@@ -3,6 +3,7 @@
 #define FLAMBEAU_H
 
 #include <flambeau/core/base/log.h>
+#include <flambeau/core/base/rng.h>
 #include <flambeau/core/base/status.h>
 
 #include <flambeau/core/tensor/context.h>

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include <flambeau/core/base/rng.h>
+
 #include "core/base/philox_priv.h"
 
 void fbi_rng_uniform_f32(uint64_t key, uint64_t stream, uint64_t first, float *out, size_t n)
@@ -69,4 +71,35 @@ void fbi_rng_normal_f32(uint64_t key, uint64_t stream, uint64_t first, float *ou
         for (uint64_t j = e % 4; j < 4 && i < n; j++)
             out[i++] = (float)v[j];
     }
+}
+
+/* --- of a program's own functions --- */
+
+fb_rng fb_rng_make(uint64_t seed, uint64_t stream)
+{
+    return (fb_rng){.key = fbi_mix64(seed), .stream = stream};
+}
+
+double fb_rng_uniform(fb_rng *rng, double low, double high)
+{
+    if (!rng)
+        return low;
+    return low + (high - low) * fbi_u64_to_f64(fbi_rng_u64(rng->key, rng->stream, rng->next++));
+}
+
+double fb_rng_normal(fb_rng *rng, double mean, double std)
+{
+    if (!rng)
+        return mean;
+    double u = 1 - fb_rng_uniform(rng, 0, 1); /* never 0: the logarithm is finite */
+    double angle = fb_rng_uniform(rng, 0, 6.283185307179586477);
+    return mean + std * sqrt(-2 * log(u)) * cos(angle);
+}
+
+int64_t fb_rng_int(fb_rng *rng, int64_t low, int64_t high)
+{
+    if (!rng || high <= low)
+        return low;
+    uint64_t n = (uint64_t)high - (uint64_t)low;
+    return (int64_t)((uint64_t)low + fbi_rng_below(rng->key, rng->stream, rng->next++, n));
 }

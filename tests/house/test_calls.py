@@ -24,7 +24,7 @@ MAKERS = {
     "fb_outs": "FB_OUTS(&e.out[0])", "fb_modules": "FB_MODULES(fb_nn_relu(e.ctx))", "fb_init": "fb_init_normal(0, 1)",
     "fb_scope": "e.scope", "fb_scope *": "&e.scope", "fb_tensor **": "e.out", "int": "1", "int64_t": "2",
     "uint64_t": "3", "size_t": "sizeof e.bytes", "double": "0.5", "bool": "true", "char *": "e.text",
-    "void *": "e.bytes", "const int64_t *": "e.sizes", "bool *": "&e.flag", "fb_memory_stats *": "&e.stats",
+    "void *": "e.bytes", "const int64_t *": "e.sizes", "bool *": "&e.flag", "fb_memory_stats *": "&e.stats", "fb_rng *": "&e.rng",
     "const char *": '"weight"', "const void *": "e.bytes", "fb_status": "FB_E_USER", "fb_checkpoint_fn": "identity",
     "fb_nn_visit": "visit", "fb_grad_fn": "keep_grad", "const fb_function *": "&function",
     "const fb_module_type *": "&module_type", "fb_op_description *": "&e.description", "fb_log_fn": "hear",
@@ -95,6 +95,7 @@ typedef struct objects {
     fb_scope scope;
     fb_batch_info batch;
     fb_memory_stats stats;
+    fb_rng rng;
     fb_op_description description;
     int64_t sizes[8];
     float sizes_of_six[6];
