@@ -247,6 +247,7 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
     l->ctx = ctx;
     l->ds = ds;
     l->sampler = *sampler;
+    l->repeats = fbi_sampler_repeats(sampler);
     l->stage = stage;
     fbi_sampler_facts(ds, o, l->facts);
     memcpy(l->kept, l->facts, sizeof l->kept);
@@ -326,7 +327,10 @@ fb_loader *fb_loader_open(fb_group *group, fb_dataset *ds, const fb_loader_optio
     if (!ctx)
         return NULL;
     FBI_ENTRY(ctx);
-    return fbi_loader_open_staged(group, ds, opts, NULL);
+    bool transforms = opts && opts->transforms.n > 0 && ds && !ds->written && fbi_enter(ctx);
+    fbi_stage *stage =
+        transforms ? fbi_stage_of_transforms(ds, opts->transforms, opts->limit) : NULL;
+    return fbi_loader_open_staged(group, ds, opts, stage);
 }
 
 /* A position means the same samples as in the run that made the checkpoint. */

@@ -2,7 +2,7 @@
 #ifndef FLAMBEAU_IO_LOADER_H
 #define FLAMBEAU_IO_LOADER_H
 
-#include <flambeau/io/dataset.h>
+#include <flambeau/io/transform.h>
 
 FB_BEGIN
 
@@ -58,6 +58,7 @@ typedef struct fb_loader_options {
                             free there */
     int64_t longest;     /**< rows of a sample of a field that varies, in batches: what is longer
                             is cut, what is shorter gets zeros; 0: as the dataset's longest */
+    fb_transforms transforms; /**< of each sample, by the loader's threads (io/transform.h) */
 } fb_loader_options;
 
 /**

@@ -30,10 +30,11 @@ typedef struct fbi_batch_field {
 } fbi_batch_field;
 
 /* A sample on its way from the dataset into a micro-batch. Its random numbers are a function of
- * seed, epoch and index, whatever rank, thread and micro-batch it is in. */
+ * seed, epoch, index and draw, whatever rank, thread and micro-batch it is in. */
 typedef struct fbi_sample {
     uint64_t seed;
     int64_t epoch, index;   /* index: in the dataset */
+    int64_t draw;           /* its place in an epoch that may have it more than once; else -1 */
     const void *const *in;  /* by field of the dataset, as stored */
     const int64_t *in_rows; /* rows that `in` has, of fields that vary: all that are stored */
     void *const *out;       /* by field of the stage: room in the micro-batch */
@@ -131,6 +132,7 @@ struct fb_loader {
     double delivered[FB_MAX_FIELDS], had[FB_MAX_FIELDS]; /* rows, with padding and without */
     fbi_plan plan;                                       /* of the threads */
     fbi_sampler sampler;                                 /* of the threads, one at a time */
+    bool repeats;         /* an epoch may have a sample more than once */
     bool driving, inside; /* inside: within an epoch that fb_loader_epoch began */
 
     int64_t facts[FBI_SAMPLER_FACTS]; /* what decides the order, */
@@ -164,6 +166,9 @@ void fbi_loader_choose(fb_loader *l, fbi_slot *slot);
 /* fb_loader_open with a stage, which is the loader's from now on, or freed if it fails. */
 fb_loader *fbi_loader_open_staged(fb_group *group, fb_dataset *ds, const fb_loader_options *opts,
                                   fbi_stage *stage);
+/* A list of transforms as a stage (io/stage.c), on a dataset of which the first `limit` samples are
+ * used (0: all). NULL: error is set. */
+fbi_stage *fbi_stage_of_transforms(fb_dataset *ds, fb_transforms list, int64_t limit);
 /* Bytes of a sample of field f in a slot. */
 size_t fbi_loader_sample_bytes(const fb_loader *l, int f);
 

@@ -24,17 +24,18 @@ static void pad(const fb_loader *l, fbi_slot *slot, int64_t i, void *const *out,
 }
 
 /* A sample as it is stored becomes one of the micro-batch. */
-static fb_status run_stage(const fbi_worker *w, int64_t index, void *const *out, int64_t *rows,
-                           char *text, size_t size)
+static fb_status run_stage(const fbi_worker *w, const fbi_slot *slot, int64_t i, void *const *out,
+                           int64_t *rows, char *text, size_t size)
 {
     const fb_loader *l = w->loader;
-    int64_t raw_rows[FB_MAX_FIELDS];
+    int64_t index = slot->indices[i], raw_rows[FB_MAX_FIELDS];
     for (int f = 0; f < l->ds->n_fields; f++)
         raw_rows[f] = l->ds->fields[f].varies ? l->ds->fields[f].longest : 1;
     fb_status st = fbi_dataset_fetch(l->ds, index, w->raw, raw_rows, text, size);
     const fbi_sample sample = {.seed = l->sampler.seed,
                                .epoch = l->sampler.epoch,
                                .index = index,
+                               .draw = l->repeats ? slot->unit.begin + i : -1,
                                .in = (const void *const *)w->raw,
                                .in_rows = raw_rows,
                                .out = out,
@@ -59,15 +60,14 @@ static fb_status make_sample(const fbi_worker *w, fbi_slot *slot, int64_t i, cha
                              size_t size)
 {
     const fb_loader *l = w->loader;
-    int64_t index = slot->indices[i];
     void *out[FB_MAX_FIELDS];
     int64_t rows[FB_MAX_FIELDS];
     for (int f = 0; f < l->n_fields; f++) {
         out[f] = (char *)slot->fields[f] + (size_t)i * fbi_loader_sample_bytes(l, f);
         rows[f] = l->fields[f].rows;
     }
-    fb_status st = l->stage ? run_stage(w, index, out, rows, text, size)
-                            : fbi_dataset_fetch(l->ds, index, out, rows, text, size);
+    fb_status st = l->stage ? run_stage(w, slot, i, out, rows, text, size)
+                            : fbi_dataset_fetch(l->ds, slot->indices[i], out, rows, text, size);
     if (!st)
         pad(l, slot, i, out, rows);
     return st;

@@ -208,6 +208,11 @@ static int64_t draw(fbi_sampler *s, int64_t position)
     return s->mix ? mixed(s, q) : fbi_walk_at(&s->walk, q);
 }
 
+bool fbi_sampler_repeats(const fbi_sampler *s)
+{
+    return s->weights || s->mix || s->n != s->walk.n;
+}
+
 int64_t fbi_sampler_at(fbi_sampler *s, int64_t position)
 {
     if (!s->buckets)

@@ -57,6 +57,8 @@ fb_status fbi_sampler_open(fbi_sampler *s, fb_group *group, fb_dataset *ds,
                            const fb_loader_options *o);
 void fbi_sampler_close(fbi_sampler *s);
 void fbi_sampler_begin(fbi_sampler *s, int64_t epoch);
+/* Whether an epoch may have a sample more than once. */
+bool fbi_sampler_repeats(const fbi_sampler *s);
 /* The dataset's index of the sample at a position of the current epoch. */
 int64_t fbi_sampler_at(fbi_sampler *s, int64_t position);
 

@@ -85,6 +85,7 @@
 #include <flambeau/io/memory.h>
 #include <flambeau/io/saved.h>
 #include <flambeau/io/state.h>
+#include <flambeau/io/transform.h>
 
 #include <flambeau/launch/options.h>
 #include <flambeau/launch/trainer.h>

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "io/resample_priv.h"
+
 enum { FBI_IMAGE_PIXELS = 1 << 28 }; /* at most */
 
 typedef struct fbi_image {
@@ -18,13 +20,9 @@ bool fbi_png_read(const void *file, size_t bytes, int channels, fbi_image *image
 bool fbi_jpeg_read(const void *file, size_t bytes, int channels, fbi_image *image, char *text,
                    size_t size);
 
-/* Rows and columns [top, top + height) x [left, left + width) of an image, in its own unit. */
-typedef struct fbi_crop {
-    double top, left, height, width;
-} fbi_crop;
-/* That part at another size, as planes [channels, height, width]: a triangle as wide as a new pixel
- * is, or as an old one where those are wider. false: no memory. */
-bool fbi_image_resize(const fbi_image *image, fbi_crop part, int height, int width,
+/* A part of an image at another size, as planes [channels, height, width]: bilinear, antialiased.
+ * false: no memory. */
+bool fbi_image_resize(const fbi_image *image, fbi_box part, int height, int width,
                       unsigned char *planes);
 
 #endif

@@ -31,13 +31,13 @@ static bool read_image(const fbi_import *job, fb_context *ctx, const char *path,
 }
 
 /* Which part of an image is kept. */
-static fbi_crop part_of(const fbi_import *job, const fbi_image *image)
+static fbi_box part_of(const fbi_import *job, const fbi_image *image)
 {
-    fbi_crop all = {0, 0, image->height, image->width};
+    fbi_box all = {0, 0, image->height, image->width};
     if (!job->crop)
         return all;
     double wanted = (double)job->width / (double)job->height;
-    fbi_crop part = all;
+    fbi_box part = all;
     if (all.width > all.height * wanted)
         part.width = all.height * wanted;
     else

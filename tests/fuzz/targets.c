@@ -145,7 +145,7 @@ static void picture(const uint8_t *data, size_t n,
         if (n > 1 && !read(data, n, channels, &image, text, sizeof text))
             continue;
         if (n > 1 && image.height * (int64_t)image.width < 1 << 20) {
-            const fbi_crop part = {0, 0, image.height, image.width};
+            const fbi_box part = {0, 0, image.height, image.width};
             fbi_image_resize(&image, part, 5, 4, planes);
         }
         if (n > 1)

@@ -1,4 +1,5 @@
-/* Every macro for users, from C++20: tests/house/test_headers.py compiles this and looks for each. */
+/* Every macro for users, from C++20: tests/house/test_headers.py compiles this and looks for each.
+ */
 #include <flambeau/flambeau.h>
 
 #include <cstddef>
@@ -9,7 +10,7 @@ struct block {
 };
 
 static const fb_field block_fields[] = {
-    FB_CHILD(block, inner), FB_PARAM(block, scale), FB_BUFFER(block, mean),
+    FB_CHILD(block, inner), FB_PARAM(block, scale),     FB_BUFFER(block, mean),
     FB_SLOT(block, state),  {FB_FIELD_END, nullptr, 0},
 };
 
@@ -24,6 +25,7 @@ int main()
     fb_outs outs = FB_OUTS(place, &b);
     fb_modules modules = FB_MODULES(nullptr, nullptr);
     const fb_context_options *options = FB_OPTS(fb_context_options, .device = "cpu", .threads = 2);
+    fb_transforms transforms = FB_TRANSFORMS(nullptr, nullptr);
     fb_module *model = fb_nn_sequential(ctx, nullptr, nullptr);
     fb_state *state = fb_state_open(ctx);
     int64_t steps = 0;
@@ -32,6 +34,6 @@ int main()
     fb_state_add(state, "average", a);
     fb_state_add(state, "steps", &steps);
     fb_state_add(state, "best", &best);
-    return shapes[0].n + list.n + outs.n + modules.n + options->threads + (model != nullptr) +
-           (block_fields[0].name != nullptr);
+    return shapes[0].n + list.n + outs.n + modules.n + transforms.n + options->threads +
+           (model != nullptr) + (block_fields[0].name != nullptr);
 }
