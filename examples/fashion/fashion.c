@@ -10,7 +10,7 @@ typedef struct options {
     const char *data, *checkpoint, *profile;
     int64_t shards, threads, epochs, steps, stop_after, batch, limit, seed, save_every;
     double lr;
-    bool print_bits, trace;
+    bool augment, print_bits, trace;
 } options;
 
 static bool parse(int argc, char **argv, options *o, int *exit_code)
@@ -26,6 +26,8 @@ static bool parse(int argc, char **argv, options *o, int *exit_code)
          .least = 1},
         {"lr", OPTION_NUMBER, &o->lr, "X",
          .about = "learning rate of Adam, going down to a twentieth along a cosine"},
+        {"augment", OPTION_FLAG, &o->augment, NULL,
+         .about = "images moved by up to two pixels, and mirrored"},
         {"limit", OPTION_COUNT, &o->limit, "N", .about = "train on the first N images only"},
         {"shards", OPTION_COUNT, &o->shards, "V",
          .about = "same bits for every number of ranks up to V", .most = 4096},
@@ -69,7 +71,13 @@ static fb_dataset *open_data(fb_trainer *t, const char *folder, const char *name
 
 static fb_loader *open_train(fb_trainer *t, const options *o, const fb_loader_options *batches)
 {
-    return fb_loader_open(fb_trainer_group(t), open_data(t, o->data, "train.h5"), batches);
+    fb_context *ctx = fb_trainer_context(t);
+    const fb_crop_options moved = {.padding = {2, 2, 2, 2}};
+    fb_transform *list[] = {fb_transform_random_crop(ctx, 28, 28, &moved),
+                            fb_transform_random_horizontal_flip(ctx, 0.5)};
+    fb_loader_options l = *batches;
+    l.transforms = (fb_transforms){list, o->augment ? 2 : 0};
+    return fb_loader_open(fb_trainer_group(t), open_data(t, o->data, "train.h5"), &l);
 }
 
 static fb_loader *open_test(fb_trainer *t, const options *o)

@@ -46,6 +46,14 @@ grep -v digest "$folder/first" > "$folder/resumed"
 cat "$folder/second" >> "$folder/resumed"
 same one-4 resumed "stopped after 7 steps on 4 ranks, resumed on 3"
 
+fashion 1 moved --shards 4 --steps $steps --augment
+fashion 3 many --shards 4 --steps $steps --augment
+same moved many "3 ranks, images moved and mirrored"
+if cmp -s "$folder/moved" "$folder/one-4"; then
+    echo "--augment changes nothing"
+    exit 1
+fi
+
 fashion 2 other --shards 4 --steps $steps --seed 5
 if [ "$(tail -n 1 "$folder/other")" = "$(tail -n 1 "$folder/one-4")" ]; then
     echo "another seed gives the same digest"
