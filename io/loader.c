@@ -13,7 +13,7 @@
 #include "io/loader_priv.h"
 #include "io/ring_priv.h"
 
-enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3, MOST_THREADS = 1024 };
+enum { DEFAULT_BATCH = 32, DEFAULT_PREFETCH = 3, MOST_THREADS = 1024, MOST_AHEAD = 1 << 16 };
 
 static void loader_free(void *object)
 {
@@ -59,9 +59,9 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
         o->longest < 0 || o->cache_bytes < 0)
         return fbi_fail(ctx, FB_E_ARG,
                         "loader: batch %lld, micro-batch %lld, limit %lld, longest %lld, prefetch "
-                        "%d and cache_bytes %lld must not be negative",
+                        "%lld and cache_bytes %lld must not be negative",
                         (long long)o->global_batch, (long long)o->micro_batch, (long long)o->limit,
-                        (long long)o->longest, o->prefetch, (long long)o->cache_bytes);
+                        (long long)o->longest, (long long)o->prefetch, (long long)o->cache_bytes);
     if (o->cache && (ds->read || ds->ring || !*o->cache || strlen(o->cache) >= FBI_PATH_BYTES))
         return fbi_fail(ctx, FB_E_ARG, "loader: cache \"%.64s\": %s", o->cache,
                         ds->read || ds->ring
@@ -69,10 +69,14 @@ static fb_status check_options(fb_context *ctx, const fb_dataset *ds, fb_loader_
                             : "give the path of a folder on a disk of each node");
     if (o->cache_bytes && !o->cache)
         return fbi_fail(ctx, FB_E_ARG, "loader: cache_bytes without cache: name the folder, too");
+    if (o->prefetch > MOST_AHEAD)
+        return fbi_fail(ctx, FB_E_ARG,
+                        "loader: prefetch %lld: at most %d micro-batches are read ahead",
+                        (long long)o->prefetch, MOST_AHEAD);
     if (o->threads < 0 || o->threads > MOST_THREADS)
         return fbi_fail(ctx, FB_E_ARG,
-                        "loader: %d threads: give 1 to %d, or 0 for what the training leaves",
-                        o->threads, MOST_THREADS);
+                        "loader: %lld threads: give 1 to %d, or 0 for what the training leaves",
+                        (long long)o->threads, MOST_THREADS);
     fb_status st = fbi_ring_check(ds, o);
     if (st)
         return st;
@@ -254,10 +258,10 @@ static fb_loader *loader_new(fb_dataset *ds, const fb_loader_options *o, const f
     set_fields(l, o->longest);
     l->pad_to_batch = o->pad_to_batch || o->bucket_window;
     l->pad_multiple = o->pad_multiple ? o->pad_multiple : 1;
-    l->n_slots = o->prefetch ? o->prefetch : DEFAULT_PREFETCH;
+    l->n_slots = o->prefetch ? (int)o->prefetch : DEFAULT_PREFETCH;
     if (on_device(l))
         l->n_slots++; /* one that the device reads */
-    l->n_workers = o->threads ? o->threads : default_threads(l, group);
+    l->n_workers = o->threads ? (int)o->threads : default_threads(l, group);
     l->plan = (fbi_plan){.size = o->epoch_samples,
                          .batch = o->global_batch,
                          .micro = o->micro_batch,

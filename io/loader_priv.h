@@ -144,7 +144,7 @@ struct fb_loader {
     fbi_upload shown, ahead;        /* on a device: the current batch, and the next on its way */
 
     /* between the threads; the lock guards what follows */
-    fbi_worker *workers;
+    fbi_worker *workers; /* and one more, for the context's thread while it waits */
     int n_workers, started;
     int64_t chunk;      /* samples that a thread takes at once */
     bool locks;         /* there are a lock and conditions */

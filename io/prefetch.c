@@ -199,6 +199,19 @@ static void make_some(fbi_worker *w, fbi_slot *slot, int64_t i, int64_t end)
     pthread_cond_signal(&l->ready);
 }
 
+/* Take some samples of a slot and make them; others are woken for the rest. */
+static void take_some(fbi_worker *w, fbi_slot *slot)
+{
+    fb_loader *l = w->loader;
+    int64_t begin = slot->next, left = slot->n - begin;
+    slot->next += left < l->chunk ? left : l->chunk;
+    pthread_cond_signal(&l->work);
+    l->busy++;
+    make_some(w, slot, begin, slot->next);
+    if (--l->busy == 0 && atomic_load(&l->drop))
+        pthread_cond_signal(&l->ready);
+}
+
 /* Makes samples ahead until the plan is through, then sleeps until a new one begins. */
 static void *work(void *arg)
 {
@@ -207,19 +220,10 @@ static void *work(void *arg)
     pthread_mutex_lock(&l->lock);
     while (!l->quit) {
         fbi_slot *slot = find_work(l);
-        if (!slot) {
-            if (!l->quit) /* it may have come while find_work had let go of the lock */
-                pthread_cond_wait(&l->work, &l->lock);
-            continue;
-        }
-        int64_t begin = slot->next, left = slot->n - begin;
-        slot->next += left < l->chunk ? left : l->chunk;
-        if (l->n_workers > 1)
-            pthread_cond_signal(&l->work); /* each wakes one more, while there is work */
-        l->busy++;
-        make_some(w, slot, begin, slot->next);
-        if (--l->busy == 0 && atomic_load(&l->drop))
-            pthread_cond_signal(&l->ready);
+        if (slot)
+            take_some(w, slot);
+        else if (!l->quit) /* it may have come while find_work had let go of the lock */
+            pthread_cond_wait(&l->work, &l->lock);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;
@@ -281,9 +285,7 @@ static bool open_worker(fb_loader *l, fbi_worker *w)
 static int64_t chunk_of(const fb_loader *l)
 {
     enum { SHARES = 4, LEAST_BYTES = 32 << 10 };
-    int64_t largest = fbi_plan_largest(&l->plan), shares = (int64_t)SHARES * l->n_workers;
-    if (l->n_workers == 1)
-        return largest;
+    int64_t largest = fbi_plan_largest(&l->plan), shares = (int64_t)SHARES * (l->n_workers + 1);
     size_t bytes = 1;
     for (int f = 0; f < l->n_fields; f++)
         bytes += fbi_loader_sample_bytes(l, f);
@@ -294,8 +296,8 @@ static int64_t chunk_of(const fb_loader *l)
 fb_status fbi_prefetch_open(fb_loader *l)
 {
     l->chunk = chunk_of(l);
-    l->workers = calloc((size_t)l->n_workers, sizeof *l->workers);
-    if (!l->workers || !open_slots(l))
+    l->workers = calloc((size_t)l->n_workers + 1, sizeof *l->workers);
+    if (!l->workers || !open_slots(l) || !open_worker(l, &l->workers[l->n_workers]))
         return FB_E_NOMEM;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->work, NULL);
@@ -331,7 +333,7 @@ void fbi_prefetch_close(fb_loader *l)
     }
     for (int i = 0; i < l->started; i++)
         pthread_join(l->workers[i].thread, NULL);
-    for (int i = 0; l->workers && i < l->n_workers; i++) {
+    for (int i = 0; l->workers && i <= l->n_workers; i++) {
         free(l->workers[i].scratch);
         for (int f = 0; f < FB_MAX_FIELDS; f++)
             free(l->workers[i].raw[f]);
@@ -370,11 +372,30 @@ void fbi_prefetch_begin(fb_loader *l, int64_t epoch, int64_t position)
     pthread_mutex_unlock(&l->lock);
 }
 
+/* Whether the slot so many behind the oldest one will be complete, and is not. */
+static bool is_pending(const fb_loader *l, int behind)
+{
+    return behind < l->planned ? !slot_at(l, behind)->done : l->running;
+}
+
+/* Who waits for a slot makes samples of it, too: a thread that has to share its core would be
+ * longer. false: others have them all. */
+static bool help(fb_loader *l, int behind)
+{
+    if (behind < l->planned && slot_at(l, behind)->next == slot_at(l, behind)->n)
+        return false;
+    fbi_slot *slot = find_work(l);
+    if (slot)
+        take_some(&l->workers[l->n_workers], slot);
+    return slot != NULL;
+}
+
 fbi_slot *fbi_prefetch_take(fb_loader *l, int behind, bool wait)
 {
     pthread_mutex_lock(&l->lock);
-    while (wait && (behind < l->planned ? !slot_at(l, behind)->done : l->running))
-        pthread_cond_wait(&l->ready, &l->lock);
+    while (wait && is_pending(l, behind))
+        if (!help(l, behind) && is_pending(l, behind))
+            pthread_cond_wait(&l->ready, &l->lock);
     fbi_slot *slot = behind < l->planned && slot_at(l, behind)->done ? slot_at(l, behind) : NULL;
     if (slot && slot->status && behind == 0) {
         l->status = slot->status;

@@ -28,6 +28,13 @@ static const fb_option rows[] = {
      .about = "pad to the longest sample of a batch, not of the dataset"},
     {"pad_multiple", FB_OPTION_COUNT, AT(pad_multiple), .about = "and to a multiple of N"},
     {"longest", FB_OPTION_COUNT, AT(longest), .about = "rows of a sample: the rest is cut"},
+    {"prefetch", FB_OPTION_COUNT, AT(prefetch), .most = 1 << 16,
+     .about = "micro-batches read ahead (3)"},
+    {"threads", FB_OPTION_COUNT, AT(threads), .most = 1024,
+     .about = "threads that make samples (as many as the training leaves)"},
+    {"cache", FB_OPTION_TEXT, AT(cache), .about = "folder on each node: shards are copied there"},
+    {"cache_bytes", FB_OPTION_COUNT, AT(cache_bytes),
+     .about = "of them on a node (19/20 of what is free)"},
     {0}};
 
 const fb_option *fb_loader_option_rows(void)

@@ -43,14 +43,14 @@ static uint64_t draw(uint64_t *state)
     return *state;
 }
 
-/* --- a plain loop, for one field of fixed size with a scale --- */
+/* --- a plain loop, for bytes with a scale and labels of a byte, which lie in memory --- */
 
 typedef struct plain {
     int64_t n, *order;
     size_t bytes;
     int *files;
-    int field;
-    unsigned char *stored;
+    int field, target;
+    unsigned char *stored, *targets;
     float *values;
 } plain;
 
@@ -62,6 +62,7 @@ static void plain_open(plain *p)
     p->order = malloc((size_t)p->n * sizeof *p->order);
     p->files = malloc((size_t)data->n_shards * sizeof *p->files);
     p->stored = malloc(BATCH * p->bytes);
+    p->targets = malloc(BATCH);
     p->values = malloc(BATCH * p->bytes * sizeof *p->values);
     for (int s = 0; s < data->n_shards; s++) {
         char file[FBI_PATH_BYTES];
@@ -82,6 +83,7 @@ static void plain_close(plain *p)
     free(p->order);
     free(p->files);
     free(p->stored);
+    free(p->targets);
     free(p->values);
 }
 
@@ -103,7 +105,8 @@ static bool plain_batch(const plain *p, int64_t begin, int64_t n)
 /* Seconds of `epochs`; below 0: it cannot read. */
 static double plain_epochs(int64_t epochs)
 {
-    plain p = {.field = fbi_dataset_field(data, "input")};
+    plain p = {.field = fbi_dataset_field(data, "input"),
+               .target = fbi_dataset_field(data, "target")};
     plain_open(&p);
     bool good = true;
     double begun = now();

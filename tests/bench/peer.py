@@ -10,8 +10,8 @@
     peer.py cost NAME                         of a step: FLOP by kind, bytes of what is kept for
                                               backward, bytes of parameters (JSON)
     peer.py all_reduce R PORT                 gloo, 2 ranks; lines "BYTES TIMES": the least seconds
-    peer.py loader FILE.h5 VARIANT            lines "epochs N" in, seconds out; VARIANT: memory,
-                                              memory+workers, h5py
+    peer.py loader FILE.h5 VARIANT            lines "epochs N" in, seconds out; VARIANT: memory, h5py,
+                                              "+workers" for as many as cores, "+workers=N"
     peer.py version
 
 VARIANT: eager or compile, "+nhwc" for channels-last, "+foreach" or "+loop" for another optimizer
@@ -284,25 +284,30 @@ class FromMemory(torch.utils.data.Dataset):
 
 
 class FromFile(torch.utils.data.Dataset):
-    """Rows read from the file as they are asked for."""
+    """Rows read from the file as they are asked for, those of a batch in one call; each worker opens it."""
 
     def __init__(self, path):
         import h5py
-        self.file = h5py.File(path)
-        self.y = torch.from_numpy(self.file["target"][:].astype("int64"))
+        self.path, self.rows = path, None
+        with h5py.File(path) as f:
+            self.y = torch.from_numpy(f["target"][:].astype("int64"))
 
     def __len__(self):
         return len(self.y)
 
     def __getitems__(self, index):
+        if self.rows is None:
+            import h5py
+            self.rows = h5py.File(self.path)["input"]
         index = sorted(index)
-        return torch.from_numpy(self.file["input"][index]) * (1 / 255), self.y[index]
+        return torch.from_numpy(self.rows[index]) * (1 / 255), self.y[index]
 
 
 def loader(path, variant):
     """Epochs of shuffled batches of 128, seconds out."""
-    data = FromFile(path) if variant == "h5py" else FromMemory(path)
-    workers = len(os.sched_getaffinity(0)) if "workers" in variant else 0
+    kind, _, more = variant.partition("+workers")
+    data = FromFile(path) if kind == "h5py" else FromMemory(path)
+    workers = 0 if kind == variant else int(more[1:] or len(os.sched_getaffinity(0)))
     batches = torch.utils.data.DataLoader(data, 128, shuffle=True, num_workers=workers,
                                           persistent_workers=workers > 0, collate_fn=lambda b: b)
     for line in sys.stdin:

@@ -296,6 +296,35 @@ static void it_reads_no_further_ahead_than_asked_for(void **state)
     check_close(ctx);
 }
 
+/* An epoch of 10^12 samples goes on in its middle: nobody can have walked there. */
+static void any_position_is_reached_without_what_lies_before_it(void **state)
+{
+    (void)state;
+    enum { BATCH = 10, AHEAD = 2 };
+    const int64_t n = INT64_C(1000000000000), places[] = {0, n / 2, n - BATCH};
+    fb_dataset_field field = {.name = "input", .dtype = FB_I64, .shape = FB_SCALAR};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        fb_context *ctx = check_open(1);
+        atomic_int reads = 0;
+        fb_loader *l =
+            fb_loader_open(NULL, fb_dataset_custom(ctx, n, &field, 1, count_reads, &reads),
+                           FB_OPTS(fb_loader_options, .global_batch = BATCH, .shuffle = true,
+                                   .seed = 5, .prefetch = AHEAD));
+        fb_batch b;
+        int64_t count;
+        l->position = places[i]; /* as from a checkpoint */
+        assert_true(fb_loader_epoch(l, 1));
+        assert_true(fb_loader_next(l, &b));
+        assert_true(atomic_load(&reads) <= (1 + AHEAD) * BATCH);
+        fbi_order order = fbi_order_make(n, 5, 0);
+        const int64_t *index = fb_loader_indices(l, &count);
+        assert_int_equal(count, BATCH);
+        for (int64_t k = 0; k < BATCH; k++)
+            assert_int_equal(index[k], fbi_order_at(&order, places[i] + k));
+        check_close(ctx);
+    }
+}
+
 static void closing_in_the_middle_of_anything_ends_the_thread(void **state)
 {
     (void)state;
@@ -372,6 +401,7 @@ int main(void)
         cmocka_unit_test(shares_of_an_uneven_tail_are_its_samples_over_all),
         cmocka_unit_test(a_position_outside_of_the_dataset_is_told),
         cmocka_unit_test(it_reads_no_further_ahead_than_asked_for),
+        cmocka_unit_test(any_position_is_reached_without_what_lies_before_it),
         cmocka_unit_test(closing_in_the_middle_of_anything_ends_the_thread),
         cmocka_unit_test(a_batch_larger_than_the_dataset_is_refused),
         cmocka_unit_test(a_failing_read_ends_the_epoch_with_its_message),

@@ -186,6 +186,8 @@ static void by_default_a_copy_of_memory_has_one_thread(void **state)
     fb_loader_close(l);
     assert_null(fb_loader_open(NULL, ds, FB_OPTS(fb_loader_options, .threads = -1)));
     check_error(p->ctx, FB_E_ARG, "loader: -1 threads: give 1 to 1024, or 0 for what the training");
+    assert_null(fb_loader_open(NULL, ds, FB_OPTS(fb_loader_options, .prefetch = 1 << 20)));
+    check_error(p->ctx, FB_E_ARG, "prefetch 1048576: at most 65536 micro-batches are read ahead");
 }
 
 /* --- errors --- */

@@ -39,6 +39,10 @@ sanitize=()
 run() { "$bin/flambeau" run -n 2 ./program "$@"; }
 expect 0 "step 6/6 loss " run --set trainer.max_epochs=2 --set model.width=24 --set trainer.log_every=2
 once "epoch 2: val loss "
+expect 0 "step 6/6 loss " run --set trainer.max_epochs=1 --set data.global_batch=8 --set data.threads=2 \
+    --set data.shuffle=no --set data.cache="$work/cache" --set trainer.log_every=2
+expect x "data.threads: \"2000\": a whole number from 0 to 1024 is needed" run --set data.threads=2000
+expect x "loader: a batch of 64 is larger than dataset train.h5" run --set data.global_batch=64
 cat > options.yaml <<'YAML'
 trainer:
   max_steps: 5
@@ -58,6 +62,7 @@ assert [r["step"] for r in rows if "val_loss" in r] == [3, 5, 6, 7], rows
 PY
 expect 0 "trainer: max_time of 1e-09 s is over after step 1" run --set trainer.max_time=1e-9
 expect 0 "trainer.max_steps=N " ./program --help
+expect 0 "data.cache=TEXT " ./program --help
 grep -qF -- "model.width=N" out
 expect 0 "trainer.patience=N " run --set help
 once "options of \"model\":"
