@@ -130,5 +130,9 @@ steps=100000
 "$sandbox" revive "$work/slurm" node2
 job=$(submit run6 --time 1:00 --warn 20)
 await run6 "goes back into the queue" 100
+saved=$(sed -nE 's/.*"step": ([0-9]+).*/\1/p' run6/saved.json)
+[ "${saved:-0}" -gt 0 ] || fail "nothing was saved"
+await run6 "^step $((saved + 1)) " 60
+[ "$(output run6 | grep -c "^step $saved ")" = 1 ] || fail "step $saved was done twice"
 scancel "$job"
-echo "slurm: the time was over, saved and requeued"
+echo "slurm: the time was over, saved, requeued and on from there"
