@@ -96,10 +96,10 @@ class Run:
         with self.news:
             self.news.wait_for(lambda: self.ended or len(self.steps()) >= n, LIMIT_S)
 
-    def wait(self):
-        """The exit code; None, and killed, if it takes longer than any run should."""
+    def wait(self, limit=LIMIT_S):
+        """The exit code; None, and killed, if it takes longer than it should."""
         try:
-            self.job.wait(LIMIT_S)
+            self.job.wait(limit)
         except subprocess.TimeoutExpired:
             self.job.kill()
             return None
@@ -110,9 +110,9 @@ class Run:
         return "\n".join(self.lines[-60:])
 
 
-def good(run):
+def good(run, limit=LIMIT_S):
     """The lines of a run that must end well."""
-    rc = run.wait()
+    rc = run.wait(limit)
     if rc != 0 or not re.fullmatch(r"digest [0-9a-f]{16}", run.digest() or ""):
         fail(f"{run.what}: exit code {rc}\n{run.text()}")
     return [*run.steps().values(), run.digest()]
