@@ -48,10 +48,10 @@ typedef struct fb_loader_options {
                               micro-batch, and not of the dataset; implied by bucket_window */
     int64_t pad_multiple;  /**< and rounded up to a multiple of this, up to `longest`; 0: 1 */
 
-    int prefetch; /**< micro-batches read ahead; 0: 3 */
-    int threads;  /**< that make samples, which are the same for any number; 0: of the cores that
-                     the training leaves to this rank, as many as may be of use: 1 for data in
-                     memory, up to 4 for files and callbacks, at least 1 */
+    int64_t prefetch; /**< micro-batches read ahead; 0: 3 */
+    int64_t threads; /**< that make samples, which are the same for any number; 0: of the cores that
+                    the training leaves to this rank, as many as may be of use: 1 for data in
+                    memory, up to 4 for files and callbacks, at least 1 */
     const char *cache;   /**< a folder on a disk of each node, or in its /dev/shm: shards that are
                             read from files are copied there when the loader opens */
     int64_t cache_bytes; /**< of a dataset's shards on each node; 0: all but a twentieth of what is
