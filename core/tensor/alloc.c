@@ -3,11 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/pages_priv.h"
 #include "core/tensor/device_priv.h"
 
 /* 64, 128 .. 512 bytes, then eight classes per power of two: at most 1/8 of a block above 512
  * bytes is unused. The last class is 1 TiB. */
 enum { CLASSES = 256, FIRST = 64, LINEAR = 8 };
+
+/* A block of the host that is used again for the STEADY-th time gets huge pages: a loop uses it. At
+ * the first use they would make the first step wait. */
+enum { STEADY = 3 };
 
 /* Queues that memory is given to: COMPUTE and COPY. */
 enum { HOMES = FBI_QUEUE_COPY + 1 };
@@ -23,6 +28,7 @@ struct fbi_use {
 typedef struct free_block {
     void *data;
     fbi_use *uses;
+    uint8_t reuses; /* up to STEADY */
 } free_block;
 
 typedef struct free_list {
@@ -186,38 +192,48 @@ static void *fresh(fb_context *ctx, fbi_queue home, size_t bytes)
     return p;
 }
 
-void *fbi_block_get(fb_context *ctx, fbi_queue home, size_t bytes, uint8_t *klass)
+/* One that was used before. */
+static void *again(fb_context *ctx, fbi_queue home, free_list *f, fbi_storage *s)
+{
+    free_block b = f->blocks[--f->n];
+    fbi_uses_settle(ctx, home, b.uses);
+    s->reuses = b.reuses < STEADY ? (uint8_t)(b.reuses + 1) : b.reuses;
+    if (s->reuses != b.reuses && s->reuses == STEADY && ctx->backend->host_memory)
+        fbi_pages_join(b.data, s->bytes);
+    return b.data;
+}
+
+bool fbi_block_get(fb_context *ctx, fbi_storage *s)
 {
     fbi_alloc *a = ctx->alloc;
-    int k = class_of(bytes);
+    fbi_queue home = (fbi_queue)s->queue;
+    int k = class_of(s->bytes);
     bool refused = a->fail_at > 0 && --a->fail_at == 0;
-    void *p = NULL;
-    if (k < CLASSES && !refused && a->free[home][k].n > 0) {
-        free_block b = a->free[home][k].blocks[--a->free[home][k].n];
-        fbi_uses_settle(ctx, home, b.uses);
-        p = b.data;
-    } else if (k < CLASSES && !refused) {
-        p = fresh(ctx, home, taken(ctx, bytes, k));
-    }
-    if (!p) {
+    s->reuses = 0;
+    s->data = NULL;
+    if (k < CLASSES && !refused && a->free[home][k].n > 0)
+        s->data = again(ctx, home, &a->free[home][k], s);
+    else if (k < CLASSES && !refused)
+        s->data = fresh(ctx, home, taken(ctx, s->bytes, k));
+    if (!s->data) {
         a->stats.failures++;
-        fbi_out_of_memory(ctx, bytes, &a->stats);
-        return NULL;
+        fbi_out_of_memory(ctx, s->bytes, &a->stats);
+        return false;
     }
-    *klass = (uint8_t)k;
-    a->stats.in_use += bytes;
+    s->klass = (uint8_t)k;
+    a->stats.in_use += s->bytes;
     if (a->stats.in_use > a->stats.peak)
         a->stats.peak = a->stats.in_use;
     a->stats.blocks++;
     a->stats.allocations++;
-    return p;
+    return true;
 }
 
 void fbi_block_put(fb_context *ctx, fbi_storage *s)
 {
     fbi_alloc *a = ctx->alloc;
     fbi_queue home = (fbi_queue)s->queue;
-    free_block b = {s->data, s->uses};
+    free_block b = {s->data, s->uses, s->reuses};
     free_list *f = &a->free[home][s->klass];
     a->stats.in_use -= s->bytes;
     a->stats.blocks--;

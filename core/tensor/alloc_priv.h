@@ -10,9 +10,9 @@ typedef struct fbi_use fbi_use;
 fbi_alloc *fbi_alloc_new(void);       /* NULL: out of memory */
 void fbi_alloc_free(fb_context *ctx); /* free blocks go back to the system; none may be in use */
 
-/* A block for `bytes`, in the order of `queue`; *klass says where it goes back. NULL: error is set.
- */
-void *fbi_block_get(fb_context *ctx, fbi_queue queue, size_t bytes, uint8_t *klass);
+/* A block for the s->bytes of s, in the order of s->queue: its data, klass and reuses. False: error
+ * is set. */
+bool fbi_block_get(fb_context *ctx, fbi_storage *s);
 /* Takes the memory of s, and what other queues still do with it. */
 void fbi_block_put(fb_context *ctx, fbi_storage *s);
 /* Remember that `queue` uses memory of queue `home` until `event`. */

@@ -7,14 +7,13 @@ fbi_storage *fbi_storage_new_on(fb_context *ctx, fbi_queue queue, size_t bytes)
     fbi_storage *s = fbi_slab_storage(ctx);
     if (!s)
         return NULL;
-    s->data = fbi_block_get(ctx, queue, bytes, &s->klass);
-    if (!s->data) {
+    s->bytes = bytes;
+    s->queue = (uint8_t)queue;
+    if (!fbi_block_get(ctx, s)) {
         fbi_slab_storage_free(ctx, s);
         return NULL;
     }
     s->refs = 1;
-    s->bytes = bytes;
-    s->queue = (uint8_t)queue;
     return s;
 }
 

@@ -16,9 +16,10 @@ typedef struct fbi_storage {
     uint32_t version; /* bumped by every in-place change */
     void *data;
     size_t bytes;
-    bool counted;                          /* by a report that is being made */
-    uint8_t klass, flags, queue, spare[4]; /* klass: the allocator's size class; queue: fbi_queue
-                                              that its memory was given to */
+    bool counted;                /* by a report that is being made */
+    uint8_t klass, flags, queue; /* klass: the allocator's size class; queue: fbi_queue that its
+                                    memory was given to */
+    uint8_t reuses, spare[3];    /* reuses: of the block, as far as the allocator counts */
     void (*release)(struct fbi_storage *); /* NULL: give `data` back to the allocator */
     void *owner;                           /* for release */
     fbi_pack *packs; /* reordered copies made by a backend, keyed (kind, version) */

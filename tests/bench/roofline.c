@@ -435,15 +435,15 @@ static void print_turn(const char *name, const call *c, size_t i, bool backward,
 static void print_pass(size_t i, int64_t rows, int64_t width, bool cached)
 {
     FB_SCOPE(ctx);
+    bench_use_memory(ctx, passes[i].inputs + 1, FB_SHAPE(rows, width));
     char name[80];
     call c = {.forward = passes[i].forward};
-    bool images = passes[i].forward == batch_norm;
     double bytes = 4.0 * (double)(rows * width);
     for (int k = 0; k <= passes[i].inputs; k++) {
         if (k == passes[i].inputs && passes[i].weights)
             for (int w = 0; w < 2; w++)
                 give_random(&c, FB_SHAPE(width));
-        if (images)
+        if (c.forward == batch_norm)
             give_images(&c, rows / 256, width, 16);
         else
             give_random(&c, FB_SHAPE(rows, width));

@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -58,6 +60,61 @@ static void a_steady_loop_asks_the_system_once(void **state)
     }
     assert_int_equal(stats(ctx).system_allocations, calls);
     assert_int_equal(stats(ctx).in_use, 0);
+}
+
+/* Bytes in huge pages of the mapping that has p; -1: it cannot be told. */
+static long huge_bytes(const void *p)
+{
+    FILE *f = fopen("/proc/self/smaps", "re");
+    char line[512];
+    bool here = false;
+    long kb = -1;
+    while (f && kb < 0 && fgets(line, sizeof line, f)) {
+        unsigned long from, to;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            here = from <= (uintptr_t)p && (uintptr_t)p < to;
+        else if (here)
+            sscanf(line, "AnonHugePages: %ld kB", &kb);
+    }
+    if (f)
+        fclose(f);
+    return kb < 0 ? kb : kb * 1024;
+}
+
+/* Whether this system makes huge pages of pages that are in use. */
+static bool pages_can_be_joined(void)
+{
+    enum { BYTES = 8 << 20, COLLAPSE = 25 };
+    char *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(p != MAP_FAILED);
+    memset(p, 1, BYTES);
+    char *whole = p + (-(uintptr_t)p & (BYTES / 4 - 1));
+    bool can = !madvise(whole, BYTES / 4, COLLAPSE) && huge_bytes(whole) > 0;
+    munmap(p, BYTES);
+    return can;
+}
+
+static void a_block_that_a_loop_uses_has_huge_pages_and_its_values(void **state)
+{
+    enum { BYTES = 64 << 20, USES = 6 };
+    fb_context *ctx = *state;
+    const void *before = NULL;
+    for (int use = 0; use < USES; use++) {
+        FB_SCOPE(ctx);
+        fb_tensor *t = fbi_empty(ctx, FB_U8, FB_SHAPE(BYTES));
+        unsigned char *data = t->storage->data;
+        assert_true(use == 0 || data == before);
+        for (size_t i = 0; use && i < BYTES; i += 4096 - 64)
+            assert_int_equal(data[i], (unsigned char)(i / 64 + (size_t)use - 1));
+        for (size_t i = 0; i < BYTES; i += 4096 - 64)
+            data[i] = (unsigned char)(i / 64 + (size_t)use);
+        before = data;
+    }
+    if (!pages_can_be_joined()) {
+        print_message("no huge pages on this system: only values were compared\n");
+        return;
+    }
+    assert_true(huge_bytes(before) > 0);
 }
 
 static void statistics_count_bytes_and_blocks(void **state)
@@ -168,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_block_wastes_at_most_an_eighth),
         TEST(a_steady_loop_asks_the_system_once),
+        TEST(a_block_that_a_loop_uses_has_huge_pages_and_its_values),
         TEST(statistics_count_bytes_and_blocks),
         TEST(running_out_says_what_was_wanted_and_leaves_the_context_usable),
         TEST(running_out_names_the_largest_tensors),
