@@ -8,7 +8,7 @@
 #include <immintrin.h>
 
 /* Bytes of a line, of a call and of an output from which going past the caches pays. */
-enum { LINE = 64, LEAST = 512, LARGE = 32 << 20 };
+enum { LINE = 64, LEAST = 512, LARGE = 32 << 20, PIECES = 1 << 20 };
 
 /* What is left of n after whole pieces; `in` NULL: zeros. */
 static void rest(char *to, const char *in, size_t n)
@@ -47,6 +47,11 @@ bool fbi_streams(size_t bytes)
     return bytes >= LARGE && stores_lines();
 }
 
+bool fbi_streams_pieces(size_t bytes)
+{
+    return fbi_streams(bytes) || (bytes >= PIECES && !__builtin_cpu_is("intel"));
+}
+
 void fbi_stream(void *to, const void *from, size_t n)
 {
     char *at = to;
@@ -71,6 +76,11 @@ bool fbi_streams(size_t bytes)
 {
     (void)bytes;
     return false;
+}
+
+bool fbi_streams_pieces(size_t bytes)
+{
+    return fbi_streams(bytes);
 }
 
 void fbi_stream_lines(void *to, const void *from, size_t n)

@@ -12,6 +12,10 @@
  * last one, about 32 MiB, and a plain store would read each line before it writes it. Only where
  * whole lines are stored at once (AVX-512): pieces of lines wait for each other. */
 bool fbi_streams(size_t bytes);
+/* The same for an output that is written in lines here and there, for whose reading the processor
+ * waits: from 1 MiB on, but not on Intel's, where it reads ahead well enough and who uses the
+ * output next would wait for the memory. */
+bool fbi_streams_pieces(size_t bytes);
 /* Where that is so: copy n bytes, whole lines, to the beginning of one. */
 void fbi_stream_lines(void *to, const void *from, size_t n);
 /* Copy n bytes, or write zeros if `from` is NULL. */

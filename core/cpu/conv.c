@@ -80,6 +80,16 @@ static fb_status columns(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *
     return st;
 }
 
+static fb_status relu_in_place(const fbi_call *c)
+{
+    fbi_call relu = *c;
+    relu.in = c->out;
+    relu.n_in = 1;
+    relu.attrs = NULL;
+    relu.inplace = true;
+    return FBI_KERNEL(relu)(&relu);
+}
+
 static fb_status run(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p, void *src,
                      void *weight, const void *bias, void *dst)
 {
@@ -98,7 +108,7 @@ static fb_status run(const fbi_call *c, fbi_conv_kind kind, const fbi_conv *p, v
         st = fbi_dnn_conv(c, kind, p, src, weight, bias, dst, c->beta);
     if (st == FB_E_UNSUPPORTED)
         st = columns(c, kind, p, src, weight, bias, dst, c->beta);
-    return st;
+    return st || !p->relu ? st : relu_in_place(c);
 }
 
 #define CONV(a, x, w, y)                                                                        \
@@ -116,11 +126,12 @@ static void *plain(const fbi_call *c, const fb_tensor *t, void **copy)
     return fbi_contiguous(t) ? fbi_ptr(t) : (*copy = fbi_cpu_dense(c, t));
 }
 
-fb_status FBI_KERNEL(conv2d)(const fbi_call *c)
+static fb_status forward(const fbi_call *c, bool relu)
 {
     const fbi_attrs_conv2d *a = c->attrs;
     const fb_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2], *y = c->out[0];
     fbi_conv p = CONV(a, x, w, y);
+    p.relu = relu;
     void *copy[3] = {NULL};
     void *src = fbi_cpu_nhwc(c, x, &copy[0]), *weight = plain(c, w, &copy[1]);
     void *bias = b ? plain(c, b, &copy[2]) : NULL;
@@ -130,6 +141,11 @@ fb_status FBI_KERNEL(conv2d)(const fbi_call *c)
     for (int i = 0; i < 3; i++)
         free(copy[i]);
     return st;
+}
+
+fb_status FBI_KERNEL(conv2d)(const fbi_call *c)
+{
+    return forward(c, false);
 }
 
 fb_status FBI_KERNEL(conv2d_bwd_data)(const fbi_call *c)
@@ -178,13 +194,7 @@ fb_status FBI_KERNEL(conv2d_bwd_bias)(const fbi_call *c)
 
 fb_status FBI_KERNEL(conv2d_relu)(const fbi_call *c)
 {
-    fbi_call relu = *c;
-    relu.in = c->out;
-    relu.n_in = 1;
-    relu.attrs = NULL;
-    relu.inplace = true;
-    fb_status st = FBI_KERNEL(conv2d)(c);
-    return st ? st : FBI_KERNEL(relu)(&relu);
+    return forward(c, true);
 }
 
 typedef struct relu_dz {

@@ -11,6 +11,7 @@ typedef struct fbi_conv {
     fb_dtype dtype;
     int64_t n, c, h, w, k, oh, ow, kh, kw;
     int64_t stride[2], padding[2], dilation[2], groups;
+    bool relu; /* of the results of FWD, which only Winograd's does by itself */
 } fbi_conv;
 
 typedef enum fbi_conv_kind { FBI_CONV_FWD, FBI_CONV_DATA, FBI_CONV_WEIGHT } fbi_conv_kind;

@@ -118,6 +118,7 @@ typedef struct fbi_wino_results {
     float *to;
     const float *bias; /* NULL: none */
     int64_t c, h, w, down, across, points, size;
+    bool relu;     /* results that are not above 0 become 0 */
     bool streamed; /* past the caches: whole vectors, aligned; fbi_stream_end when all are made */
 } fbi_wino_results;
 

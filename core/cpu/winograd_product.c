@@ -28,6 +28,7 @@ rows_of(const int rows, int64_t panels, const float *a, int64_t panel, const flo
 #pragma GCC unroll 16
         for (int m = 0; m < rows; m++)
             __builtin_prefetch(a + AHEAD * panel + m * L);
+#pragma GCC unroll 4 /* see UNROLL in gemm_fused.c */
         for (int64_t l = 0; l < L; l++, b += W) {
             fbi_wv b0 = at(b), b1 = at(b + L);
 #pragma GCC unroll 16
@@ -79,6 +80,7 @@ void fbi_wino_outer(int64_t n, const float *a, const float *b, float *out, bool 
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++)
         s[m][0] = s[m][1] = (fbi_wv){0};
+#pragma GCC unroll 4
     for (int64_t t = 0; t < n; t++, a += L, b += W) {
         fbi_wv b0 = at(b), b1 = at(b + L);
 #pragma GCC unroll 16

@@ -99,6 +99,12 @@ void fbi_wino_take(const fbi_wino_tiles *t, int64_t tile, float *to, int64_t poi
 
 /* --- points to pixels --- */
 
+FBI_WINO fbi_wv finished(const fbi_wino_results *r, fbi_wv y)
+{
+    __typeof__(y <= 0) closed = y <= 0; /* not so for a NaN, which stays */
+    return r->relu ? (fbi_wv)((__typeof__(closed))y & ~closed) : y;
+}
+
 /* points x points to n x n pixels from `to` on, as take_panel; streamed: as fbi_wino_put. */
 FBI_WINO void give_panel(const line f, const int points, const int n, const fbi_wino_results *r,
                          float *to, int64_t y0, int64_t x0, int64_t lanes, const bool inside,
@@ -123,10 +129,11 @@ FBI_WINO void give_panel(const line f, const int points, const int n, const fbi_
             float *at = to + (i * r->w + j) * r->c;
             if (!inside && (y0 + i >= r->h || x0 + j >= r->w))
                 continue;
+            fbi_wv y = finished(r, s[j] + bias);
             if (streamed)
-                fbi_wino_put(at, s[j] + bias, true);
+                fbi_wino_put(at, y, true);
             else
-                fbi_wino_store(at, s[j] + bias, full ? L : lanes);
+                fbi_wino_store(at, y, full ? L : lanes);
         }
     }
 }

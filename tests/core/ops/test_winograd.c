@@ -2,8 +2,10 @@
 #include "ops_test_priv.h"
 
 #include <flambeau/core/ops/conv.h>
+#include <flambeau/core/ops/create.h>
 #include <flambeau/core/ops/pointwise.h>
 #include <flambeau/core/ops/reduce.h>
+#include <flambeau/core/ops/view.h>
 
 typedef struct shape {
     int n, c, h, w, k, ph, pw, stride;
@@ -182,9 +184,70 @@ static void gradients_of_two_passes_add_up(void **state)
     }
 }
 
+/* A NaN and an infinity among the inputs: what they reach is what relu makes of it. */
+static void relu_is_that_of_the_plain_results(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SHAPES; i++) {
+        const shape *q = &shapes[i];
+        fb_context *ctx = fb_context_open(NULL);
+        int n = q->n * q->c * q->h * q->w, results = q->n * q->k * height(q) * width(q);
+        float *data = test_malloc(sizeof(float) * (size_t)(n + q->k * q->c * 9));
+        fill(data, n + q->k * q->c * 9, -1, 1);
+        data[n / 2] = NAN;
+        data[0] = INFINITY;
+        fb_tensor *x = fb_from(ctx, FB_F32, FB_SHAPE(q->n, q->c, q->h, q->w), data);
+        fb_tensor *w = fb_from(ctx, FB_F32, FB_SHAPE(q->k, q->c, 3, 3), data + n);
+        const fb_conv_options *o =
+            FB_OPTS(fb_conv_options, .stride = {q->stride},
+                    .padding = {q->ph ? q->ph : FB_ZERO_INT, q->pw ? q->pw : FB_ZERO_INT});
+        size_t size = sizeof(float) * (size_t)results;
+        float *want = test_malloc(size), *got = test_malloc(size);
+        assert_int_equal(fb_read(fb_relu(fb_conv2d(x, w, NULL, o)), want, size), FB_OK);
+        assert_int_equal(fb_read(fb_conv2d_relu(x, w, NULL, o), got, size), FB_OK);
+        int nans = 0, zeros = 0;
+        for (int j = 0; j < results; j++) {
+            nans += isnan(want[j]);
+            zeros += want[j] == 0;
+            if (isnan(want[j]) ? !isnan(got[j]) : memcmp(&want[j], &got[j], sizeof(float)) != 0)
+                fail_msg("shape %d, result %d: %g instead of %g", i, j, (double)got[j],
+                         (double)want[j]);
+        }
+        assert_true(nans > 0 && zeros > 0);
+        test_free(data);
+        test_free(want);
+        test_free(got);
+        assert_int_equal(fb_context_close(ctx), FB_OK);
+    }
+}
+
+/* Results of 36 MiB go past the caches on every processor, those of half as many images on some. */
+static void results_past_the_caches_are_those_of_fewer_images(void **state)
+{
+    (void)state;
+    enum { N = 64, C = 32, K = 64, H = 48 };
+    fb_context *ctx = fb_context_open(NULL);
+    fb_tensor *x = fb_randn(ctx, FB_F32, FB_SHAPE(N, C, H, H));
+    fb_tensor *w = fb_randn(ctx, FB_F32, FB_SHAPE(K, C, 3, 3));
+    const fb_conv_options *o = FB_OPTS(fb_conv_options, .padding = {1});
+    size_t half = sizeof(float) * N / 2 * K * H * H;
+    char *whole = test_malloc(2 * half), *part = test_malloc(half);
+    assert_int_equal(fb_read(fb_conv2d(x, w, NULL, o), whole, 2 * half), FB_OK);
+    for (int i = 0; i < 2; i++) {
+        fb_tensor *images = fb_narrow(x, 0, i * N / 2, N / 2);
+        assert_int_equal(fb_read(fb_conv2d(images, w, NULL, o), part, half), FB_OK);
+        assert_memory_equal(part, whole + (size_t)i * half, half);
+    }
+    test_free(whole);
+    test_free(part);
+    assert_int_equal(fb_context_close(ctx), FB_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(relu_is_that_of_the_plain_results),
+        cmocka_unit_test(results_past_the_caches_are_those_of_fewer_images),
         cmocka_unit_test(results_are_those_of_plain_sums_in_double),
         cmocka_unit_test(bits_do_not_depend_on_threads),
         cmocka_unit_test(exact_conv_has_other_bits_and_smaller_errors),
