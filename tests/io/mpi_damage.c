@@ -1,5 +1,5 @@
 /* ranks: 1
- * timeout: 240
+ * timeout: 400
  * Files with a byte changed, or cut off, anywhere: a message, or the values that were saved. */
 #include <fcntl.h>
 #include <sys/stat.h>

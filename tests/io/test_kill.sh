@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timeout: 240 slots: 2
+# timeout: 400 slots: 2
 # A little of "launch/test --long kills": a rank dies in the middle of a save, and at random moments of runs under
 # mpirun; the others say so, and a resumed run has the bits of an undisturbed one.
 set -euo pipefail

@@ -1,4 +1,5 @@
 /* ranks: 2 4
+ * timeout: 300
  * One model, one batch after the other, on 1, 2, ... ranks: the same bits everywhere. */
 #include <flambeau/comm/collective.h>
 #include <flambeau/comm/mpi.h>
