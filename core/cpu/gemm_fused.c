@@ -55,9 +55,10 @@ static blocks blocks_of(const fbi_mm *g, int64_t rows, int64_t cols, int64_t wid
     return r;
 }
 
-/* Lines of all panels that are packed at a time; steps of k in the body of a loop. An Intel core
- * computes addresses where it multiplies: with one step in a body it loses a tenth. */
-enum { LINES = 8, UNROLL = 4 };
+/* Lines of all panels of a that are packed at a time; squares of b that are asked for before they
+ * are; steps of k in the body of a loop: an Intel core computes addresses where it multiplies, and
+ * with one step in a body loses a tenth. */
+enum { LINES = 8, AHEAD = 4, UNROLL = 4 };
 
 /* Elements from one packed panel of a to the next: a line of the cache more, or lines of all would
  * meet in the same places of it. */

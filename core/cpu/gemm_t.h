@@ -192,8 +192,10 @@ static inline void FN(pack_four)(const T *src, int64_t a_k, T *dst)
 {
     enum { L = FN(lanes) };
     FN(vec) r[4];
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
+        __builtin_prefetch(src + (i + LINES) * a_k);
         r[i] = FN(load)(src + i * a_k);
+    }
     for (int i = 0; i < 3; i++) {
         FN(mask) of;
         int left = L - (i + 1) * (L / 4); /* of line i */
@@ -240,10 +242,12 @@ static void FN(pack_panel)(int64_t n, int64_t k, const T *src, int64_t b_k, int6
                            int64_t width)
 {
     if (b_k == 1 && k >= FN(lanes)) {
-        for (int64_t q = 0; q < k; q += FN(lanes))
-            for (int64_t j = 0; j < width; j += FN(lanes)) {
+        for (int64_t j = 0; j < width; j += FN(lanes))
+            for (int64_t q = 0; q < k; q += FN(lanes)) {
                 int64_t q0 = least(q, k - FN(lanes)); /* the last squares overlap */
                 const T *from = src + j * b_n + q0;
+                for (int i = 0; i < FN(lanes); i++)
+                    __builtin_prefetch(from + i * b_n + AHEAD * FN(lanes));
                 T *to = dst + q0 * width + j;
                 if (n - j >= FN(lanes))
                     FN(turn)(true, 0, from, b_n, to, width);
