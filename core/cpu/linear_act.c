@@ -45,6 +45,36 @@ static void apply(const fbi_call *c, fbi_kernel kernel, fbi_op op, fb_tensor **i
     kernel(&one);
 }
 
+/* --- forward --- */
+
+typedef struct activation {
+    const fbi_call *c;
+    const fb_tensor *argument;
+    fb_activation act;
+} activation;
+
+static void activate(const fbi_mm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1)
+{
+    const activation *a = g->with;
+    fb_tensor x = part_of(a->argument, g->n, m0, m1, n0, n1);
+    fb_tensor y = part_of(a->c->out[0], g->n, m0, m1, n0, n1);
+    if (a->act == FB_ACT_RELU)
+        apply(a->c, FBI_KERNEL(relu), FBI_OP_relu, (fb_tensor *[]){&x}, 1, &y);
+    else
+        apply(a->c, FBI_KERNEL(gelu_tanh), FBI_OP_gelu_tanh, (fb_tensor *[]){&x}, 1, &y);
+}
+
+fb_status FBI_KERNEL(linear_act)(const fbi_call *c)
+{
+    const fbi_attrs_linear_act *p = c->attrs;
+    fb_tensor *argument = p->act == FB_ACT_RELU ? c->out[0] : c->out[1];
+    activation a = {c, argument, (fb_activation)p->act};
+    fbi_call product = product_of(c, 3, &argument);
+    return fbi_linear_then(&product, activate, &a);
+}
+
+/* --- backward --- */
+
 /* dz = g * the derivative, which may take the place of g. The sums of each panel of rows go to
  * `part`, F32 or F64 as dz: panels depend on the sizes only. */
 typedef struct gradient {
@@ -64,48 +94,14 @@ typedef struct gradient {
 #define FN(x) x##_f64
 #include "core/cpu/linear_act_t.h"
 
-/* --- forward --- */
-
-typedef struct activation {
-    const fbi_call *c;
-    const fb_tensor *argument;
-    fb_activation act;
-} activation;
-
-static void activate(const fbi_mm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1)
-{
-    const activation *a = g->with;
-    fb_tensor x = part_of(a->argument, g->n, m0, m1, n0, n1);
-    fb_tensor y = part_of(a->c->out[0], g->n, m0, m1, n0, n1);
-    if (a->act == FB_ACT_RELU && y.dtype == FB_F32)
-        relu_f32(&y);
-    else if (a->act == FB_ACT_RELU)
-        relu_f64(&y);
-    else
-        apply(a->c, FBI_KERNEL(gelu_tanh), FBI_OP_gelu_tanh, (fb_tensor *[]){&x}, 1, &y);
-}
-
-fb_status FBI_KERNEL(linear_act)(const fbi_call *c)
-{
-    const fbi_attrs_linear_act *p = c->attrs;
-    fb_tensor *argument = p->act == FB_ACT_RELU ? c->out[0] : c->out[1];
-    activation a = {c, argument, (fb_activation)p->act};
-    fbi_call product = product_of(c, 3, &argument);
-    return fbi_linear_then(&product, activate, &a);
-}
-
-/* --- backward --- */
-
 static void argument_gradient(const fbi_mm *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1)
 {
     const gradient *q = p->with;
     fb_tensor g = part_of(q->g, p->n, m0, m1, n0, n1), s = part_of(q->s, p->n, m0, m1, n0, n1);
     fb_tensor dz = part_of(q->c->out[0], p->n, m0, m1, n0, n1);
     fb_tensor *in[2] = {&g, &s};
-    if (q->act == FB_ACT_RELU && dz.dtype == FB_F32)
-        relu_bwd_f32(&g, &s, &dz);
-    else if (q->act == FB_ACT_RELU)
-        relu_bwd_f64(&g, &s, &dz);
+    if (q->act == FB_ACT_RELU)
+        apply(q->c, FBI_KERNEL(relu_bwd), FBI_OP_relu_bwd, in, 2, &dz);
     else
         apply(q->c, FBI_KERNEL(gelu_tanh_bwd), FBI_OP_gelu_tanh_bwd, in, 2, &dz);
     if (dz.dtype == FB_F32)

@@ -1,26 +1,4 @@
-/* Parts of linear_act and its backward for one element type: T, and FN(name). No include guard. */
-
-/* ReLU in place; as `relu`, without what a row of the table costs on short lines. */
-static void FN(relu)(const fb_tensor *y)
-{
-    for (int64_t i = 0; i < y->size[0]; i++) {
-        T *row = (T *)fbi_ptr(y) + i * y->stride[0];
-        for (int64_t j = 0; j < y->size[1]; j++)
-            row[j] = row[j] <= 0 ? 0 : row[j]; /* a NaN stays */
-    }
-}
-
-/* Its gradient, which may take the place of g; s: the results. */
-static void FN(relu_bwd)(const fb_tensor *g, const fb_tensor *s, const fb_tensor *dz)
-{
-    for (int64_t i = 0; i < g->size[0]; i++) {
-        const T *from = (const T *)fbi_ptr(g) + i * g->stride[0];
-        const T *y = (const T *)fbi_ptr(s) + i * s->stride[0];
-        T *to = (T *)fbi_ptr(dz) + i * dz->stride[0];
-        for (int64_t j = 0; j < g->size[1]; j++)
-            to[j] = y[j] <= 0 ? 0 : from[j];
-    }
-}
+/* Sums of linear_act's backward for one element type: T, and FN(name). No include guard. */
 
 /* Of columns n0 .. n1 in the panels between rows m0 and m1. */
 static void FN(panel_sums)(const gradient *q, int64_t cols, int64_t m0, int64_t m1, int64_t n0,
