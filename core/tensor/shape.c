@@ -17,16 +17,14 @@ FB_API int64_t fb_shape_numel(fb_shape shape)
 {
     if (shape.n < 0 || shape.n > FB_MAX_DIMS)
         return -1;
-    int64_t product = 1;
+    int64_t product = 1; /* of an empty tensor too: its strides must fit */
     bool zero = false;
     for (int i = 0; i < shape.n; i++) {
-        if (shape.d[i] < 0)
-            return -1;
         zero |= shape.d[i] == 0;
-    }
-    for (int i = 0; i < shape.n && !zero; i++)
-        if (__builtin_mul_overflow(product, shape.d[i], &product))
+        if (shape.d[i] < 0 ||
+            __builtin_mul_overflow(product, shape.d[i] ? shape.d[i] : 1, &product))
             return -1;
+    }
     return zero ? 0 : product;
 }
 

@@ -167,6 +167,7 @@ static void numel_and_text_of_shapes(void **state)
     assert_int_equal(fb_shape_numel(FB_SCALAR), 1);
     assert_int_equal(fb_shape_numel(FB_SHAPE(2, 0, 5)), 0);
     assert_int_equal(fb_shape_numel(FB_SHAPE(INT64_MAX, 2)), -1);
+    assert_int_equal(fb_shape_numel(FB_SHAPE(0, INT64_MAX, 2)), -1);
     assert_string_equal(fb_shape_text(FB_SHAPE(2, 3), buf, sizeof buf), "[2, 3]");
     assert_string_equal(fb_shape_text(FB_SCALAR, buf, sizeof buf), "[]");
     assert_string_equal(fb_shape_text(FB_SHAPE(200, 3), buf, 4), "[20");
