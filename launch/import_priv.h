@@ -61,7 +61,7 @@ void fbi_import_range(const fbi_import *job, int64_t n, int64_t *begin, int64_t 
  * error is set: NULL then, on all of them. */
 fb_dataset *fbi_import_create(const fbi_import *job, fb_context *ctx,
                               const fb_dataset_field *fields, int n_fields);
-/* Finish it, unless an error is set on some rank. 0: good. */
+/* Finish it, unless an error is set on some rank, and close it. 0: good. */
 int fbi_import_finish(fb_dataset *ds);
 
 /* Files of folders, one for each class. */

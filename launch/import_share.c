@@ -72,7 +72,9 @@ fb_dataset *fbi_import_create(const fbi_import *job, fb_context *ctx,
 
 int fbi_import_finish(fb_dataset *ds)
 {
-    return ds && !fb_dataset_finish(ds) ? 0 : 1;
+    bool good = ds && !fb_dataset_finish(ds);
+    fb_dataset_close(ds);
+    return good ? 0 : 1;
 }
 
 char *fbi_read_file(fb_context *ctx, const char *path, size_t *bytes)
