@@ -106,7 +106,7 @@ static int divide_cores(fb_world *world, int threads)
 /* Kernels of the weakest processor of the job, so that all ranks compute the same bits. */
 static bool cap_instruction_set(fb_world *world)
 {
-    char mine[8], *all = malloc((size_t)world->size * sizeof mine);
+    char mine[16], *all = malloc((size_t)world->size * sizeof mine);
     const char *asked = getenv("FB_ISA"), *least = NULL;
     snprintf(mine, sizeof mine, "%s", asked && *asked ? asked : fbi_cpu_isa());
     fbi_exchange exchange = fbi_world_exchange(world);

@@ -2,6 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "core/base/log_priv.h"
 #include "core/base/threads_priv.h"
 #include "core/cpu/dnn_priv.h"
@@ -14,12 +20,13 @@ typedef struct fbi_level {
     const fbi_kernel *kernels;
     void (*update)(const fbi_update *u);
     void (*average)(const fbi_average *a);
-    bool bf16;
+    bool bf16, amx;
 } fbi_level;
-#define LEVEL(text, isa, units)                                                         \
+/* What follows isa: fields that are true. */
+#define LEVEL(text, isa, ...)                                                           \
     {                                                                                   \
         .name = text, .kernels = fbi_cpu_kernels_##isa, .update = fbi_cpu_update_##isa, \
-        .average = fbi_cpu_average_##isa, .bf16 = units                                 \
+        .average = fbi_cpu_average_##isa, __VA_ARGS__                                   \
     }
 #define DECLARE(isa)                                 \
     extern const fbi_kernel fbi_cpu_kernels_##isa[]; \
@@ -30,8 +37,18 @@ typedef struct fbi_level {
 DECLARE(v2)
 DECLARE(v3)
 DECLARE(v4)
-static const fbi_level levels[] = {LEVEL("v2", v2, false), LEVEL("v3", v3, false),
-                                   LEVEL("v4", v4, false), LEVEL("v4_bf16", v4, true)};
+static const fbi_level levels[] = {LEVEL("v2", v2, ), LEVEL("v3", v3, ), LEVEL("v4", v4, ),
+                                   LEVEL("v4_bf16", v4, .bf16 = true),
+                                   LEVEL("v4_bf16_amx", v4, .bf16 = true, .amx = true)};
+
+/* Linux keeps a thread's tiles only in processes that have asked for it. */
+static bool amx_granted(void)
+{
+    enum { BF16 = 1 << 22, TILES = 1 << 24, REQUEST = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & BF16 && d & TILES &&
+           syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+}
 
 static int fbi_isa_of_machine(void)
 {
@@ -39,7 +56,7 @@ static int fbi_isa_of_machine(void)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
-        return fbi_dnn_has_bf16() ? 3 : 2;
+        return !fbi_dnn_has_bf16() ? 2 : amx_granted() ? 4 : 3;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                    __builtin_cpu_supports("bmi2")
                ? 1
@@ -47,7 +64,7 @@ static int fbi_isa_of_machine(void)
 }
 #else
 DECLARE(v0)
-static const fbi_level levels[] = {LEVEL("v0", v0, false)};
+static const fbi_level levels[] = {LEVEL("v0", v0, )};
 
 static int fbi_isa_of_machine(void)
 {
@@ -65,9 +82,10 @@ const char *fbi_cpu_isa(void)
 /* NULL: the context is not on the CPU. */
 static const fbi_level *level_of(const fb_context *ctx)
 {
+    const fbi_cpu_state *s = ctx->device;
     for (int i = 0; i < LEVELS; i++)
-        if (ctx->kernels == levels[i].kernels &&
-            levels[i].bf16 == fbi_cpu_state_of((fb_context *)(uintptr_t)ctx)->bf16)
+        if (ctx->kernels == levels[i].kernels && levels[i].bf16 == s->bf16 &&
+            levels[i].amx == s->amx)
             return &levels[i];
     return NULL;
 }
@@ -99,7 +117,8 @@ static const fbi_level *choose_level(fb_context *ctx)
         while (use < LEVELS && strcmp(want, levels[use].name) != 0)
             use++;
         if (use == LEVELS) {
-            fbi_fail(ctx, FB_E_ARG, "FB_ISA=%s: known are v2, v3, v4 and v4_bf16", want);
+            fbi_fail(ctx, FB_E_ARG, "FB_ISA=%s: known are v2, v3, v4, v4_bf16 and v4_bf16_amx",
+                     want);
             return NULL;
         }
         if (use > best) {
@@ -161,6 +180,7 @@ static fb_status cpu_open(fb_context *ctx, int index, const fb_context_options *
     if (!s)
         return fbi_fail(ctx, FB_E_NOMEM, "context: no memory");
     s->bf16 = level->bf16;
+    s->amx = level->amx;
     ctx->kernels = level->kernels;
     ctx->device = s;
     return FB_OK;

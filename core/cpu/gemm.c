@@ -6,9 +6,32 @@
 #include "core/cpu/lanes_priv.h"
 #include "core/cpu/state_priv.h"
 
+/* How a part is made: rows and columns that parts are multiples of, multiply-adds that packing an
+ * element takes as long as. */
+typedef struct maker {
+    int64_t panel, wide, pack;
+    void (*part)(const fbi_mm *g, const fbi_mm_part *p, void *work);
+    size_t (*work)(const fbi_mm *g, int64_t rows, int64_t cols);
+} maker;
+
+static maker maker_of(const fbi_call *c, const fbi_mm *g)
+{
+#if defined __AVX512F__
+    if (fbi_cpu_state_of(c->ctx)->amx && fbi_amx_takes(g))
+        return (maker){fbi_amx_rows(g), FBI_AMX_SIDE, 32, fbi_amx_part, fbi_amx_work};
+#endif
+    (void)c;
+    maker r = {.panel = fbi_mm_panel(g->m), .pack = 8, .work = fbi_mm_work};
+    r.wide = 2 * FBI_VECTOR_BYTES / (int64_t)fb_dtype_size(g->dtype);
+    r.part = g->dtype == FB_F32   ? fbi_mm_part_f32
+             : g->dtype == FB_F64 ? fbi_mm_part_f64
+                                  : fbi_mm_part_i64;
+    return r;
+}
+
 /* c of one item is cut into `down` x `across` parts. */
 typedef struct grid {
-    int64_t panel, wide;   /* rows and columns of a tile */
+    maker by;
     int64_t panels, wides; /* tiles */
     int64_t down, across;
 } grid;
@@ -18,21 +41,16 @@ static int64_t up(int64_t n, int64_t unit)
     return (n + unit - 1) / unit;
 }
 
-/* The cut whose largest part takes least time: multiply-adds, and packing, of which an element
- * costs as much as PACK multiply-adds. */
-static grid grid_of(const fbi_mm *g, int threads)
+/* The cut whose largest part takes least time. */
+static grid grid_of(const fbi_mm *g, const maker *by, int threads)
 {
-    enum { PACK = 8 };
-    grid r = {.panel = fbi_mm_panel(g->m),
-              .wide = 2 * FBI_VECTOR_BYTES / (int64_t)fb_dtype_size(g->dtype)};
-    r.panels = up(g->m, r.panel);
-    r.wides = up(g->n, r.wide);
+    grid r = {.by = *by, .panels = up(g->m, by->panel), .wides = up(g->n, by->wide)};
     double least = 0;
     for (int64_t down = 1; down <= threads; down++) {
         int64_t across = threads / down;
-        double rows = (double)(up(r.panels, down) * r.panel);
-        double cols = (double)(up(r.wides, across) * r.wide);
-        double cost = rows * cols + PACK * (rows + cols);
+        double rows = (double)(up(r.panels, down) * by->panel);
+        double cols = (double)(up(r.wides, across) * by->wide);
+        double cost = rows * cols + (double)by->pack * (rows + cols);
         if (down == 1 || cost < least) {
             least = cost;
             r.down = down < r.panels ? down : r.panels;
@@ -46,24 +64,13 @@ static fbi_mm_part part_of(const fbi_mm *g, const grid *r, int64_t i)
 {
     int64_t x = i % r->across, y = i / r->across % r->down;
     fbi_mm_part p = {.batch = i / r->across / r->down,
-                     .m0 = r->panels * y / r->down * r->panel,
-                     .m1 = r->panels * (y + 1) / r->down * r->panel,
-                     .n0 = r->wides * x / r->across * r->wide,
-                     .n1 = r->wides * (x + 1) / r->across * r->wide};
+                     .m0 = r->panels * y / r->down * r->by.panel,
+                     .m1 = r->panels * (y + 1) / r->down * r->by.panel,
+                     .n0 = r->wides * x / r->across * r->by.wide,
+                     .n1 = r->wides * (x + 1) / r->across * r->by.wide};
     p.m1 = p.m1 < g->m ? p.m1 : g->m;
     p.n1 = p.n1 < g->n ? p.n1 : g->n;
     return p;
-}
-
-static void run_part(const fbi_mm *g, const grid *r, int64_t i, void *work)
-{
-    fbi_mm_part p = part_of(g, r, i);
-    if (g->dtype == FB_F32)
-        fbi_mm_part_f32(g, &p, work);
-    else if (g->dtype == FB_F64)
-        fbi_mm_part_f64(g, &p, work);
-    else
-        fbi_mm_part_i64(g, &p, work);
 }
 
 /* Below this many multiply-adds a team gains nothing, and loses much when a core is busy. */
@@ -75,18 +82,21 @@ static fb_status share(const fbi_call *c, const fbi_mm *g)
     int threads = size < ALONE ? 1 : c->threads;
     /* items as a whole, unless some threads had one more than others */
     bool whole = g->batch % threads == 0 || g->batch >= 8 * threads;
-    grid r = grid_of(g, whole ? 1 : threads);
+    maker by = maker_of(c, g);
+    grid r = grid_of(g, &by, whole ? 1 : threads);
     int64_t parts = g->batch * r.down * r.across;
     threads = threads < parts ? threads : (int)parts;
-    size_t bytes = fbi_mm_work(g, up(r.panels, r.down) * r.panel, up(r.wides, r.across) * r.wide);
+    size_t bytes = by.work(g, up(r.panels, r.down) * by.panel, up(r.wides, r.across) * by.wide);
     fb_status st = fbi_cpu_work_for(c, threads, bytes);
     if (st)
         return st;
     const fbi_cpu_work *work = fbi_cpu_state_of(c->ctx)->work;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
     for (int t = 0; t < threads; t++)
-        for (int64_t i = parts * t / threads; i < parts * (t + 1) / threads; i++)
-            run_part(g, &r, i, work[t].data);
+        for (int64_t i = parts * t / threads; i < parts * (t + 1) / threads; i++) {
+            fbi_mm_part p = part_of(g, &r, i);
+            by.part(g, &p, work[t].data);
+        }
     return FB_OK;
 }
 

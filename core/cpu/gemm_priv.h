@@ -3,7 +3,7 @@
  * Each element is one sum in order of k, cut into blocks of at most FBI_MM_K whose sums are added
  * in order; with few rows or columns it is a dot product with 64 bytes of lanes, and a long sum of
  * a small result has pieces. Only the sizes decide: bits do not depend on the number of threads,
- * nor on v3 or v4 (v2 has no fused multiply-add). */
+ * nor on v3 or v4 (v2 has no fused multiply-add; the tiles of AMX have bits of their own). */
 #ifndef FLAMBEAU_CORE_CPU_GEMM_PRIV_H
 #define FLAMBEAU_CORE_CPU_GEMM_PRIV_H
 
@@ -69,5 +69,24 @@ void FBI_K(fbi_mm_part_i64)(const fbi_mm *g, const fbi_mm_part *p, void *work);
 /* Bytes of work that a part of `rows` x `cols` needs. */
 size_t FBI_K(fbi_mm_work)(const fbi_mm *g, int64_t rows, int64_t cols);
 #define fbi_mm_work FBI_K(fbi_mm_work)
+
+/* --- of one thread, on the tiles of AMX (gemm_amx.c, v4 alone) --- */
+
+/* Rows and columns of a block of results in tiles; rows of a that are packed at a time. */
+enum { FBI_AMX_SIDE = 32, FBI_AMX_M = 288 };
+
+/* Rows that parts are multiples of. */
+static inline int64_t fbi_amx_rows(const fbi_mm *g)
+{
+    return g->finish ? fbi_mm_panel(g->m) : FBI_AMX_SIDE;
+}
+
+/* Whether a product is made there, on a processor that has it: the sizes decide. */
+bool FBI_K(fbi_amx_takes)(const fbi_mm *g);
+void FBI_K(fbi_amx_part)(const fbi_mm *g, const fbi_mm_part *p, void *work);
+size_t FBI_K(fbi_amx_work)(const fbi_mm *g, int64_t rows, int64_t cols);
+#define fbi_amx_takes FBI_K(fbi_amx_takes)
+#define fbi_amx_part  FBI_K(fbi_amx_part)
+#define fbi_amx_work  FBI_K(fbi_amx_work)
 
 #endif

@@ -16,6 +16,7 @@ typedef struct fbi_cpu_state {
     fbi_cpu_work *work; /* [works]: scratch memory that only one thread writes */
     int works;
     bool bf16; /* products of BF16 are the processor's */
+    bool amx;  /* products of F32 too, on its tiles */
 } fbi_cpu_state;
 
 static inline fbi_cpu_state *fbi_cpu_state_of(fb_context *ctx)

@@ -267,7 +267,8 @@ typedef struct fbi_core_api {
 
 /* The CPU backend, always linked in (core/cpu/backend.c). */
 extern const fbi_backend fbi_backend_cpu;
-/* The best kernels of this machine: "v2", "v3" or "v4" of x86-64, "v0" elsewhere. */
+/* The best kernels of this machine: "v2", "v3" or "v4" of x86-64, with "_bf16" and "_bf16_amx" what
+ * the processor multiplies by itself; "v0" elsewhere. Better ones come later in the alphabet. */
 const char *fbi_cpu_isa(void);
 /* The kernels that a context uses, in the same names; "" if it is not on the CPU. */
 const char *fbi_cpu_kernels_of(const fb_context *ctx);
