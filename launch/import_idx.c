@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/stat.h>
 #include <zlib.h>
 
 #include "launch/import_priv.h"
@@ -22,6 +23,11 @@ static uint32_t big_endian(const unsigned char *b)
     return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
 }
 
+static void say_end(const idx *x, fb_context *ctx, const char *where)
+{
+    fb_fail(ctx, FB_E_IO, "import %s: ends %s: copy or download it again", x->path, where);
+}
+
 /* Fills `out`, or says why not: a damaged gzip file is not a short one. */
 static bool read_bytes(idx *x, fb_context *ctx, void *out, size_t bytes, const char *where)
 {
@@ -32,7 +38,7 @@ static bool read_bytes(idx *x, fb_context *ctx, void *out, size_t bytes, const c
     if (code == Z_ERRNO)
         fb_fail(ctx, FB_E_IO, "import %s: cannot read it: %s", x->path, strerror(errno));
     else if (code == Z_OK || code == Z_STREAM_END)
-        fb_fail(ctx, FB_E_IO, "import %s: ends %s: copy or download it again", x->path, where);
+        say_end(x, ctx, where);
     else
         fb_fail(ctx, FB_E_IO,
                 "import %s: is a damaged or cut gzip file (%s): copy or download it "
@@ -68,6 +74,28 @@ static bool read_head(idx *x, fb_context *ctx, const unsigned char head[4])
     return true;
 }
 
+static void before_end(const idx *x, char *out, size_t size)
+{
+    snprintf(out, size, "before its %lld samples", (long long)x->n);
+}
+
+/* Memory is asked for only if the file can hold what its head says. */
+static bool holds_samples(idx *x, fb_context *ctx)
+{
+    enum { MOST_RATIO = 1032 }; /* of deflate: zlib's technical notes */
+    struct stat info;
+    int64_t bytes, most, sample = fb_shape_numel(x->sample);
+    if (stat(x->path, &info) || !S_ISREG(info.st_mode))
+        return true; /* a pipe: who knows */
+    most = gzdirect(x->file) ? info.st_size : info.st_size * MOST_RATIO;
+    if (sample >= 0 && !__builtin_mul_overflow(x->n, sample, &bytes) && bytes <= most)
+        return true;
+    char where[64];
+    before_end(x, where, sizeof where);
+    say_end(x, ctx, where);
+    return false;
+}
+
 static bool open_idx(idx *x, fb_context *ctx, const char *path)
 {
     unsigned char head[4];
@@ -78,13 +106,14 @@ static bool open_idx(idx *x, fb_context *ctx, const char *path)
                 errno ? strerror(errno) : "no memory");
         return false;
     }
-    return read_bytes(x, ctx, head, 4, "within its head") && read_head(x, ctx, head);
+    return read_bytes(x, ctx, head, 4, "within its head") && read_head(x, ctx, head) &&
+           holds_samples(x, ctx);
 }
 
 static bool read_rows(idx *x, fb_context *ctx, void *out, int64_t rows)
 {
     char where[64];
-    snprintf(where, sizeof where, "before its %lld samples", (long long)x->n);
+    before_end(x, where, sizeof where);
     return read_bytes(x, ctx, out, (size_t)(rows * fb_shape_numel(x->sample)), where);
 }
 

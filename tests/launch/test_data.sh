@@ -49,6 +49,10 @@ head -c 30 images.gz > cut.gz
 idx 1 "import cut.gz: is a damaged or cut gzip file" cut.gz labels
 head -c 20 images > short
 idx 1 "import short: ends before its 3 samples: copy or download it again" short labels
+printf '\0\0\x08\x02\0\0\0\x02\x74\0\0\x3d' > large # 4 GB of samples: no memory is asked for
+idx 1 "import large: ends before its 2 samples: copy or download it again" large labels
+gzip -k large
+idx 1 "import large.gz: ends before its 2 samples" large.gz labels
 head -c 6 images > shorter
 idx 1 "import shorter: ends within its head" shorter labels
 cat images labels > long
