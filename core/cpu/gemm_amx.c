@@ -1,22 +1,11 @@
-/* Products of F32 on the tiles of AMX, which multiply BF16 and add in F32, sixteen times as many as
- * vectors do.
- *
- * An F32 is the sum of three BF16, which have 8 bits each: x = x0 + x1 + x2, without an error but
- * for what is below 2^-126. Of the nine products of a and b the six largest are added; what is left
- * out, a1 b2 + a2 b1 + a2 b2, is at most 2^-24 of a b, as much as an F32 is rounded by. 32 products
- * are added before their sum is rounded to what the tile has, so that errors are smaller than those
- * of a sum in order of k: tests/core/cpu/test_amx.c compares them. (Henry, Tang, Heinecke:
- * Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations,
- * 2019.)
- *
- * The tiles take denormals for zero and give none. An infinity has no x1; of rows and columns that
- * hold one, or what becomes one as a BF16, the products are made one by one. */
+/* A thread's part of a product on the tiles of AMX (amx_priv.h). Of rows and columns that hold an
+ * infinity, or what becomes one as a BF16, the products are made one by one. */
 #include "core/cpu/gemm_priv.h"
 
 #if defined __AVX512F__
-#include <immintrin.h>
 #include <string.h>
 
+#include "core/cpu/amx_priv.h"
 #include "core/cpu/lanes_priv.h"
 
 #define T     float
@@ -27,15 +16,9 @@
 #undef MASK
 #undef FN
 
-/* A tile: 16 lines of 16 pairs of BF16, of k p and p + 16 of a chunk; or of 16 F32. A panel: the
- * tiles of 32 rows of a, or columns of b, for each chunk of k one after the other: two tiles of
- * the parts x0, two of x1, two of x2. */
-enum { LINES = 16, CHUNK = 32, SIDE = FBI_AMX_SIDE, TILE = 1024, PART = 2 * TILE, PARTS = 3 };
+enum { LINES = FBI_AMX_LINES, CHUNK = FBI_AMX_CHUNK, SIDE = FBI_AMX_SIDE };
 /* Chunks of a row that are asked for before they are packed. */
 enum { AHEAD = 4 };
-/* A tile is stored after so many chunks, for nothing: after 2000 cycles without a store the next
- * one takes 900 (an Intel processor of 2024), a fifth of the time of 256 k. */
-enum { AWAKE = 4 };
 
 static int64_t least(int64_t a, int64_t b)
 {
@@ -89,35 +72,6 @@ static void square_of(const source *s, int h, float *to)
             to[i * LINES + l] = from[i * s->line + l * s->lane];
 }
 
-/* x to 8 bits, as an F32; what is left of it is x. */
-static inline __m512 part_of(__m512 *x)
-{
-    const __m512i half = _mm512_set1_epi32(0x8000), high = _mm512_set1_epi32((int)0xffff0000u);
-    __m512i bits = _mm512_add_epi32(_mm512_castps_si512(*x), half);
-    __m512 part = _mm512_castsi512_ps(_mm512_and_si512(bits, high));
-    *x = _mm512_sub_ps(*x, part);
-    return part;
-}
-
-/* The upper halves of x and y, in pairs. */
-static inline void put_pairs(char *to, __m512 x, __m512 y)
-{
-    __m512i low = _mm512_srli_epi32(_mm512_castps_si512(x), 16);
-    _mm512_store_si512(to, _mm512_mask_blend_epi16(0xaaaaaaaau, low, _mm512_castps_si512(y)));
-}
-
-/* One line of the three tiles. Returns the lanes that have infinities. */
-static inline __mmask16 put_line(char *to, __m512 x, __m512 y)
-{
-    enum { INFINITIES = 0x18 };
-    __m512 x0 = part_of(&x), y0 = part_of(&y);
-    put_pairs(to, x0, y0);
-    __m512 x1 = part_of(&x), y1 = part_of(&y);
-    put_pairs(to + PART, x1, y1);
-    put_pairs(to + 2 * PART, x, y);
-    return _mm512_fpclass_ps_mask(x0, INFINITIES) | _mm512_fpclass_ps_mask(y0, INFINITIES);
-}
-
 /* A tile of each part. `all`: of full halves. Returns the lines, or lanes, that have infinities. */
 static inline __attribute__((always_inline)) uint32_t lines_of(const source *s, const float *x,
                                                                const float *y, int64_t line,
@@ -142,7 +96,7 @@ static inline __attribute__((always_inline)) uint32_t lines_of(const source *s, 
             p = _mm512_maskz_loadu_ps(i < s->lines[0] ? of_x : 0, x);
             q = _mm512_maskz_loadu_ps(i < s->lines[1] ? of_y : 0, y);
         }
-        uint32_t infinite = put_line(to + i * 64, p, q);
+        uint32_t infinite = fbi_amx_put_line(to + i * FBI_AMX_LINE, p, q, false);
         found |= lanes ? infinite : (uint32_t)(infinite != 0) << i;
     }
     return found;
@@ -168,14 +122,14 @@ static uint32_t pack_rows(int64_t n, int64_t k, const float *src, int64_t a_m, i
                           char *to)
 {
     uint32_t found = 0;
-    for (int64_t q = 0; q < k; q += CHUNK, to += PARTS * PART)
+    for (int64_t q = 0; q < k; q += CHUNK, to += FBI_AMX_PANEL)
         for (int64_t i = 0; i < n; i += LINES) {
             source s = {src + i * a_m + q * a_k, a_m, LINES * a_k, a_k, {0}, {0}};
             for (int h = 0; h < 2; h++) {
                 s.lines[h] = (int)least(LINES, n - i);
                 s.lanes[h] = (int)least(LINES, k - q > h * LINES ? k - q - h * LINES : 0);
             }
-            found |= pack_tile(&s, to + i / LINES * TILE, false) << i;
+            found |= pack_tile(&s, to + i / LINES * FBI_AMX_TILE, false) << i;
         }
     return found;
 }
@@ -185,115 +139,16 @@ static uint32_t pack_columns(int64_t n, int64_t k, const float *src, int64_t b_k
                              char *to)
 {
     uint32_t found = 0;
-    for (int64_t q = 0; q < k; q += CHUNK, to += PARTS * PART)
+    for (int64_t q = 0; q < k; q += CHUNK, to += FBI_AMX_PANEL)
         for (int64_t j = 0; j < n; j += LINES) {
             source s = {src + j * b_n + q * b_k, b_k, LINES * b_k, b_n, {0}, {0}};
             for (int h = 0; h < 2; h++) {
                 s.lines[h] = (int)least(LINES, k - q > h * LINES ? k - q - h * LINES : 0);
                 s.lanes[h] = (int)least(LINES, n - j);
             }
-            found |= pack_tile(&s, to + j / LINES * TILE, true) << j;
+            found |= pack_tile(&s, to + j / LINES * FBI_AMX_TILE, true) << j;
         }
     return found;
-}
-
-/* --- tiles --- */
-
-/* A block of results of 32 x 32 at most: registers 0 1 2 3 are its tiles, 4 5 those of a, 6 7 those
- * of b. */
-typedef struct block {
-    const char *a, *b;
-    int64_t chunks;
-    const float *from; /* the sums begin at this row; NULL: at zero */
-    float *to;
-    int64_t to_row;
-    const float *next; /* the block of results that follows comes to the caches */
-    int64_t next_row;
-} block;
-
-/* Adds the product of a part of a and a part of b, of which `new_a` or `new_b` is not there yet. */
-#define MULTIPLY(part_a, new_a, part_b, new_b)            \
-    do {                                                  \
-        if (new_a)                                        \
-            _tile_loadd(4, a + (part_a)*PART, 64);        \
-        if (new_b)                                        \
-            _tile_loadd(6, b + (part_b)*PART, 64);        \
-        _tile_dpbf16ps(0, 4, 6);                          \
-        if (across == 2 && (new_b))                       \
-            _tile_loadd(7, b + (part_b)*PART + TILE, 64); \
-        if (across == 2)                                  \
-            _tile_dpbf16ps(1, 4, 7);                      \
-        if (down == 2 && (new_a))                         \
-            _tile_loadd(5, a + (part_a)*PART + TILE, 64); \
-        if (down == 2)                                    \
-            _tile_dpbf16ps(2, 5, 6);                      \
-        if (down == 2 && across == 2)                     \
-            _tile_dpbf16ps(3, 5, 7);                      \
-    } while (0)
-
-static inline __attribute__((always_inline)) void block_of(const int down, const int across,
-                                                           const block *t)
-{
-    _Alignas(64) char awake[TILE];
-    const char *a = t->a, *b = t->b;
-    if (t->from) {
-        _tile_loadd(0, t->from, 0);
-        if (across == 2)
-            _tile_loadd(1, t->from + LINES, 0);
-        if (down == 2)
-            _tile_loadd(2, t->from, 0);
-        if (down == 2 && across == 2)
-            _tile_loadd(3, t->from + LINES, 0);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    for (int i = 0; i < down * LINES; i++) {
-        __builtin_prefetch(t->next + i * t->next_row, 1);
-        __builtin_prefetch(t->next + i * t->next_row + LINES, 1);
-    }
-    /* The order is that of fewest loads; it is the same for all elements. */
-    for (int64_t q = 0; q < t->chunks; q++, a += PARTS * PART, b += PARTS * PART) {
-        if (q % AWAKE == AWAKE - 1)
-            _tile_stored(4, awake, 64);
-        MULTIPLY(0, true, 2, true);
-        MULTIPLY(0, false, 1, true);
-        MULTIPLY(0, false, 0, true);
-        MULTIPLY(2, true, 0, false);
-        MULTIPLY(1, true, 0, false);
-        MULTIPLY(1, false, 1, true);
-    }
-    int64_t row = t->to_row * (int64_t)sizeof(float);
-    float *below = t->to + LINES * t->to_row;
-    _tile_stored(0, t->to, row);
-    if (across == 2)
-        _tile_stored(1, t->to + LINES, row);
-    if (down == 2)
-        _tile_stored(2, below, row);
-    if (down == 2 && across == 2)
-        _tile_stored(3, below + LINES, row);
-}
-
-/* The compiler does not know what tiles read and write. */
-static void settle(void)
-{
-    __asm__ volatile("" ::: "memory");
-}
-
-static void run_block(int64_t rows, int64_t cols, const block *t)
-{
-    settle();
-    if (rows > LINES && cols > LINES)
-        block_of(2, 2, t);
-    else if (rows > LINES)
-        block_of(2, 1, t);
-    else if (cols > LINES)
-        block_of(1, 2, t);
-    else
-        block_of(1, 1, t);
-    settle();
 }
 
 /* --- a part --- */
@@ -319,7 +174,7 @@ static int64_t part_size(int64_t n, int64_t most, int64_t unit)
 /* Bytes of `n` rows or columns, packed. */
 static int64_t bytes_of(int64_t n, int64_t k)
 {
-    return up(n, SIDE) / SIDE * (up(k, CHUNK) / CHUNK) * PARTS * PART;
+    return up(n, SIDE) / SIDE * (up(k, CHUNK) / CHUNK) * FBI_AMX_PANEL;
 }
 
 /* Columns of b that are packed at a time, at most. */
@@ -367,17 +222,18 @@ put_sums(int64_t rows, int64_t cols, const float *sum, float *to, int64_t to_row
 /* A block by way of memory of its own: its sums are added to what is there, not all of it is there,
  * or rows or columns have infinities. */
 static void run_apart(const state *s, int64_t m, int64_t n, int64_t rows, int64_t cols,
-                      const block *t, bool add, uint32_t infinite_rows, uint32_t infinite_cols)
+                      const fbi_amx_block *t, bool add, uint32_t infinite_rows,
+                      uint32_t infinite_cols)
 {
     _Alignas(64) float from[SIDE] = {0}, sum[SIDE * SIDE], plain[SIDE * SIDE];
-    block own = *t;
+    fbi_amx_block own = *t;
     if (t->from) {
         memcpy(from, t->from, (size_t)cols * sizeof *from);
         own.from = from;
     }
     own.to = sum;
     own.to_row = SIDE;
-    run_block(rows, cols, &own);
+    fbi_amx_run(rows, cols, &own);
     if (infinite_rows | infinite_cols) {
         for (int64_t i = 0; i < rows; i++)
             memcpy(plain + i * SIDE, from, sizeof from);
@@ -424,17 +280,17 @@ static void panel(const state *s, int64_t m, int64_t rows)
     uint32_t infinite = pack_rows(rows, s->k, a, g->a_m, g->a_k, s->a);
     for (int64_t j = 0; j < s->n; j += SIDE) {
         int64_t cols = least(SIDE, s->n - j);
-        block t = {.a = s->a,
-                   .b = s->b + bytes_of(j, s->k),
-                   .to = c + j,
-                   .to_row = g->c_m,
-                   .next_row = g->c_m};
+        fbi_amx_block t = {.a = s->a,
+                           .b = s->b + bytes_of(j, s->k),
+                           .to = c + j,
+                           .to_row = g->c_m,
+                           .next_row = g->c_m};
         ask_for_rows(s, m + SIDE, j / SIDE, up(s->n, SIDE) / SIDE);
         t.chunks = up(s->k, CHUNK) / CHUNK;
         t.next = j + SIDE < s->n ? c + j + SIDE : c + SIDE * g->c_m;
         t.from = bias ? bias + j : NULL;
         if (rows % LINES == 0 && cols % LINES == 0 && !add && !(infinite | s->infinite[j / SIDE]))
-            run_block(rows, cols, &t);
+            fbi_amx_run(rows, cols, &t);
         else
             run_apart(s, m, s->n0 + j, rows, cols, &t, add, infinite, s->infinite[j / SIDE]);
     }
@@ -455,29 +311,13 @@ static void rows_of(const state *s, int64_t m0, int64_t m1)
     }
 }
 
-/* All tiles have 16 lines of 64 bytes. */
-static void configure(void)
-{
-    struct {
-        uint8_t palette, start, unused[14];
-        uint16_t bytes[16];
-        uint8_t lines[16];
-    } tiles = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        tiles.bytes[i] = 64;
-        tiles.lines[i] = LINES;
-    }
-    settle();
-    _tile_loadconfig(&tiles);
-}
-
 void fbi_amx_part(const fbi_mm *g, const fbi_mm_part *p, void *work)
 {
     state s = {.g = g, .batch = p->batch, .a = work, .each_k = each_k_of(g)};
     s.each_n = part_size(p->n1 - p->n0, most_columns(s.each_k), SIDE);
     s.b = s.a + bytes_of(SIDE, s.each_k);
     s.infinite = (uint32_t *)(void *)(s.b + bytes_of(s.each_n, s.each_k));
-    configure();
+    fbi_amx_begin();
     for (s.n0 = p->n0; s.n0 < p->n1; s.n0 += s.each_n) {
         s.n = least(s.each_n, p->n1 - s.n0);
         for (s.k0 = 0; s.k0 < g->k; s.k0 += s.each_k) {
@@ -487,7 +327,7 @@ void fbi_amx_part(const fbi_mm *g, const fbi_mm_part *p, void *work)
             rows_of(&s, p->m0, p->m1);
         }
     }
-    _tile_release();
+    fbi_amx_end();
 }
 
 #else /* a level without AMX: the file is empty */
