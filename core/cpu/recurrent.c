@@ -6,7 +6,16 @@
 
 #include "core/base/vmath.h"
 #include "core/cpu/dense_priv.h"
+#include "core/cpu/state_priv.h"
 #include "core/ops/recurrent_priv.h"
+
+#if defined __AVX512F__
+enum { HAS_TILES = true };
+#define FBI_TILES(call) call
+#else
+enum { HAS_TILES = false };
+#define FBI_TILES(call) (void)0
+#endif
 
 enum {
     BATCH = 32, /* rows that go through all steps together */
@@ -18,7 +27,17 @@ enum {
 typedef struct sizes {
     int64_t t, n, h, gates, first, way, per; /* per: rows of a batch */
     int kind, threads;
+    bool tiles; /* products are made on the tiles of AMX */
 } sizes;
+
+/* The sizes decide, not the threads. */
+static bool takes_tiles(const fbi_call *c, const fb_tensor *y)
+{
+    enum { ROWS = 16, UNITS = 64, CHUNK = 32 };
+    int64_t h = y->size[2];
+    return HAS_TILES && fbi_cpu_state_of(c->ctx)->amx && y->dtype == FB_F32 && y->size[1] >= ROWS &&
+           h >= UNITS && (h + CHUNK - 1) / CHUNK * CHUNK * 4 <= h * 5;
+}
 
 static sizes sizes_of(const fbi_call *c, const fb_tensor *y, int64_t kind, bool reverse)
 {
@@ -32,6 +51,7 @@ static sizes sizes_of(const fbi_call *c, const fb_tensor *y, int64_t kind, bool 
     z.threads = y->numel * z.gates * z.h > FBI_PAR_MIN ? c->threads : 1;
     z.per = (z.n + z.threads - 1) / z.threads;
     z.per = z.per < BATCH ? z.per : BATCH;
+    z.tiles = takes_tiles(c, y);
     return z;
 }
 

@@ -171,6 +171,24 @@ static void FN(pack)(const sizes *z, const operand *w, int64_t from, T *panel)
     }
 }
 
+/* Elements of a panel of k rows. */
+static int64_t FN(panel_size)(const sizes *z, int64_t k)
+{
+    return z->tiles ? fbi_amx_panel_size(k) : k * WIDTH;
+}
+
+/* Of rows in tiles, or of a panel that will be in tiles. */
+static int64_t FN(packed_size)(const sizes *z, int64_t k)
+{
+    return z->tiles ? fbi_amx_panel_size(k) : 0;
+}
+
+/* Rows of a product. */
+static int64_t FN(lines)(const sizes *z, int64_t rows)
+{
+    return z->tiles ? fbi_amx_rows_of(rows) : rows;
+}
+
 /* --- forward --- */
 
 typedef struct WAY {
@@ -243,16 +261,31 @@ static inline CELL FN(units_of)(const CELL *row, int64_t from)
                   .carry = FN(moved)(row->carry, from)};
 }
 
+/* part [panels, lines, WIDTH] = a [rows, k] and each panel; packed: room for a in tiles. */
+static void FN(products)(const WAY *r, int64_t rows, int64_t k, const T *a, int64_t panels, T *part,
+                         T *packed)
+{
+    int64_t lda = FN(row_size)(k);
+    (void)packed;
+    if (r->z->tiles) {
+        FBI_TILES(fbi_amx_panels(rows, k, a, lda, panels, r->panels, part, packed));
+        return;
+    }
+    for (int64_t i = 0; i < panels; i++)
+        FN(fbi_cpu_panel)(rows, k, a, lda, r->panels + i * k * WIDTH, part + i * rows * WIDTH);
+}
+
 /* A step of `rows` rows; state [rows, lda] becomes the next one. */
-static void FN(step)(const WAY *r, int64_t t, int64_t from, int64_t rows, T *state, T *part)
+static void FN(step)(const WAY *r, int64_t t, int64_t from, int64_t rows, T *state, T *part,
+                     T *packed)
 {
     const sizes *z = r->z;
-    int64_t lda = FN(row_size)(z->h), panel = rows * WIDTH, panels = FN(groups)(z) * z->gates;
-    bool none = t == z->first && !r->h0.p;
-    for (int64_t k = 0; k < panels && !none; k++)
-        FN(fbi_cpu_panel)(rows, z->h, state, lda, r->panels + k * z->h * WIDTH, part + k * panel);
-    if (none)
+    int64_t lda = FN(row_size)(z->h), panels = FN(groups)(z) * z->gates;
+    int64_t panel = FN(lines)(z, rows) * WIDTH;
+    if (t == z->first && !r->h0.p)
         memset(part, 0, (size_t)(panels * panel) * sizeof(T));
+    else
+        FN(products)(r, rows, z->h, state, panels, part, packed);
     for (int64_t i = 0; i < rows; i++) {
         CELL row = FN(row_at)(r, t, from + i);
         row.width = panel;
@@ -273,24 +306,14 @@ static void FN(forward_rows)(const WAY *r, int64_t from, int64_t rows, T *work)
 {
     const sizes *z = r->z;
     int64_t lda = FN(row_size)(z->h);
-    T *state = work, *part = work + rows * lda;
+    T *packed = work, *state = packed + FN(packed_size)(z, z->h), *part = state + rows * lda;
     for (int64_t i = 0; i < rows && r->h0.p; i++)
         memcpy(state + i * lda, FN(at)(&r->h0, 0, from + i), (size_t)z->h * sizeof(T));
     for (int64_t i = 0; i < z->t; i++)
-        FN(step)(r, z->first + i * z->way, from, rows, state, part);
+        FN(step)(r, z->first + i * z->way, from, rows, state, part, packed);
 }
 
 /* --- backward --- */
-
-/* part [groups, rows, WIDTH]: the gradient of the state from those of the gates' own part. */
-static void FN(state_gradient)(const WAY *r, int64_t rows, const T *own, T *part)
-{
-    int64_t k = r->z->gates * r->z->h;
-    for (int64_t g = 0; g < FN(groups)(r->z); g++, part += rows * WIDTH) {
-        const T *panel = r->panels + g * k * WIDTH;
-        FN(fbi_cpu_panel)(rows, k, own, FN(row_size)(k), panel, part);
-    }
-}
 
 /* A step back: own [rows, lda], the gradients of the gates' own part of the step behind it, become
  * those of this one; part is theirs of the state. carry [rows, h]. */
@@ -298,7 +321,7 @@ static void FN(step_back)(const WAY *r, int64_t t, int64_t from, int64_t rows, T
                           const T *part)
 {
     const sizes *z = r->z;
-    int64_t gates = z->gates * z->h, lda = FN(row_size)(gates);
+    int64_t gates = z->gates * z->h, lda = FN(row_size)(gates), lines = FN(lines)(z, rows);
     size_t state = (size_t)z->h * sizeof(T);
     for (int64_t i = 0; i < rows; i++) {
         int64_t n = from + i;
@@ -311,7 +334,7 @@ static void FN(step_back)(const WAY *r, int64_t t, int64_t from, int64_t rows, T
         }
         for (int64_t g = 0; g < FN(groups)(z); g++) {
             CELL s = FN(units_of)(&row, g * WIDTH);
-            s.p = part + (g * rows + i) * WIDTH;
+            s.p = part + (g * lines + i) * WIDTH;
             FN(cells)[z->kind].back(&s);
         }
         memcpy(FN(at)(&r->before, t, n), row.h_before, state);
@@ -325,11 +348,12 @@ static void FN(first_gradients)(const WAY *r, int64_t from, int64_t rows, const 
                                 const T *part)
 {
     const sizes *z = r->z;
+    int64_t lines = FN(lines)(z, rows);
     for (int64_t i = 0; i < rows; i++) {
         T *dh = FN(at)(&r->dh0, 0, from + i), *dc = FN(at)(&r->dc0, 0, from + i);
         for (int64_t u = 0; u < z->h; u++) {
             T past = carry[i * z->h + u];
-            dh[u] = part[(u / WIDTH * rows + i) * WIDTH + u % WIDTH] + (dc ? 0 : past);
+            dh[u] = part[(u / WIDTH * lines + i) * WIDTH + u % WIDTH] + (dc ? 0 : past);
             if (dc)
                 dc[u] = past;
         }
@@ -339,12 +363,13 @@ static void FN(first_gradients)(const WAY *r, int64_t from, int64_t rows, const 
 static void FN(backward_rows)(const WAY *r, int64_t from, int64_t rows, T *work)
 {
     const sizes *z = r->z;
-    int64_t sums = FN(groups)(z) * rows * WIDTH;
-    T *part = work, *carry = part + sums, *own = carry + rows * z->h;
+    int64_t sums = FN(groups)(z) * FN(lines)(z, rows) * WIDTH, gates = z->gates * z->h;
+    T *packed = work, *part = packed + FN(packed_size)(z, gates);
+    T *carry = part + sums, *own = carry + rows * z->h;
     memset(part, 0, (size_t)(sums + rows * z->h) * sizeof(T));
     for (int64_t i = z->t - 1; i >= 0; i--) {
         FN(step_back)(r, z->first + i * z->way, from, rows, own, carry, part);
-        FN(state_gradient)(r, rows, own, part);
+        FN(products)(r, rows, gates, own, FN(groups)(z), part, packed);
     }
     FN(first_gradients)(r, from, rows, carry, part);
 }
@@ -364,11 +389,11 @@ static void FN(over_rows)(const WAY *r, void (*fn)(const WAY *, int64_t, int64_t
         }
 }
 
-/* Panels and work of all threads. NULL: the error is set. */
-static fb_tensor *FN(memory)(const fbi_call *c, WAY *r, int64_t work)
+/* `count` panels of k rows, and work of all threads. NULL: the error is set. */
+static fb_tensor *FN(memory)(const fbi_call *c, WAY *r, int64_t count, int64_t k, int64_t work)
 {
     const sizes *z = r->z;
-    int64_t panels = FN(groups)(z) * z->gates * z->h * WIDTH;
+    int64_t panels = count * FN(panel_size)(z, k);
     r->work_size = FN(row_size)(work);
     int64_t zeros = FN(row_size)(z->gates * z->h), n = panels + zeros + r->work_size * z->threads;
     fb_tensor *block = fbi_empty(c->ctx, FB_U8, FB_SHAPE(n * (int64_t)sizeof(T))); /* kept warm */
@@ -380,21 +405,36 @@ static fb_tensor *FN(memory)(const fbi_call *c, WAY *r, int64_t work)
     return block;
 }
 
+/* All panels: of one gate and some units (forward), or some units of all gates. */
+static void FN(pack_all)(const WAY *r, int64_t count, int64_t k, bool forward)
+{
+    const sizes *z = r->z;
+#pragma omp parallel for num_threads(z->threads) if (z->threads > 1) schedule(static, 1)
+    for (int t = 0; t < z->threads; t++)
+        for (int64_t i = count * t / z->threads; i < count * (t + 1) / z->threads; i++) {
+            T *to = r->panels + i * FN(panel_size)(z, k);
+            T *panel = z->tiles ? r->work + t * r->work_size : to;
+            if (forward)
+                FN(pack_transposed)(z, &r->w, i % z->gates, i / z->gates * WIDTH, panel);
+            else
+                FN(pack)(z, &r->w, i * WIDTH, panel);
+            if (z->tiles)
+                FBI_TILES(fbi_amx_pack_panel(k, panel, to));
+        }
+}
+
 static fb_status FN(forward)(const fbi_call *c, const sizes *z)
 {
     operands o = {0};
     WAY r = {.z = z};
-    int64_t work = z->per * (FN(row_size)(z->h) + FN(groups)(z) * z->gates * WIDTH);
-    fb_tensor *block = operands_of(c, &o) ? FN(memory)(c, &r, work) : NULL;
+    int64_t panels = FN(groups)(z) * z->gates;
+    int64_t work = FN(packed_size)(z, z->h) + z->per * FN(row_size)(z->h) +
+                   FN(lines)(z, z->per) * panels * WIDTH;
+    fb_tensor *block = operands_of(c, &o) ? FN(memory)(c, &r, panels, z->h, work) : NULL;
     if (block) {
         r.x = o.v[0], r.h0 = o.v[1], r.c0 = o.v[2], r.b = o.v[3], r.w = o.v[4];
         r.y = output_of(c->out[0]), r.c = output_of(c->out[1]), r.saved = output_of(c->out[2]);
-        int64_t panels = FN(groups)(z) * z->gates;
-#pragma omp parallel for num_threads(z->threads) if (z->threads > 1) schedule(static)
-        for (int64_t i = 0; i < panels; i++) {
-            T *panel = r.panels + i * z->h * WIDTH;
-            FN(pack_transposed)(z, &r.w, i % z->gates, i / z->gates * WIDTH, panel);
-        }
+        FN(pack_all)(&r, panels, z->h, true);
         FN(over_rows)(&r, FN(forward_rows));
         fb_drop(block);
     }
@@ -407,17 +447,17 @@ static fb_status FN(backward)(const fbi_call *c, const sizes *z)
     operands o = {0};
     WAY r = {.z = z};
     int64_t gates = z->gates * z->h;
-    int64_t work = z->per * (FN(row_size)(gates) + z->h + FN(groups)(z) * WIDTH);
-    fb_tensor *block = operands_of(c, &o) ? FN(memory)(c, &r, work) : NULL;
+    int64_t panels = FN(groups)(z);
+    int64_t work = FN(packed_size)(z, gates) + z->per * (FN(row_size)(gates) + z->h) +
+                   FN(lines)(z, z->per) * panels * WIDTH;
+    fb_tensor *block = operands_of(c, &o) ? FN(memory)(c, &r, panels, gates, work) : NULL;
     if (block) {
         r.gy = o.v[0], r.gc = o.v[1], r.h0 = o.v[2], r.c0 = o.v[3], r.w = o.v[4];
         r.saved = o.v[5], r.y = o.v[6], r.c = o.v[7];
         r.dx = output_of(c->out[0]), r.down = output_of(c->out[1]);
         r.before = output_of(c->out[2]);
         r.dh0 = output_of(c->out[3]), r.dc0 = output_of(c->out[4]);
-#pragma omp parallel for num_threads(z->threads) if (z->threads > 1) schedule(static)
-        for (int64_t g = 0; g < FN(groups)(z); g++)
-            FN(pack)(z, &r.w, g * WIDTH, r.panels + g * gates * WIDTH);
+        FN(pack_all)(&r, panels, gates, false);
         FN(over_rows)(&r, FN(backward_rows));
         fb_drop(block);
     }

@@ -104,7 +104,7 @@ macro(flambeau_cpu_room folder)
   if(NOT cpu_levels STREQUAL "v0") # older processors skip prefetchw
     set_source_files_properties(${PROJECT_SOURCE_DIR}/${folder}/update.c
       PROPERTIES COMPILE_OPTIONS -mprfchw)
-    set_source_files_properties(${PROJECT_SOURCE_DIR}/${folder}/gemm_amx.c
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/${folder}/gemm_amx.c ${PROJECT_SOURCE_DIR}/${folder}/recurrent_amx.c
       PROPERTIES COMPILE_OPTIONS "-mamx-tile;-mamx-bf16")
   endif()
   if(cpu_kernels)

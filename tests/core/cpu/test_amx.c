@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include <flambeau/flambeau.h>
+
 #include "core/cpu/gemm_priv.h"
 
 #if defined(__x86_64__)
@@ -28,10 +30,11 @@ typedef struct pair {
     fb_context *tiles, *vectors;
 } pair;
 
-static fb_context *context_of(const char *isa)
+static fb_context *context_of(const char *isa, int threads)
 {
     setenv("FB_ISA", isa, 1);
-    fb_context *ctx = fb_context_open(FB_OPTS(fb_context_options, .device = "cpu", .threads = 2));
+    fb_context *ctx =
+        fb_context_open(FB_OPTS(fb_context_options, .device = "cpu", .threads = threads));
     unsetenv("FB_ISA");
     assert_non_null(ctx);
     assert_string_equal(fbi_cpu_kernels_of(ctx), isa);
@@ -41,7 +44,7 @@ static fb_context *context_of(const char *isa)
 static int open_pair(void **state)
 {
     static pair p;
-    p = (pair){context_of("v4_bf16_amx"), context_of("v4_bf16")};
+    p = (pair){context_of("v4_bf16_amx", 2), context_of("v4_bf16", 2)};
     *state = &p;
     return 0;
 }
@@ -245,6 +248,61 @@ static void denormals_are_zero(void **state)
     fill_all();
 }
 
+/* --- recurrent layers --- */
+
+enum { STEPS = 6, BATCH = 40, IN = 24, MOST_UNITS = 96, SIZE = STEPS * BATCH * MOST_UNITS };
+
+/* Outputs and the gradient of the inputs. */
+static void recurrent(const char *isa, int threads, bool lstm, fb_dtype dtype, int64_t units,
+                      double *y, double *dx)
+{
+    fb_context *ctx = context_of(isa, threads); /* a new one draws the same weights */
+    fb_module *m = lstm ? fb_nn_lstm(ctx, IN, units, NULL) : fb_nn_gru(ctx, IN, units, NULL);
+    assert_non_null(m);
+    fb_nn_to(m, dtype);
+    fb_tensor *x = fb_to(fb_from(ctx, FB_F32, FB_SHAPE(STEPS, BATCH, IN), a), dtype), *out = NULL;
+    fb_tensor *w = fb_to(fb_from(ctx, FB_F32, FB_SHAPE(STEPS, BATCH, units), b), dtype);
+    fb_requires_grad(x, true);
+    assert_int_equal(fb_nn_forward_n(m, FB_TENSORS(x), FB_OUTS(&out)), FB_OK);
+    assert_int_equal(fb_backward(fb_sum(fb_mul(out, w), FB_ALL, false)), FB_OK);
+    fb_tensor *all[] = {fb_to(fb_detach(out), FB_F64), fb_to(fb_grad_of(x), FB_F64)};
+    assert_int_equal(fb_read(all[0], y, (size_t)fb_numel(all[0]) * sizeof *y), FB_OK);
+    assert_int_equal(fb_read(all[1], dx, (size_t)fb_numel(all[1]) * sizeof *dx), FB_OK);
+    assert_int_equal(fb_context_close(ctx), FB_OK);
+}
+
+static double distance(const double *x, const double *y, int64_t n)
+{
+    double sum = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += (x[i] - y[i]) * (x[i] - y[i]);
+        size += y[i] * y[i];
+    }
+    return sqrt(sum / size);
+}
+
+static void recurrent_layers_are_those_of_double(void **state)
+{
+    (void)state;
+    static double want[2][SIZE], have[2][SIZE], again[2][SIZE];
+    const char *vectors = "v4_bf16", *tiles = "v4_bf16_amx";
+    for (int way = 0; way < 4; way++) {
+        int64_t units = way % 2 ? 80 : 96, n = STEPS * BATCH * units, n_x = STEPS * BATCH * IN;
+        bool lstm = way / 2;
+        recurrent(vectors, 2, lstm, FB_F64, units, want[0], want[1]);
+        recurrent(vectors, 2, lstm, FB_F32, units, again[0], again[1]);
+        recurrent(tiles, 2, lstm, FB_F32, units, have[0], have[1]);
+        assert_memory_not_equal(have[0], again[0], (size_t)n * sizeof(double)); /* tiles are used */
+        assert_true(distance(have[0], want[0], n) < 3e-7);
+        assert_true(distance(have[1], want[1], n_x) < 3e-6);
+        for (int threads = 1; threads < 5; threads += 2) {
+            recurrent(tiles, threads, lstm, FB_F32, units, again[0], again[1]);
+            assert_memory_equal(again[0], have[0], (size_t)n * sizeof(double));
+            assert_memory_equal(again[1], have[1], (size_t)n_x * sizeof(double));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +311,7 @@ int main(void)
         cmocka_unit_test(small_and_narrow_products_are_left_to_vectors),
         cmocka_unit_test(infinities_stay_where_they_are),
         cmocka_unit_test(denormals_are_zero),
+        cmocka_unit_test(recurrent_layers_are_those_of_double),
     };
     if (strcmp(fbi_cpu_isa(), "v4_bf16_amx") != 0) {
         puts("no tiles for F32: skipped");
