@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdbool.h>
 
+#include "core/base/normal_priv.h"
 #include "core/base/philox_priv.h"
 
 /* Uniform in [0, 1), 53 bits: as fbi_rng_uniform_f64. */
@@ -21,8 +22,8 @@ static inline FBI_BOTH double fbi_draw_unit(uint64_t key, uint64_t stream, uint6
 /* Standard normal by Box and Muller, of two words. */
 static inline FBI_BOTH double fbi_draw_gauss(uint32_t w0, uint32_t w1)
 {
-    double u = ((double)w0 + 0.5) * 0x1p-32; /* never 0 */
-    return sqrt(-2.0 * log(u)) * cos(6.283185307179586477 * ((double)w1 * 0x1p-32));
+    return fbi_normal_of(((double)w0 + 0.5) * 0x1p-32,
+                         (double)w1 * 0x1p-32); /* the first is not 0 */
 }
 
 static inline FBI_BOTH double fbi_draw_normal(uint64_t key, uint64_t stream, uint64_t i)

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "core/base/normal_priv.h"
 #include "core/base/philox_priv.h"
 #include "core/base/rng_priv.h"
 
@@ -102,6 +103,36 @@ static void integers_below_a_limit_are_spread_evenly(void **state)
         assert_true(fabs(counts[i] - 1000.0) < 5 * sqrt(900.0));
 }
 
+/* The functions behind first values and drawn normals, against those of long double. */
+static void logarithm_and_cosine_are_within_two_units(void **state)
+{
+    (void)state;
+    const long double turn = 6.283185307179586476925286766559L;
+    const double edges[] = {1,
+                            0x1.fffffffffffffp-1,
+                            0x1.6a09e667f3bccp-1,
+                            0x1.6a09e667f3bcdp-1,
+                            0x1p-53,
+                            0x1p-33,
+                            0.125,
+                            0.375,
+                            0.625,
+                            0.875};
+    enum { EDGES = sizeof edges / sizeof edges[0], N = 100000 };
+    for (uint64_t i = 0; i < N; i++) {
+        double u = 1 - fbi_u64_to_f64(fbi_rng_u64(1, 2, i)),
+               v = fbi_u64_to_f64(fbi_rng_u64(1, 3, i));
+        u = i < EDGES ? edges[i] : i % 2 ? u : ldexp(u, -(int)(i % 50));
+        v = i < EDGES ? edges[i] : v;
+        long double log_u = logl(u), cos_v = cosl(turn * v);
+        assert_true(fabsl(fbi_log_f64(u) - log_u) <= 0x1p-51L * fabsl(log_u));
+        assert_true(fabsl(fbi_cos_turns(v) - cos_v) <= 0x1p-51L);
+        double want = (double)(sqrtl(-2 * log_u) * cos_v);
+        assert_true(fabs(fbi_normal_of(u, v) - want) <= 0x1p-48);
+    }
+    assert_true(fbi_log_f64(1) == 0 && fbi_cos_turns(0) == 1 && fbi_cos_turns(0.5) == -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +140,7 @@ int main(void)
         cmocka_unit_test(an_element_does_not_depend_on_how_many_are_drawn),
         cmocka_unit_test(uniforms_lie_in_the_half_open_unit_interval_with_mean_one_half),
         cmocka_unit_test(normals_have_the_moments_of_the_normal_distribution),
+        cmocka_unit_test(logarithm_and_cosine_are_within_two_units),
         cmocka_unit_test(integers_below_a_limit_are_spread_evenly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
