@@ -211,8 +211,10 @@ static void plain_sums(const state *s, int64_t m, int64_t n, int64_t rows, int64
     }
 }
 
-static inline __attribute__((always_inline)) void
-put_sums(int64_t rows, int64_t cols, const float *sum, float *to, int64_t to_row, bool add)
+static inline __attribute__((always_inline)) void put_sums(int64_t rows, int64_t cols,
+                                                           const float *restrict sum,
+                                                           float *restrict to, int64_t to_row,
+                                                           bool add)
 {
     for (int64_t i = 0; i < rows; i++, sum += SIDE, to += to_row)
         for (int64_t j = 0; j < cols; j++)
